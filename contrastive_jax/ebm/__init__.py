@@ -1,0 +1,3 @@
+"""Energy-based models: estimation by noise contrast, sampling, composition."""
+
+__all__: list[str] = []

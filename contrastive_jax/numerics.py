@@ -1,0 +1,198 @@
+"""Arithmetic that stays finite: masked reductions, safe roots, argument checks.
+
+Everything above builds on these few functions. They fix three things once: what a
+mask means (masked entries are as if absent, nothing left gives 0 with gradient 0), what
+precision is computed in (float32 for half precision, float64 stays), and how a wrong
+argument is reported (one line that names it, before anything compiles).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Shaped
+
+# Stands for "minus infinity" in masked scores. Finite, because 0 * -inf is NaN.
+MASKED = -1e30
+
+# jnp.mean, jnp.sum, or any reduction that takes `where=`.
+ReduceFn = Callable[..., Array]
+
+
+def at_least_f32(x: Shaped[Array, "*shape"], name: str = "x") -> Float[Array, "*shape"]:
+    """The input as floating point of at least 32 bits.
+
+    float16 and bfloat16 come up to float32; float32 and float64 pass through.
+
+    Raises:
+      TypeError: for integers, booleans and complex numbers, naming the argument.
+    """
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"{name}: expected floating point, got {x.dtype}{list(x.shape)}"
+        )
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def check_shapes(**arguments: tuple[Array | np.ndarray | None, str]) -> dict[str, int]:
+    """Checks named arrays against named sizes and returns the sizes.
+
+        check_shapes(logits=(logits, "n m"), labels=(labels, "n"))
+
+    A size that appears twice must agree. A size with a star ("k*") may be 0; all
+    others must be at least 1. A None array is skipped (an optional argument left out).
+
+    Raises:
+      ValueError: naming the argument, the shape that came and the shape expected.
+    """
+    sizes: dict[str, tuple[int, str]] = {}
+    for name, (x, spec) in arguments.items():
+        if x is None:
+            continue
+        dims = spec.split()
+        shape = jnp.shape(x)
+        came = f"got shape {list(shape)}"
+        if len(shape) != len(dims):
+            raise ValueError(f"{name}: expected shape [{', '.join(dims)}], {came}")
+        for dim, size in zip(dims, shape, strict=True):
+            key = dim.rstrip("*")
+            if key.isdigit():
+                known, source = int(key), "its definition"
+            else:
+                known, source = sizes.setdefault(key, (size, name))
+            if size != known:
+                raise ValueError(
+                    f"{name}: expected shape [{', '.join(dims)}] with {key} = {known} "
+                    f"(from {source}), {came}"
+                )
+            if size == 0 and not dim.endswith("*"):
+                raise ValueError(f"{name}: {key} must be at least 1, {came}")
+    return {key: size for key, (size, _) in sizes.items()}
+
+
+def check_integer(x: Array | np.ndarray, name: str) -> Array:
+    """The input as an array, which must hold integers.
+
+    Raises:
+      TypeError: naming the argument, for anything but integers.
+    """
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(f"{name}: expected integers, got {x.dtype}{list(x.shape)}")
+    return x
+
+
+def check_mask(x: Array | np.ndarray, name: str) -> Array:
+    """The input as an array, which must hold booleans.
+
+    Raises:
+      TypeError: naming the argument, for anything but booleans.
+    """
+    x = jnp.asarray(x)
+    if x.dtype != jnp.bool_:
+        raise TypeError(f"{name}: expected booleans, got {x.dtype}{list(x.shape)}")
+    return x
+
+
+def check_positive(**values: float | Array) -> None:
+    """Checks that plain numbers are finite and greater than 0.
+
+    Traced values pass: a learnable temperature cannot be looked at.
+
+    Raises:
+      ValueError: naming the argument and what came.
+    """
+    for name, value in values.items():
+        if isinstance(value, jax.core.Tracer):
+            continue
+        if not (np.all(np.isfinite(value)) and np.all(np.asarray(value) > 0)):
+            raise ValueError(f"{name}: expected a finite number > 0, got {value}")
+
+
+def safe_reduce(
+    values: Float[Array, "*shape"],
+    *,
+    where: Bool[Array, "*shape"] | None = None,
+    weights: Shaped[Array, "*shape"] | None = None,
+    reduce_fn: ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Reduces the values that count; 0 with gradient 0 when none does.
+
+    Args:
+      values: what to reduce.
+      where: which values count; all when None.
+      weights: non-negative weights; `jnp.mean` then divides by the sum of the weights
+        that count, and every other reduction sees `weights * values`.
+      reduce_fn: `jnp.mean`, `jnp.sum`, another reduction that takes `where=`, or None
+        for no reduction: the weighted values, 0 where masked.
+    """
+    where = jnp.ones(values.shape, bool) if where is None else where
+    values = jnp.where(where, values, 0)
+    if weights is not None:
+        weights = jnp.where(where, jnp.asarray(weights, values.dtype), 0)
+        values = weights * values
+        if reduce_fn is jnp.mean:
+            total = jnp.sum(weights)
+            return jnp.sum(values) / jnp.where(total > 0, total, 1)
+    if reduce_fn is None:
+        return values
+    # With nothing to reduce, let the zeros count: their mean is 0, not 0 / 0.
+    return reduce_fn(values, where=where | ~jnp.any(where))
+
+
+def masked_mean(
+    values: Float[Array, "..."],
+    where: Bool[Array, "..."],
+    axis: int | tuple[int, ...] | None = None,
+) -> Float[Array, "..."]:
+    """Mean over the entries that count along `axis`; 0 where none does."""
+    count = jnp.sum(where, axis=axis)
+    total = jnp.sum(jnp.where(where, values, 0), axis=axis)
+    return total / jnp.maximum(count, 1)
+
+
+def masked_logsumexp(
+    x: Float[Array, "..."],
+    where: Bool[Array, "..."] | None = None,
+    axis: int = -1,
+) -> Float[Array, "..."]:
+    """log of the sum of exp over the entries that count.
+
+    Where none counts the result is MASKED with gradient 0, never -inf or NaN.
+    """
+    if where is None:
+        return jax.nn.logsumexp(x, axis=axis)
+    some = jnp.any(where, axis=axis)
+    # A row of nothing is replaced before the log, so that no NaN enters its gradient.
+    x = jnp.where(where, x, MASKED)
+    x = jnp.where(jnp.expand_dims(some, axis), x, 0)
+    return jnp.where(some, jax.nn.logsumexp(x, axis=axis), MASKED)
+
+
+def masked_log_softmax(
+    x: Float[Array, "..."], where: Bool[Array, "..."], axis: int = -1
+) -> Float[Array, "..."]:
+    """Log-probabilities over the entries that count; 0 at entries that do not."""
+    total = masked_logsumexp(x, where, axis=axis)
+    return jnp.where(where, x - jnp.expand_dims(total, axis), 0)
+
+
+def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Square root whose gradient at 0 (and below) is 0 instead of infinite."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def safe_norm(
+    x: Float[Array, "..."], axis: int = -1, keepdims: bool = False
+) -> Float[Array, "..."]:
+    """Euclidean norm along `axis`, with gradient 0 at the zero vector."""
+    return safe_sqrt(jnp.sum(x * x, axis=axis, keepdims=keepdims))
+
+
+def safe_log(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Natural logarithm; MASKED with gradient 0 where x is not positive."""
+    positive = x > 0
+    return jnp.where(positive, jnp.log(jnp.where(positive, x, 1)), MASKED)

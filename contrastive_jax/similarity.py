@@ -1,0 +1,101 @@
+"""Embeddings to scores: every function takes [n, d] and [m, d] and returns [n, m].
+
+Higher is more similar, except in the functions named `*_distance`. Half-precision
+inputs are multiplied as they are and summed in float32; float64 passes through.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from contrastive_jax import numerics
+
+
+def l2_normalize(
+    x: Float[Array, "*shape"], axis: int = -1, eps: float = 1e-12
+) -> Float[Array, "*shape"]:
+    """Vectors of length 1.
+
+        y = x / max(||x||, eps)
+
+    The zero vector stays zero, with gradient 0.
+
+    Args:
+      x: vectors along `axis`.
+      axis: the axis that is normalised.
+      eps: lengths below it are divided by it instead.
+    """
+    x = numerics.at_least_f32(x, "x")
+    square = jnp.sum(x * x, axis=axis, keepdims=True)
+    some = square > 0
+    scale = jax.lax.rsqrt(jnp.where(some, jnp.maximum(square, eps * eps), 1))
+    return jnp.where(some, x * scale, 0)
+
+
+def dot(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    """Inner products, `a @ b.T`, accumulated in at least float32."""
+    numerics.check_shapes(a=(a, "n d"), b=(b, "m d"))
+    return matmul(a, b)
+
+
+def cosine(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    """Cosines of the angles between rows, in [-1, 1]; 0 for a zero row."""
+    numerics.check_shapes(a=(a, "n d"), b=(b, "m d"))
+    return matmul(l2_normalize(a), l2_normalize(b))
+
+
+def squared_euclidean_distance(
+    a: Float[Array, "n d"], b: Float[Array, "m d"]
+) -> Float[Array, "n m"]:
+    """Squared Euclidean distances, computed from differences: exact near 0."""
+    numerics.check_shapes(a=(a, "n d"), b=(b, "m d"))
+    a, b = numerics.at_least_f32(a, "a"), numerics.at_least_f32(b, "b")
+    difference = a[:, None, :] - b[None, :, :]
+    return jnp.sum(difference * difference, axis=-1)
+
+
+def euclidean_distance(
+    a: Float[Array, "n d"], b: Float[Array, "m d"]
+) -> Float[Array, "n m"]:
+    """Euclidean distances; the gradient between equal rows is 0."""
+    return numerics.safe_sqrt(squared_euclidean_distance(a, b))
+
+
+def euclidean(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    """Negative Euclidean distances."""
+    return -euclidean_distance(a, b)
+
+
+def bilinear(
+    a: Float[Array, "n d"], b: Float[Array, "m e"], weight: Float[Array, "d e"]
+) -> Float[Array, "n m"]:
+    """Bilinear scores, `a @ weight @ b.T`.
+
+    References:
+      van den Oord et al. 2018, arXiv:1807.03748, eq. 3.
+    """
+    numerics.check_shapes(a=(a, "n d"), b=(b, "m e"), weight=(weight, "d e"))
+    return matmul(matmul(a, weight.T), b)
+
+
+def multi_head(
+    a: Float[Array, "n k d"], b: Float[Array, "m k d"]
+) -> Float[Array, "k n m"]:
+    """Inner products head by head."""
+    numerics.check_shapes(a=(a, "n k d"), b=(b, "m k d"))
+    return jax.vmap(matmul, in_axes=(1, 1))(a, b)
+
+
+def matmul(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    """`a @ b.T` at full float32 precision on every backend, half operands kept."""
+    for name, x in (("a", a), ("b", b)):
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(f"{name}: expected floating point, got {x.dtype}")
+    dtype = jnp.promote_types(jnp.promote_types(a.dtype, b.dtype), jnp.float32)
+    return jnp.einsum(
+        "nd,md->nm",
+        a,
+        b,
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=dtype,
+    )
