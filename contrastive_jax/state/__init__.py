@@ -1,3 +1,3 @@
-"""What a method carries from step to step: pure init and update functions on pytrees."""
+"""What a method carries from step to step: pure init and update on pytrees."""
 
 __all__: list[str] = []
