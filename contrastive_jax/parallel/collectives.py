@@ -1,0 +1,111 @@
+"""Where data crosses devices: gather, mean, sum, gradients, global rows, example keys.
+
+Every function takes `axis_name`: the device axis of the mapper, or None for no device
+axis, when the function sees the whole batch and does the plain operation. One
+convention holds everywhere: the objective is the mean over devices of what each device
+returns. Losses never communicate; a step calls these functions and hands results in.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, Shaped
+
+AxisName = str | None
+
+
+def gather(x: Any, axis_name: AxisName) -> Any:
+    """Rows of all devices, in device order: [n, ...] becomes [devices * n, ...].
+
+    Gradients travel back to the device that owns the row. Takes a pytree.
+    """
+    if axis_name is None:
+        return x
+    return jax.tree.map(lambda a: jax.lax.all_gather(a, axis_name, tiled=True), x)
+
+
+def mean(x: Any, axis_name: AxisName) -> Any:
+    """Mean over devices of every leaf; the identity without a device axis."""
+    return x if axis_name is None else jax.lax.pmean(x, axis_name)
+
+
+def sum(x: Any, axis_name: AxisName) -> Any:
+    """Sum over devices of every leaf; the identity without a device axis."""
+    return x if axis_name is None else jax.lax.psum(x, axis_name)
+
+
+def log_mean_exp(
+    log_w: Float[Array, " n"], axis_name: AxisName = None
+) -> Float[Array, ""]:
+    """log of the mean of exp(log_w) over all entries of all devices, max-shifted."""
+    top = jax.lax.stop_gradient(jnp.max(log_w))
+    if axis_name is not None:
+        top = jax.lax.pmax(top, axis_name)
+    return top + jnp.log(mean(jnp.mean(jnp.exp(log_w - top)), axis_name))
+
+
+def axis_size(axis_name: AxisName) -> int:
+    """Number of devices on the axis; 1 without one."""
+    return 1 if axis_name is None else jax.lax.axis_size(axis_name)
+
+
+def global_rows(num_local: int, axis_name: AxisName) -> Int[Array, " n"]:
+    """Row numbers of this device's examples in the batch of all devices."""
+    rows = jnp.arange(num_local)
+    if axis_name is None:
+        return rows
+    return rows + num_local * jax.lax.axis_index(axis_name)
+
+
+def example_keys(
+    rng: Key[Array, ""], step: Int[Array, ""], num_local: int, axis_name: AxisName
+) -> Key[Array, " n"]:
+    """One random key per example, the same however the batch is split over devices.
+
+    key_i = fold_in(fold_in(rng, step), global row of example i)
+    """
+    at_step = jax.random.fold_in(rng, step)
+    rows = global_rows(num_local, axis_name)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(at_step, rows)
+
+
+def value_and_grad(
+    loss_fn: Callable[..., Any], axis_name: AxisName, *, has_aux: bool = False
+) -> Callable[..., Any]:
+    """Like `jax.value_and_grad`, of the mean of the loss over all devices.
+
+    The mean is taken of the loss inside the differentiated function and of the
+    gradients after it: the one recipe that gives the single-device gradient under
+    `pmap`, `vmap(axis_name=)` and `shard_map` with and without `check_vma`.
+
+    Args:
+      loss_fn: function of (params, ...) that returns a scalar, or (scalar, aux).
+      axis_name: device axis, or None.
+      has_aux: whether `loss_fn` returns aux besides the loss. Floating-point leaves of
+        aux are averaged over devices, others are taken as equal on all of them.
+
+    Returns:
+      function returning ((loss, aux) or loss, gradients), all equal on every device.
+    """
+
+    def mean_loss(params, *args):
+        out = loss_fn(params, *args)
+        if has_aux:
+            return mean(out[0], axis_name), out[1]
+        return mean(out, axis_name)
+
+    def run(params, *args):
+        out, grads = jax.value_and_grad(mean_loss, has_aux=has_aux)(params, *args)
+        grads = mean(grads, axis_name)
+        if has_aux:
+            out = out[0], jax.tree.map(lambda x: mean_if_float(x, axis_name), out[1])
+        return out, grads
+
+    return run
+
+
+def mean_if_float(x: Shaped[Array, "*shape"], axis_name: AxisName) -> Array:
+    """Mean over devices of floating-point arrays; others unchanged."""
+    return mean(x, axis_name) if jnp.issubdtype(x.dtype, jnp.floating) else x

@@ -1,0 +1,149 @@
+"""One step on many devices: `pmap`, `shard_map` or `jit`, the only place with meshes.
+
+    step = data_parallel(functools.partial(make_step, config), config.mapper)
+    state, metrics = step(state, batch)
+
+The state is replicated and donated, the batch (a dict of host arrays) is split over
+devices along its first axis. All mappers take and return states of plain shapes, so
+they share checkpoints, and give the same numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+MAPPERS = ("pmap", "shard_map", "jit")
+AXIS = "data"
+
+
+@runtime_checkable
+class MakeStep(Protocol):
+    """Builds `step(state, batch) -> (state, metrics)` for a device axis or None."""
+
+    def __call__(self, *, axis_name: str | None) -> Callable[..., Any]: ...
+
+
+def choose_devices(count: int = 0) -> list[jax.Device]:
+    """The first `count` devices, all when 0.
+
+    Raises:
+      ValueError: when the machine has fewer.
+    """
+    found = jax.devices()
+    if not 0 <= count <= len(found):
+        raise ValueError(f"devices: expected 0 (all) to {len(found)}, got {count}")
+    return found[:count] if count else found
+
+
+def make_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    """A mesh with the one axis "data", sharded automatically."""
+    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def check_batch(batch: dict[str, Any], num_devices: int) -> None:
+    """Checks that every array of the batch splits evenly over the devices.
+
+    Raises:
+      ValueError: naming the array, its rows and the number of devices.
+    """
+    for name, x in batch.items():
+        rows = np.shape(x)[0] if np.ndim(x) else 0
+        if rows == 0 or rows % num_devices:
+            raise ValueError(
+                f"batch[{name!r}]: {rows} rows do not split over {num_devices} "
+                f"device{'s' * (num_devices != 1)}"
+            )
+
+
+def data_parallel(
+    make_step: MakeStep,
+    mapper: str = "pmap",
+    *,
+    devices: int = 0,
+) -> Callable[[Any, dict[str, Any]], tuple[Any, Any]]:
+    """Maps a step over devices.
+
+    Args:
+      make_step: called with `axis_name="data"` for "pmap" and "shard_map", whose steps
+        see one device's rows, and with None for "jit", whose step sees the whole batch.
+      mapper: "pmap", "shard_map" or "jit".
+      devices: how many devices to use; 0 for all.
+
+    Returns:
+      `step(state, batch) -> (state, metrics)`. The state handed in is consumed.
+
+    Raises:
+      ValueError: an unknown mapper, more devices than there are, or (when called) a
+        batch that does not split evenly.
+    """
+    if mapper not in MAPPERS:
+        raise ValueError(
+            f"mapper: expected one of {', '.join(MAPPERS)}, got {mapper!r}"
+        )
+    chosen = choose_devices(devices)
+    build = {"pmap": map_pmap, "shard_map": map_shard_map, "jit": map_jit}[mapper]
+    mapped = build(make_step, chosen)
+
+    def step(state, batch):
+        check_batch(batch, len(chosen))
+        return mapped(state, batch)
+
+    return step
+
+
+def map_pmap(make_step: MakeStep, devices: list[jax.Device]) -> Callable[..., Any]:
+    """The step under `jax.pmap`; state and results need no device axis."""
+    mapped = jax.pmap(
+        make_step(axis_name=AXIS),
+        AXIS,
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=devices,
+        donate_argnums=(0,),
+    )
+
+    def split(x):
+        return x.reshape(len(devices), -1, *x.shape[1:])
+
+    return lambda state, batch: mapped(state, jax.tree.map(split, batch))
+
+
+def map_shard_map(make_step: MakeStep, devices: list[jax.Device]) -> Callable[..., Any]:
+    """The step under `jax.shard_map`, jitted."""
+    mesh = make_mesh(devices)
+    replicated, split = PartitionSpec(), PartitionSpec(AXIS)
+    mapped = jax.shard_map(
+        make_step(axis_name=AXIS),
+        mesh=mesh,
+        in_specs=(replicated, split),
+        out_specs=replicated,
+        # Gathered rows are equal on all devices, which the check cannot know.
+        check_vma=False,
+    )
+    return place_and_jit(mapped, mesh)
+
+
+def map_jit(make_step: MakeStep, devices: list[jax.Device]) -> Callable[..., Any]:
+    """The whole-batch step under `jax.jit` on sharded arrays."""
+    return place_and_jit(make_step(axis_name=None), make_mesh(devices))
+
+
+def place_and_jit(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Jits a step with the state replicated over the mesh and the batch split."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec(AXIS))
+    jitted = jax.jit(
+        step,
+        in_shardings=(everywhere, split),
+        out_shardings=everywhere,
+        donate_argnums=(0,),
+    )
+
+    def mapped(state, batch):
+        # A state fresh from init or a checkpoint sits on one device.
+        return jitted(jax.device_put(state, everywhere), jax.device_put(batch, split))
+
+    return mapped
