@@ -20,7 +20,9 @@ MASKED = -1e30
 ReduceFn = Callable[..., Array]
 
 
-def at_least_f32(x: Shaped[Array, "*shape"], name: str = "x") -> Float[Array, "*shape"]:
+def at_least_f32(
+    x: Shaped[Array | np.ndarray, "*shape"], name: str = "x"
+) -> Float[Array, "*shape"]:
     """The input as floating point of at least 32 bits.
 
     float16 and bfloat16 come up to float32; float32 and float64 pass through.
@@ -96,7 +98,7 @@ def check_mask(x: Array | np.ndarray, name: str) -> Array:
     return x
 
 
-def check_positive(**values: float | Array) -> None:
+def check_positive(**values: int | float | Array | np.ndarray) -> None:
     """Checks that plain numbers are finite and greater than 0.
 
     Traced values pass: a learnable temperature cannot be looked at.

@@ -1,0 +1,86 @@
+"""Moving averages of parameter trees, and how fast they move."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from contrastive_jax import numerics
+
+
+def ema_update(target: PyTree, online: PyTree, *, decay: float | Array) -> PyTree:
+    """One step of an exponential moving average of a tree.
+
+        target <- decay target + (1 - decay) online
+
+    Floating-point leaves are averaged in at least float32 and keep the target's type.
+    All other leaves (counters, random keys) are copied from `online`. No gradient
+    passes.
+
+    Args:
+      target: the average so far.
+      online: what it follows, a tree of the same structure and shapes.
+      decay: in [0, 1]; 1 keeps the target, 0 copies.
+
+    Raises:
+      ValueError: trees of different structure or shapes, a decay outside of [0, 1].
+
+    Examples:
+      >>> ema_update({"w": jnp.array([1.0])}, {"w": jnp.array([3.0])}, decay=0.75)
+      {'w': Array([1.5], dtype=float32)}
+
+    References:
+      He et al. 2020, arXiv:1911.05722, eq. 2; Grill et al. 2020, arXiv:2006.07733,
+      eq. 1.
+    """
+    _check_unit(decay=decay)
+
+    def update(path, old, new):
+        if jnp.shape(old) != jnp.shape(new):
+            raise ValueError(
+                f"online{jax.tree_util.keystr(path)}: expected shape "
+                f"{list(jnp.shape(old))} as in target, got {list(jnp.shape(new))}"
+            )
+        if not jnp.issubdtype(jnp.result_type(old), jnp.floating):
+            return jax.lax.stop_gradient(new)
+        wide = numerics.at_least_f32(old)
+        m = jnp.asarray(decay, wide.dtype)
+        mean = m * wide + (1 - m) * jnp.asarray(new, wide.dtype)
+        return jax.lax.stop_gradient(mean).astype(jnp.result_type(old))
+
+    if jax.tree.structure(target) != jax.tree.structure(online):
+        raise ValueError(
+            f"online: expected the structure of target, {jax.tree.structure(target)}, "
+            f"got {jax.tree.structure(online)}"
+        )
+    return jax.tree_util.tree_map_with_path(update, target, online)
+
+
+def cosine_decay(
+    progress: float | Float[Array, "..."], *, base: float, final: float = 1.0
+) -> Float[Array, "..."]:
+    """Half a cosine from `base` to `final`: the decay of BYOL, MoCo v3 and DINO.
+
+        value = final - (final - base) (1 + cos(pi progress)) / 2
+
+    Args:
+      progress: share of the training that is over, clipped to [0, 1].
+      base: the value at 0.
+      final: the value at 1.
+
+    Examples:
+      >>> [round(float(cosine_decay(p, base=0.9)), 4) for p in (0.0, 0.5, 1.0)]
+      [0.9, 0.95, 1.0]
+
+    References:
+      Grill et al. 2020, arXiv:2006.07733, section 3.2; Chen et al. 2021,
+      arXiv:2104.02057; Caron et al. 2021, arXiv:2104.14294.
+    """
+    progress = jnp.clip(jnp.asarray(progress, float), 0, 1)
+    return final - (final - base) * (1 + jnp.cos(jnp.pi * progress)) / 2
+
+
+def _check_unit(**values: float | Array) -> None:
+    """Checks that plain numbers lie in [0, 1]; traced values pass."""
+    for name, value in values.items():
+        if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) <= 1:
+            raise ValueError(f"{name}: expected a number in [0, 1], got {value}")

@@ -1,0 +1,209 @@
+"""Ring buffers of past keys: one ring, or one ring per class or language."""
+
+import chex
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from contrastive_jax import numerics, similarity
+
+
+@chex.dataclass(frozen=True)
+class Queue:
+    """The last k keys.
+
+    Attributes:
+      keys: the rows, oldest at `head`.
+      labels: label of each row, -1 where none was given.
+      head: the row that the next key overwrites.
+      count: how many rows hold pushed keys, 0 to k. They are the first `count` rows.
+    """
+
+    keys: Float[Array, "k d"]
+    labels: Int[Array, " k"]
+    head: Int[Array, ""]
+    count: Int[Array, ""]
+
+
+@chex.dataclass(frozen=True)
+class ClassQueue:
+    """The last k keys of each of c classes (or languages, or domains).
+
+    Attributes:
+      keys: one ring per class.
+      head: per class, the row that its next key overwrites.
+      count: per class, how many of its first rows hold pushed keys.
+    """
+
+    keys: Float[Array, "c k d"]
+    head: Int[Array, " c"]
+    count: Int[Array, " c"]
+
+
+def queue_init(rng: PRNGKeyArray, size: int, dim: int, *, dtype=jnp.float32) -> Queue:
+    """A queue of random directions, as MoCo starts.
+
+    The rows are normalised Gaussian vectors. They serve as negatives from the first
+    step on; `queue_filled` tells them from pushed keys.
+
+    Args:
+      rng: random key.
+      size: number of rows k.
+      dim: size d of a key.
+      dtype: type of the rows.
+
+    Raises:
+      ValueError: a size or dim below 1.
+
+    Examples:
+      >>> queue_init(jax.random.key(0), 8, 4).keys.shape
+      (8, 4)
+
+    References:
+      He et al. 2020, arXiv:1911.05722, section 3.2.
+    """
+    numerics.check_positive(size=size, dim=dim)
+    return Queue(
+        keys=_random_directions(rng, (size, dim), dtype),
+        labels=jnp.full(size, -1, jnp.int32),
+        head=jnp.zeros((), jnp.int32),
+        count=jnp.zeros((), jnp.int32),
+    )
+
+
+def queue_push(
+    queue: Queue, keys: Float[Array, "b d"], labels: Int[Array, " b"] | None = None
+) -> Queue:
+    """The queue with its b oldest rows overwritten by the keys, in their order.
+
+    The size need not be a multiple of b. No gradient passes. With data parallelism
+    hand in the keys of all devices, so that the copies of the queue stay equal.
+
+    Args:
+      queue: the queue before.
+      keys: new rows; at most as many as the queue has.
+      labels: their labels; -1 when None.
+
+    Raises:
+      TypeError: labels that are not integers.
+      ValueError: more keys than rows, or keys of another size.
+
+    Examples:
+      >>> queue = queue_init(jax.random.key(0), 3, 1)
+      >>> queue = queue_push(queue, jnp.array([[1.0], [2.0]]))
+      >>> queue_push(queue, jnp.array([[3.0], [4.0]])).keys[:, 0]
+      Array([4., 2., 3.], dtype=float32)
+
+    References:
+      He et al. 2020, arXiv:1911.05722, algorithm 1.
+    """
+    sizes = numerics.check_shapes(
+        queue=(queue.keys, "k d"), keys=(keys, "b d"), labels=(labels, "b")
+    )
+    b, k = sizes["b"], sizes["k"]
+    if b > k:
+        raise ValueError(f"keys: {b} rows do not fit into a queue of {k}")
+    if labels is None:
+        labels = jnp.full(b, -1)
+    labels = numerics.check_integer(labels, "labels")
+    rows = (queue.head + jnp.arange(b)) % k
+    keys = jax.lax.stop_gradient(keys)
+    return queue.replace(
+        keys=queue.keys.at[rows].set(
+            keys.astype(queue.keys.dtype), unique_indices=True
+        ),
+        labels=queue.labels.at[rows].set(
+            labels.astype(queue.labels.dtype), unique_indices=True
+        ),
+        head=(queue.head + b) % k,
+        count=jnp.minimum(queue.count + b, k),
+    )
+
+
+def queue_filled(queue: Queue | ClassQueue) -> Bool[Array, "..."]:
+    """True at the rows that hold pushed keys, [k] or [c, k].
+
+    Examples:
+      >>> queue = queue_init(jax.random.key(0), 3, 1)
+      >>> queue_filled(queue_push(queue, jnp.array([[1.0], [2.0]])))
+      Array([ True,  True, False], dtype=bool)
+    """
+    return jnp.arange(queue.keys.shape[-2]) < queue.count[..., None]
+
+
+def class_queue_init(
+    rng: PRNGKeyArray, num_classes: int, size: int, dim: int, *, dtype=jnp.float32
+) -> ClassQueue:
+    """One queue of `size` random directions for each class.
+
+    Args:
+      rng: random key.
+      num_classes: number of rings c.
+      size: rows k of each.
+      dim: size d of a key.
+      dtype: type of the rows.
+
+    Raises:
+      ValueError: a number below 1.
+
+    Examples:
+      >>> class_queue_init(jax.random.key(0), 5, 8, 4).keys.shape
+      (5, 8, 4)
+    """
+    numerics.check_positive(num_classes=num_classes, size=size, dim=dim)
+    return ClassQueue(
+        keys=_random_directions(rng, (num_classes, size, dim), dtype),
+        head=jnp.zeros(num_classes, jnp.int32),
+        count=jnp.zeros(num_classes, jnp.int32),
+    )
+
+
+def class_queue_push(
+    queue: ClassQueue, keys: Float[Array, "b d"], labels: Int[Array, " b"]
+) -> ClassQueue:
+    """Each key pushed into the ring of its class, in the order of the batch.
+
+    Of a class with more keys than rows only the last k keys stay. A key whose label is
+    no class (below 0, or c and above) is dropped. No gradient passes.
+
+    Args:
+      queue: the rings before.
+      keys: new rows.
+      labels: class of each.
+
+    Raises:
+      TypeError: labels that are not integers.
+      ValueError: keys of another size, or not one label each.
+
+    Examples:
+      >>> queue = class_queue_init(jax.random.key(0), 2, 2, 1)
+      >>> keys = jnp.array([[1.0], [2.0], [3.0]])
+      >>> queue_filled(class_queue_push(queue, keys, jnp.array([1, 0, 1])))
+      Array([[ True, False],
+             [ True,  True]], dtype=bool)
+    """
+    sizes = numerics.check_shapes(
+        queue=(queue.keys, "c k d"), keys=(keys, "b d"), labels=(labels, "b")
+    )
+    c, k, b = sizes["c"], sizes["k"], sizes["b"]
+    labels = numerics.check_integer(labels, "labels")
+    valid = (labels >= 0) & (labels < c)
+    same = (labels[:, None] == labels[None, :]) & valid[:, None]
+    earlier = jnp.arange(b)[None, :] < jnp.arange(b)[:, None]
+    rank = jnp.sum(same & earlier, axis=-1)  # place among the keys of its class
+    total = jnp.sum(same, axis=-1)
+    stays = valid & (rank >= total - k)
+    ring = jnp.where(stays, labels, c)  # row c does not exist: dropped
+    slot = (queue.head[jnp.where(valid, labels, 0)] + rank) % k
+    pushed = jnp.sum(labels[:, None] == jnp.arange(c)[None, :], axis=0)
+    keys = jax.lax.stop_gradient(keys).astype(queue.keys.dtype)
+    return queue.replace(
+        keys=queue.keys.at[ring, slot].set(keys, mode="drop"),
+        head=(queue.head + pushed.astype(jnp.int32)) % k,
+        count=jnp.minimum(queue.count + pushed.astype(jnp.int32), k),
+    )
+
+
+def _random_directions(rng, shape, dtype):
+    """Unit vectors along the last axis."""
+    return similarity.l2_normalize(jax.random.normal(rng, shape)).astype(dtype)
