@@ -167,4 +167,4 @@ def _tiles(x, size):
     """[n, ...] as [tiles, size, ...], padded with zeros."""
     padding = -len(x) % size
     x = jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1))
-    return x.reshape(-1, size, *x.shape[1:])
+    return x.reshape(len(x) // size, size, *x.shape[1:])
