@@ -1,0 +1,44 @@
+"""Contract cases of losses/supervised.py."""
+
+import jax.numpy as jnp
+
+from contrastive_jax import losses, pairs, similarity
+
+from .cases import Case
+from .cases_nce import pair_mask, without_positives
+
+
+def gathered_classes(a, b, gather, rows):
+    """Anchors and candidates are both views; four examples share a class."""
+    classes = jnp.concatenate([rows, rows]) // 4
+    own = jnp.concatenate([rows, rows + gather(a).shape[0]])
+    candidates = jnp.concatenate([gather(a), gather(b)])
+    all_classes = jnp.tile(gather(rows) // 4, 2)
+    others = own[:, None] != jnp.arange(candidates.shape[0])[None, :]
+    return {
+        "logits": similarity.dot(jnp.concatenate([a, b]), candidates),
+        "positives": pairs.same_label(classes, all_classes) & others,
+        "where": others,
+    }
+
+
+PAIRS = {"logits": "n m", "positives": "n m"}
+
+CASES = {
+    "supervised_contrastive": Case(
+        losses.supervised_contrastive,
+        PAIRS,
+        pair_mask,
+        ("logits",),
+        without_positives=without_positives,
+        gathered=gathered_classes,
+    ),
+    "supervised_contrastive/in": Case(
+        losses.supervised_contrastive,
+        PAIRS,
+        pair_mask,
+        ("logits",),
+        options={"form": "in"},
+        without_positives=without_positives,
+    ),
+}
