@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 # Stands for "minus infinity" in masked scores. Finite, because 0 * -inf is NaN.
 MASKED = -1e30
@@ -198,3 +198,57 @@ def safe_log(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Natural logarithm; MASKED with gradient 0 where x is not positive."""
     positive = x > 0
     return jnp.where(positive, jnp.log(jnp.where(positive, x, 1)), MASKED)
+
+
+def mask_or_all(
+    where: Bool[Array, "..."] | None, shape: tuple[int, ...], name: str = "where"
+) -> Bool[Array, "..."]:
+    """The mask, which must hold booleans; everything counts when it is None."""
+    return jnp.ones(shape, bool) if where is None else check_mask(where, name)
+
+
+def negative_log_softmax(
+    logits: Float[Array, "n m"], labels: Int[Array, " n"], where: Bool[Array, "n m"]
+) -> Float[Array, " n"]:
+    """Minus the log-probability of one labelled entry per row, among those that count.
+
+    Computed as log(1 + sum of the others / labelled one), so that a saturated row keeps
+    all its digits. The labelled entry itself always counts.
+    """
+    gaps = logits - jnp.take_along_axis(logits, labels[:, None], axis=1)
+    others = where & (labels[:, None] != jnp.arange(logits.shape[1])[None, :])
+    return jax.nn.softplus(masked_logsumexp(gaps, others))
+
+
+def log_subtract_exp(
+    a: Float[Array, "*shape"], b: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """log(exp(a) - exp(b)); MASKED with gradient 0 where b is not below a."""
+    below = b < a
+    gap = jnp.where(below, b - a, -1)
+    return jnp.where(below, a + jnp.log(-jnp.expm1(gap)), MASKED)
+
+
+def cholesky_whiten(
+    x: Float[Array, "n d"], where: Bool[Array, " n"] | None = None, eps: float = 0.0
+) -> Float[Array, "n d"]:
+    """Rows with mean 0 and covariance 1, by the Cholesky factor of the covariance.
+
+        y = (x - mean) inverse(L)^T,  L L^T = (1 - eps) cov(x) + eps I
+
+    The covariance divides by the rows that count minus 1. Gradients flow through the
+    factor. With eps = 0 it needs more rows that count than columns.
+
+    Args:
+      x: rows.
+      where: rows that count; the others do not enter the statistics and return as 0.
+      eps: share of the identity in the covariance, in [0, 1].
+    """
+    where = mask_or_all(where, x.shape[:1])[:, None]
+    centred = jnp.where(where, x - masked_mean(x, where, axis=0)[None, :], 0)
+    count = jnp.maximum(jnp.sum(where) - 1, 1)
+    covariance = jnp.matmul(centred.T, centred, precision="highest") / count
+    covariance = (1 - eps) * covariance + eps * jnp.eye(x.shape[1], dtype=x.dtype)
+    factor = jnp.linalg.cholesky(covariance)
+    solve = jax.scipy.linalg.solve_triangular
+    return solve(factor, centred.T, lower=True).T
