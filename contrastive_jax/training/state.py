@@ -1,0 +1,51 @@
+"""The one pytree that is the whole truth of a run."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, Key
+
+
+@chex.dataclass(frozen=True)
+class TrainState:
+    """What survives a restart; methods extend it with what else they carry.
+
+    Attributes:
+      step: finished steps.
+      rng: base key of the run; a step folds in `step` and the row of the example.
+      params: learned parameters.
+      opt_state: the optimiser's state.
+      model_state: other variables of the model, such as batch statistics; {} if none.
+    """
+
+    step: Int[Array, ""]
+    rng: Key[Array, ""]
+    params: chex.ArrayTree
+    opt_state: chex.ArrayTree
+    model_state: chex.ArrayTree
+
+
+def init_fields(
+    seed: int,
+    params: chex.ArrayTree,
+    tx: optax.GradientTransformation,
+    model_state: chex.ArrayTree | None = None,
+) -> dict[str, chex.ArrayTree]:
+    """The fields of a `TrainState` at step 0, to be passed to it or to a subclass."""
+    return dict(
+        step=jnp.zeros((), jnp.int32),
+        rng=jax.random.key(seed),
+        params=params,
+        opt_state=tx.init(params),
+        model_state={} if model_state is None else model_state,
+    )
+
+
+def apply_gradients(
+    state: TrainState, grads: chex.ArrayTree, tx: optax.GradientTransformation
+) -> TrainState:
+    """The state after one optimiser step; counts the step."""
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
