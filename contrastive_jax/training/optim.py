@@ -1,4 +1,4 @@
-"""Optimisers with the schedule and the weight-decay mask that contrastive papers use."""
+"""Optimisers with the schedule and weight-decay mask that contrastive papers use."""
 
 import chex
 import jax

@@ -1,0 +1,161 @@
+"""Pictures for reports, as matplotlib figures: curves, bars, maps, image grids.
+
+Figures are made without pyplot, so nothing here depends on a screen or keeps state.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def curves(
+    lines: Sequence[Mapping[str, float]], names: Sequence[str], *, x: str = "step"
+) -> Figure:
+    """One panel per metric over the steps.
+
+    Args:
+      lines: metrics by name, one mapping per logged step.
+      names: the metrics to draw; those that no line holds are left out.
+      x: the name of the horizontal axis.
+    """
+    names = [name for name in names if any(name in line for line in lines)]
+    figure = Figure(figsize=(4.5 * max(len(names), 1), 3.2), layout="constrained")
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), i + 1)
+        points = [(line[x], line[name]) for line in lines if name in line]
+        axes.plot(*zip(*points, strict=True), linewidth=1.5)
+        axes.set_xlabel(x)
+        axes.set_ylabel(name)
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def bars(groups: Mapping[str, Mapping[str, float]], *, ylabel: str) -> Figure:
+    """Bars side by side: one cluster per group, one colour per name inside.
+
+    Args:
+      groups: {group: {name: value}}, the same names in every group.
+      ylabel: what the height means, with its unit.
+    """
+    figure = Figure(figsize=(1.5 + 2.4 * len(groups), 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    names = list(next(iter(groups.values())))
+    width = 0.8 / len(names)
+    for i, name in enumerate(names):
+        heights = [group[name] for group in groups.values()]
+        places = np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width
+        drawn = axes.bar(places, heights, width * 0.92, label=name)
+        axes.bar_label(drawn, fmt="%.3g", fontsize=8, padding=2)
+    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_ylabel(ylabel)
+    low = min(min(group.values()) for group in groups.values())
+    high = max(max(group.values()) for group in groups.values())
+    # Room below the smallest bar, so that differences between good results show.
+    axes.set_ylim(max(0, low - (high - low) * 1.5), high + (high - low) * 0.35 + 1e-9)
+    axes.legend(fontsize=8, loc="upper center", ncols=len(names))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def embedding_map(
+    features: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    title: str = "",
+    seed: int = 0,
+) -> Figure:
+    """A 2-D map of embeddings (t-SNE on cosines, started from PCA), coloured by class.
+
+    Args:
+      features: [n, d]; a few hundred to a few thousand rows.
+      labels: [n] class of each row.
+      class_names: one name per class.
+      title: what is shown.
+      seed: seed of the map.
+    """
+    from sklearn.manifold import TSNE
+
+    features = np.asarray(features, np.float64)
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    rows = features / np.maximum(norms, 1e-12)
+    perplexity = min(30.0, (len(rows) - 1) / 3)
+    flat = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(
+        rows
+    )
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    colours = matplotlib.colormaps["tab10" if len(class_names) <= 10 else "tab20"]
+    for label, name in enumerate(class_names):
+        mine = flat[labels == label]
+        colour = colours(label % colours.N)
+        axes.scatter(*mine.T, s=9, color=colour, label=name, linewidths=0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=7, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def draw_image(axes, image: np.ndarray) -> None:
+    """Draws one image ([h, w, 1 or 3] in [0, 1] or uint8) without ticks."""
+    image = np.asarray(image)
+    image = image / 255 if image.dtype == np.uint8 else np.clip(image, 0, 1)
+    axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def neighbours(
+    queries: np.ndarray,
+    found: np.ndarray,
+    query_labels: np.ndarray,
+    found_labels: np.ndarray,
+    class_names: Sequence[str],
+) -> Figure:
+    """Query images and, to their right, their nearest neighbours, best first.
+
+    A green frame marks a neighbour of the query's class, a red one any other.
+
+    Args:
+      queries: [n, h, w, c] images.
+      found: [n, k, h, w, c] images.
+      query_labels: [n].
+      found_labels: [n, k].
+      class_names: one name per class.
+    """
+    n, k = found.shape[:2]
+    figure = Figure(figsize=(0.85 * (k + 1) + 0.9, 0.9 * n), layout="constrained")
+    grid = figure.subplots(n, k + 1, squeeze=False)
+    for i in range(n):
+        draw_image(grid[i][0], queries[i])
+        grid[i][0].set_ylabel(
+            class_names[query_labels[i]], fontsize=7, rotation=0, ha="right"
+        )
+        for j in range(k):
+            axes = grid[i][j + 1]
+            draw_image(axes, found[i, j])
+            same = found_labels[i, j] == query_labels[i]
+            for spine in axes.spines.values():
+                spine.set(color="tab:green" if same else "tab:red", linewidth=2)
+    grid[0][0].set_title("query", fontsize=8)
+    grid[0][1].set_title("neighbours", fontsize=8, loc="left")
+    return figure
+
+
+def image_rows(rows: Mapping[str, np.ndarray]) -> Figure:
+    """Rows of images under each other, each with its name on the left.
+
+    Args:
+      rows: {name: [n, h, w, c]}, the same n in every row.
+    """
+    n = len(next(iter(rows.values())))
+    figure = Figure(figsize=(0.85 * n + 1.1, 0.9 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), n, squeeze=False)
+    for axes_row, (name, images) in zip(grid, rows.items(), strict=True):
+        for axes, image in zip(axes_row, images, strict=True):
+            draw_image(axes, image)
+        axes_row[0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
+    return figure

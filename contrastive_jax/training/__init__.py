@@ -1,0 +1,19 @@
+"""Training: the state, the loop, checkpoints, metrics and optimisers."""
+
+from contrastive_jax.training.checkpoint import CheckpointError
+from contrastive_jax.training.loop import NonFinite, fit
+from contrastive_jax.training.optim import make_optimizer, warmup_cosine
+from contrastive_jax.training.signals import Preempted
+from contrastive_jax.training.state import TrainState, apply_gradients, init_fields
+
+__all__ = [
+    "CheckpointError",
+    "NonFinite",
+    "Preempted",
+    "TrainState",
+    "apply_gradients",
+    "fit",
+    "init_fields",
+    "make_optimizer",
+    "warmup_cosine",
+]

@@ -1,0 +1,198 @@
+"""Evaluates image encoders the way all self-supervised image papers do.
+
+Frozen features go to a linear probe and a kNN classifier, beside the two baselines
+that every learned encoder has to beat: the same encoder at random initialisation, and
+raw pixels. `write_report` draws the pictures.
+"""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from contrastive_jax import similarity
+from contrastive_jax.data import image_sets
+from contrastive_jax.evaluation import figures, knn, probe
+from contrastive_jax.training import metrics, report
+
+# From images [n, h, w, c] in [0, 1] to features [n, d].
+Encode = Callable[[jax.Array], jax.Array]
+
+
+class Split(NamedTuple):
+    """Images, labels and features of one split, in the same order."""
+
+    image: np.ndarray
+    label: np.ndarray
+    features: np.ndarray
+
+
+def to_unit(image: np.ndarray | jax.Array) -> jax.Array:
+    """uint8 images as floating point in [0, 1]."""
+    return jnp.asarray(image, jnp.float32) / 255
+
+
+def pixels(image: jax.Array) -> jax.Array:
+    """The raw-pixel baseline: images as vectors."""
+    return image.reshape(len(image), -1)
+
+
+def encode_split(
+    encode: Encode, data: Mapping[str, Any], split: str, *, limit: int, keep: int = 0
+) -> Split:
+    """Features of a split (or of `limit` rows spread over it), batch by batch.
+
+    Args:
+      encode: the frozen encoder.
+      data: name, data_dir and size of the set, see `data.image_sets`.
+      split: "train" or "test"; `data["test_split"]` renames the latter.
+      limit: rows; 0 for all.
+      keep: how many of the images to keep; the others are dropped after encoding.
+    """
+    batch = 500
+    jitted = jax.jit(lambda image: encode(to_unit(image)))
+    images, labels, features = [], [], []
+    name = data.get("test_split", "test") if split == "test" else split
+    for image, label in image_sets.one_pass(
+        data["name"],
+        name,
+        data_dir=data["data_dir"],
+        size=data["size"],
+        batch_size=batch,
+        limit=limit,
+    ):
+        padding = [(0, batch - len(image))] + [(0, 0)] * (image.ndim - 1)
+        found = jitted(np.pad(image, padding))  # one shape, one compilation
+        features.append(np.asarray(found)[: len(image)])
+        labels.append(label)
+        if sum(map(len, images)) < keep:
+            images.append(image)
+    image = np.concatenate(images)[:keep] if images else np.zeros((0,))
+    return Split(image, np.concatenate(labels), np.concatenate(features))
+
+
+def scores(train: Split, test: Split, k: int) -> dict[str, float]:
+    """Accuracy in percent of a linear probe and of a kNN classifier on features."""
+    classes = int(train.label.max()) + 1
+    linear = probe.linear_probe(train.features, train.label, test.features, test.label)
+    nearest = knn.knn_classify(
+        train.features, train.label, test.features, k=k, num_classes=classes
+    )
+    return {
+        "linear": 100 * linear.score,
+        "knn": 100 * float(np.mean(np.asarray(nearest) == test.label)),
+    }
+
+
+def evaluate_encoders(
+    encoders: Mapping[str, Encode],
+    data: Mapping[str, Any],
+    *,
+    train_limit: int,
+    test_limit: int,
+    k: int,
+) -> dict[str, float]:
+    """Accuracy in percent of every encoder, as "name/linear" and "name/knn".
+
+    Args:
+      encoders: frozen encoders by name.
+      data: name, data_dir and size of the set.
+      train_limit: labelled training rows that probe and kNN see; 0 for all.
+      test_limit: test rows; 0 for all.
+      k: neighbours.
+    """
+    found = {}
+    for name, encode in encoders.items():
+        train = encode_split(encode, data, "train", limit=train_limit)
+        test = encode_split(encode, data, "test", limit=test_limit)
+        found |= {f"{name}/{key}": x for key, x in scores(train, test, k).items()}
+    return found
+
+
+def write_report(
+    workdir: str | pathlib.Path,
+    *,
+    title: str,
+    summary: str,
+    results: Mapping[str, float],
+    curves: tuple[str, ...],
+    encode: Encode,
+    data: Mapping[str, Any],
+    class_names: tuple[str, ...],
+    views: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]],
+    config_text: str,
+) -> pathlib.Path:
+    """Draws report.html of a self-supervised image run.
+
+    Args:
+      workdir: folder of the run.
+      title: heading.
+      summary: what was done, in one paragraph.
+      results: what `evaluate_encoders` returned.
+      curves: training metrics to draw.
+      encode: the learned encoder.
+      data: name, data_dir and size of the set.
+      class_names: one name per class.
+      views: random augmentations by name, functions of (key, image).
+      config_text: the config, shown at the end.
+    """
+    page = report.Report(title, summary)
+    names = list(dict.fromkeys(key.split("/")[0] for key in results))
+    page.section("Accuracy of frozen features", "Test accuracy in percent.")
+    groups = {
+        measure: {name: results[f"{name}/{key}"] for name in names}
+        for measure, key in (("linear probe", "linear"), ("kNN", "knn"))
+    }
+    page.figure(
+        figures.bars(groups, ylabel="test accuracy (%)"),
+        "bars: linear probe and kNN accuracy of every encoder",
+    )
+    rows = [[n, results[f"{n}/linear"], results[f"{n}/knn"]] for n in names]
+    page.table(["features", "linear probe (%)", "kNN (%)"], rows)
+    page.section("Training")
+    page.figure(figures.curves(metrics.read(workdir), curves), "training curves")
+
+    test = encode_split(encode, data, "test", limit=1000, keep=1000)
+    page.section(
+        "Map of test embeddings",
+        "t-SNE of the encoder's features; colours are classes the encoder never saw "
+        "unless its objective uses labels.",
+    )
+    page.figure(
+        figures.embedding_map(test.features, test.label, class_names),
+        "2-D map of test embeddings coloured by class",
+    )
+    shown = np.linspace(0, len(test.label) - 1, 8).astype(int)
+    unit = similarity.l2_normalize(jnp.asarray(test.features))
+    _, nearest = knn.nearest_neighbours(
+        unit[shown], unit, k=8, exclude=jnp.asarray(shown)[:, None]
+    )
+    nearest = np.asarray(nearest)
+    page.section(
+        "Nearest neighbours",
+        "Test images and their nearest other test images by cosine of the features; "
+        "green: same class, red: another.",
+    )
+    page.figure(
+        figures.neighbours(
+            test.image[shown],
+            test.image[nearest],
+            test.label[shown],
+            test.label[nearest],
+            class_names,
+        ),
+        "grid of query images with their nearest neighbours",
+    )
+    page.section("What the model sees", "Test images and random views of them.")
+    picked = to_unit(test.image[shown])
+    rows = {"image": np.asarray(picked)}
+    for i, (name, augment) in enumerate(views.items()):
+        keys = jax.random.split(jax.random.key(i), len(picked))
+        rows[name] = np.asarray(jax.jit(jax.vmap(augment))(keys, picked))
+    page.figure(figures.image_rows(rows), "augmented views")
+    page.section("Configuration")
+    page.code(config_text)
+    return page.write(workdir)

@@ -1,0 +1,37 @@
+"""SIGTERM and SIGINT as a flag that a loop looks at between steps."""
+
+import signal
+import sys
+
+
+class Preempted(Exception):
+    """A signal asked the run to stop; its state is saved and it can go on later."""
+
+
+class Catch:
+    """Within it the first SIGTERM or SIGINT sets `caught`; a second ends at once.
+
+    Outside of the main thread, where Python sets no handlers, it does nothing.
+    """
+
+    def __init__(self):
+        self.caught: str | None = None
+        self.previous: dict[int, object] = {}
+
+    def handle(self, number, frame):
+        """Notes the signal, or exits at the second one."""
+        if self.caught:
+            sys.exit(128 + number)
+        self.caught = signal.Signals(number).name
+
+    def __enter__(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self.previous[number] = signal.signal(number, self.handle)
+            except ValueError:
+                break
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
