@@ -6,6 +6,7 @@ precision is computed in (float32 for half precision, float64 stays), and how a 
 argument is reported (one line that names it, before anything compiles).
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -111,6 +112,30 @@ def check_positive(**values: int | float | Array | np.ndarray) -> None:
             continue
         if not (np.all(np.isfinite(value)) and np.all(np.asarray(value) > 0)):
             raise ValueError(f"{name}: expected a finite number > 0, got {value}")
+
+
+def check_fraction(**values: float | Array) -> None:
+    """Checks that plain numbers lie in [0, 1]. Traced values pass.
+
+    Raises:
+      ValueError: naming the argument and what came.
+    """
+    for name, value in values.items():
+        if isinstance(value, jax.core.Tracer):
+            continue
+        if not (np.all(np.asarray(value) >= 0) and np.all(np.asarray(value) <= 1)):
+            raise ValueError(f"{name}: expected a number in [0, 1], got {value}")
+
+
+def check_unit(**values: int | float | Array | np.ndarray) -> None:
+    """Checks that plain numbers lie in [0, 1]; traced values pass.
+
+    Raises:
+      ValueError: naming the argument and what came.
+    """
+    for name, value in values.items():
+        if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) <= 1:
+            raise ValueError(f"{name}: expected a number in [0, 1], got {value}")
 
 
 def safe_reduce(
@@ -252,3 +277,35 @@ def cholesky_whiten(
     factor = jnp.linalg.cholesky(covariance)
     solve = jax.scipy.linalg.solve_triangular
     return solve(factor, centred.T, lower=True).T
+
+
+def reduce_terms(
+    values: Float[Array, "n ..."],
+    *,
+    where: Bool[Array, "n ..."],
+    weights: Shaped[Array, " n"] | None = None,
+    reduce_fn: ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """`safe_reduce` over terms (pairs, triplets) of which each anchor has several.
+
+    Args:
+      values: one value per term; the first axis are anchors.
+      where: terms that count.
+      weights: one non-negative weight per anchor, shared by its terms.
+      reduce_fn: reduction over all terms; None gives each anchor's sum, [n].
+    """
+    if weights is not None:
+        per_term = weights.reshape(weights.shape + (1,) * (values.ndim - 1))
+        weights = jnp.broadcast_to(per_term, values.shape)
+    out = safe_reduce(values, where=where, weights=weights, reduce_fn=reduce_fn)
+    return jnp.sum(out, axis=tuple(range(1, out.ndim))) if reduce_fn is None else out
+
+
+def add_angle(cosines: Float[Array, "*shape"], angle: float) -> Float[Array, "*shape"]:
+    """Cosine of each angle plus a constant angle (radians), cos(arccos(x) + angle).
+
+    Written with the addition theorem: at cosines of 1 and -1, where the arc cosine has
+    no derivative, the sine is 0 with gradient 0.
+    """
+    sines = safe_sqrt((1 - cosines) * (1 + cosines))
+    return cosines * math.cos(angle) - sines * math.sin(angle)

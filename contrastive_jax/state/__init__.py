@@ -1,6 +1,14 @@
 """What a method carries from step to step: pure init and update on pytrees."""
 
+from contrastive_jax.state.bank import Bank, bank_init, bank_update
+from contrastive_jax.state.centre import Centre, centre_init, centre_update
 from contrastive_jax.state.ema import cosine_decay, ema_update
+from contrastive_jax.state.prototypes import (
+    Prototypes,
+    assigned_means,
+    prototypes_init,
+    prototypes_update,
+)
 from contrastive_jax.state.queue import (
     ClassQueue,
     Queue,
@@ -10,15 +18,43 @@ from contrastive_jax.state.queue import (
     queue_init,
     queue_push,
 )
+from contrastive_jax.state.whitening import (
+    Moments,
+    batch_moments,
+    channel_permutations,
+    group_whiten,
+    moments_init,
+    moments_update,
+    shuffled_group_whiten,
+    whitening_matrix,
+)
 
 __all__ = [
+    "Bank",
+    "Centre",
     "ClassQueue",
+    "Moments",
+    "Prototypes",
     "Queue",
+    "assigned_means",
+    "bank_init",
+    "bank_update",
+    "batch_moments",
+    "centre_init",
+    "centre_update",
+    "channel_permutations",
     "class_queue_init",
     "class_queue_push",
     "cosine_decay",
     "ema_update",
+    "group_whiten",
+    "moments_init",
+    "moments_update",
+    "prototypes_init",
+    "prototypes_update",
     "queue_filled",
     "queue_init",
     "queue_push",
+    "shuffled_group_whiten",
+    "whitening_matrix",
 ]

@@ -32,7 +32,7 @@ def ema_update(target: PyTree, online: PyTree, *, decay: float | Array) -> PyTre
       He et al. 2020, arXiv:1911.05722, eq. 2; Grill et al. 2020, arXiv:2006.07733,
       eq. 1.
     """
-    _check_unit(decay=decay)
+    numerics.check_unit(decay=decay)
 
     def update(path, old, new):
         if jnp.shape(old) != jnp.shape(new):
@@ -77,10 +77,3 @@ def cosine_decay(
     """
     progress = jnp.clip(jnp.asarray(progress, float), 0, 1)
     return final - (final - base) * (1 + jnp.cos(jnp.pi * progress)) / 2
-
-
-def _check_unit(**values: float | Array) -> None:
-    """Checks that plain numbers lie in [0, 1]; traced values pass."""
-    for name, value in values.items():
-        if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) <= 1:
-            raise ValueError(f"{name}: expected a number in [0, 1], got {value}")

@@ -1,0 +1,103 @@
+"""A memory bank: one row per training example, looked up and renewed by its id."""
+
+import chex
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from contrastive_jax import numerics, similarity
+
+
+@chex.dataclass(frozen=True)
+class Bank:
+    """The last representation of each of n examples.
+
+    Attributes:
+      rows: one per example id.
+      filled: which rows hold a representation and not their random start.
+    """
+
+    rows: Float[Array, "n d"]
+    filled: Bool[Array, " n"]
+
+
+def bank_init(rng: PRNGKeyArray, size: int, dim: int, *, dtype=jnp.float32) -> Bank:
+    """A bank of random directions.
+
+    Args:
+      rng: random key.
+      size: number of examples n.
+      dim: size d of a row.
+      dtype: type of the rows.
+
+    Raises:
+      ValueError: a size or dim below 1.
+
+    Examples:
+      >>> bank_init(jax.random.key(0), 8, 4).rows.shape
+      (8, 4)
+
+    References:
+      Wu et al. 2018, arXiv:1805.01978, section 3.1.
+    """
+    numerics.check_positive(size=size, dim=dim)
+    rows = similarity.l2_normalize(jax.random.normal(rng, (size, dim)))
+    return Bank(rows=rows.astype(dtype), filled=jnp.zeros(size, bool))
+
+
+def bank_update(
+    bank: Bank,
+    ids: Int[Array, " b"],
+    features: Float[Array, "b d"],
+    *,
+    decay: float | Array = 0.0,
+    normalize: bool = True,
+) -> Bank:
+    """The bank with the rows of a batch moved towards its features.
+
+        row <- decay row + (1 - decay) feature,  then row / ||row||
+
+    An id that stands in the batch several times gets the mean of its features, so the
+    result does not depend on the order of the batch. Ids outside of the bank are
+    dropped. A row's first feature replaces its random start whatever the decay. No
+    gradient passes. With data parallelism hand in the rows of all devices.
+
+    Args:
+      bank: the bank before.
+      ids: example of each feature, 0 to n - 1.
+      features: their representations.
+      decay: in [0, 1]; 0 keeps the newest feature only.
+      normalize: whether rows are scaled to length 1.
+
+    Raises:
+      TypeError: ids that are not integers, features that are not floating point.
+      ValueError: shapes that do not fit together, a decay outside of [0, 1].
+
+    Examples:
+      >>> bank = bank_init(jax.random.key(0), 3, 2)
+      >>> ids, features = jnp.array([2, 2]), jnp.array([[1.0, 0.0], [0.0, 1.0]])
+      >>> bank_update(bank, ids, features, normalize=False).rows[2]
+      Array([0.5, 0.5], dtype=float32)
+
+    References:
+      Wu et al. 2018, arXiv:1805.01978, section 3.1.
+    """
+    sizes = numerics.check_shapes(
+        bank=(bank.rows, "n d"), ids=(ids, "b"), features=(features, "b d")
+    )
+    numerics.check_unit(decay=decay)
+    ids = numerics.check_integer(ids, "ids")
+    features = jax.lax.stop_gradient(numerics.at_least_f32(features, "features"))
+    # Every occurrence of an id writes the same row: their order cannot matter.
+    same = (ids[:, None] == ids[None, :]).astype(features.dtype)
+    mean = similarity.matmul(same, features.T) / jnp.sum(same, axis=1, keepdims=True)
+    old = bank.rows[ids].astype(mean.dtype)
+    decay = jnp.where(bank.filled[ids], decay, 0)[:, None].astype(mean.dtype)
+    new = decay * old + (1 - decay) * mean
+    new = similarity.l2_normalize(new) if normalize else new
+    inside = (ids >= 0) & (ids < sizes["n"])
+    targets = jnp.where(inside, ids, sizes["n"])
+    return bank.replace(
+        rows=bank.rows.at[targets].set(new.astype(bank.rows.dtype), mode="drop"),
+        filled=bank.filled.at[targets].set(True, mode="drop"),
+    )
