@@ -4,8 +4,9 @@ All masks are boolean [n, m]: n anchors in rows, m candidates in columns. Where
 candidates were gathered over devices, `rows` gives the column of each local anchor.
 """
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from contrastive_jax import numerics
 
@@ -28,3 +29,150 @@ def one_column(columns: Int[Array, " n"], num_columns: int) -> Bool[Array, "n m"
     """True at one column of each row, False everywhere in a row whose column is < 0."""
     numerics.check_shapes(columns=(columns, "n"))
     return columns[:, None] == jnp.arange(num_columns)[None, :]
+
+
+def close_targets(
+    anchors: Float[Array, " n"],
+    candidates: Float[Array, " m"] | None = None,
+    *,
+    threshold: float,
+) -> Bool[Array, "n m"]:
+    """True where the regression targets differ by at most `threshold`.
+
+    Args:
+      anchors: target of each anchor.
+      candidates: target of each candidate; the anchors' own when None.
+      threshold: largest difference that still makes a positive, >= 0.
+
+    Examples:
+      >>> close_targets(jnp.array([1.0, 1.5, 4.0]), threshold=0.5).astype(int)
+      Array([[1, 1, 0],
+             [1, 1, 0],
+             [0, 0, 1]], dtype=int32)
+    """
+    candidates = anchors if candidates is None else candidates
+    numerics.check_shapes(anchors=(anchors, "n"), candidates=(candidates, "m"))
+    return jnp.abs(anchors[:, None] - candidates[None, :]) <= threshold
+
+
+def first_pair(labels: Int[Array, " n"]) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
+    """One pair per class: its first example as anchor, its second as positive.
+
+    Returns:
+      positives: row of the second example of each row's class; 0 where there is none.
+      anchors: True at the first example of every class that has a second one.
+
+    References:
+      Sohn 2016, Improved Deep Metric Learning with Multi-class N-pair Loss Objective,
+      section 3.2.
+
+    Examples:
+      >>> positives, anchors = first_pair(jnp.array([7, 8, 7, 9, 8, 7]))
+      >>> positives[anchors], jnp.nonzero(anchors)[0]
+      (Array([2, 4], dtype=int32), Array([0, 1], dtype=int32))
+    """
+    same = same_label(labels)
+    rank = jnp.sum(jnp.tril(same, -1), axis=1)  # how many of its class come before
+    second = same & (rank == 1)[None, :]
+    return jnp.argmax(second, axis=1), (rank == 0) & jnp.any(second, axis=1)
+
+
+def hardest(scores: Float[Array, "n m"], mask: Bool[Array, "n m"]) -> Int[Array, " n"]:
+    """Column of the highest score among those in the mask; 0 in a row without one.
+
+    With distances: the hardest positive is `hardest(distances, positives)`, the hardest
+    negative `hardest(-distances, negatives)`.
+
+    Examples:
+      >>> scores = jnp.array([[0.9, 0.2, 0.5], [0.1, 0.8, 0.3]])
+      >>> hardest(scores, jnp.array([[False, True, True], [True, False, True]]))
+      Array([2, 2], dtype=int32)
+    """
+    numerics.check_shapes(scores=(scores, "n m"), mask=(mask, "n m"))
+    return jnp.argmax(jnp.where(mask, scores, -jnp.inf), axis=1)
+
+
+def hardest_k(
+    scores: Float[Array, "n m"], mask: Bool[Array, "n m"], k: int
+) -> Bool[Array, "n m"]:
+    """True at the k highest scores in the mask of each row (all, if it has fewer).
+
+    Examples:
+      >>> scores = jnp.array([[0.9, 0.2, 0.5, 0.7]])
+      >>> hardest_k(scores, scores < 0.8, 2).astype(int)
+      Array([[0, 0, 1, 1]], dtype=int32)
+    """
+    numerics.check_shapes(scores=(scores, "n m"), mask=(mask, "n m"))
+    order = jnp.argsort(jnp.where(mask, -scores, jnp.inf), axis=1)
+    return mask & (jnp.argsort(order, axis=1) < k)
+
+
+def semi_hard(
+    distances: Float[Array, "n m"], negatives: Bool[Array, "n m"]
+) -> Int[Array, "n m"]:
+    """Column of the semi-hard negative of each (anchor, candidate) pair.
+
+    It is the nearest negative that lies farther away than the candidate, or the
+    farthest negative where none does; any column in a row without negatives.
+
+    References:
+      Schroff et al. 2015, arXiv:1503.03832, section 3.2.
+
+    Examples:
+      >>> distances = jnp.array([[1.0, 0.5, 1.5, 3.0]])
+      >>> semi_hard(distances, jnp.array([[False, True, True, True]]))[0, 0]
+      Array(2, dtype=int32)
+    """
+    numerics.check_shapes(distances=(distances, "n m"), negatives=(negatives, "n m"))
+    keys = jnp.where(negatives, distances, jnp.inf)
+    order = jnp.argsort(keys, axis=1)
+    ascending = jnp.take_along_axis(keys, order, axis=1)
+    search = jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))
+    farthest = jnp.maximum(jnp.sum(negatives, axis=1, keepdims=True) - 1, 0)
+    nearest = jnp.minimum(search(ascending, distances), farthest)
+    return jnp.take_along_axis(order, nearest, axis=1)
+
+
+def informative(
+    scores: Float[Array, "n m"],
+    positives: Bool[Array, "n m"],
+    *,
+    where: Bool[Array, "n m"] | None = None,
+    epsilon: float = 0.1,
+) -> Bool[Array, "n m"]:
+    """The pairs that multi-similarity mining keeps, positives and negatives.
+
+        negative kept: scores[i, j] + epsilon > smallest positive score of i
+        positive kept: scores[i, j] - epsilon < largest negative score of i
+
+    An anchor without positives (negatives) keeps no negatives (positives).
+
+    Args:
+      scores: cosines of n anchors against m candidates.
+      positives: which candidates belong to which anchor.
+      where: candidates that count; leave the anchor itself out.
+      epsilon: slack.
+
+    References:
+      Wang et al. 2019, arXiv:1904.06627, eq. 6 and 7.
+
+    Examples:
+      >>> scores = jnp.array([[0.9, 0.2, 0.7, -0.5]])
+      >>> informative(scores, jnp.array([[True, True, False, False]])).astype(int)
+      Array([[0, 1, 1, 0]], dtype=int32)
+    """
+    numerics.check_shapes(
+        scores=(scores, "n m"), positives=(positives, "n m"), where=(where, "n m")
+    )
+    where = numerics.mask_or_all(where, scores.shape)
+    negatives = where & ~positives
+    positives = where & positives
+    worst_positive = jnp.min(
+        jnp.where(positives, scores, jnp.inf), axis=1, keepdims=True
+    )
+    worst_negative = jnp.max(
+        jnp.where(negatives, scores, -jnp.inf), axis=1, keepdims=True
+    )
+    hard_negatives = negatives & (scores + epsilon > worst_positive)
+    hard_positives = positives & (scores - epsilon < worst_negative)
+    return hard_positives | hard_negatives

@@ -66,6 +66,15 @@ def euclidean(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n
     return -euclidean_distance(a, b)
 
 
+def manhattan_distance(
+    a: Float[Array, "n d"], b: Float[Array, "m d"]
+) -> Float[Array, "n m"]:
+    """Sums of absolute differences; the gradient between equal entries is 0."""
+    numerics.check_shapes(a=(a, "n d"), b=(b, "m d"))
+    a, b = numerics.at_least_f32(a, "a"), numerics.at_least_f32(b, "b")
+    return jnp.sum(jnp.abs(a[:, None, :] - b[None, :, :]), axis=-1)
+
+
 def bilinear(
     a: Float[Array, "n d"], b: Float[Array, "m e"], weight: Float[Array, "d e"]
 ) -> Float[Array, "n m"]:
