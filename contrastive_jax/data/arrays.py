@@ -1,4 +1,4 @@
-"""Step-indexed batches: batch t is a function of (seed, t), so a restart needs no state.
+"""Step-indexed batches: batch t depends on (seed, t) only, so a restart needs no state.
 
 Grain shuffles by a keyed permutation of indices, in constant memory whatever the size
 of the set, and builds batches ahead of time in a thread of its own.

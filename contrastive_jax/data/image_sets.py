@@ -22,6 +22,14 @@ def load(name: str, data_dir: str = "") -> packaged.Images:
     return tfds_source.images(name, data_dir) if data_dir else packaged.images(name)
 
 
+def class_names(name: str, data_dir: str = "") -> tuple[str, ...]:
+    """The names of a set's classes."""
+    if not data_dir:
+        return packaged.images(name).class_names
+    builder = tfds_source.open_builder(name, data_dir)
+    return tuple(builder.info.features["label"].names)
+
+
 def batches(
     name: str,
     *,

@@ -24,7 +24,7 @@ import numpy as np
 
 
 class DataMissing(Exception):
-    """A data set is not there and could not be fetched; the message says what to run."""
+    """A data set is not there and cannot be fetched; the message says what to run."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,12 @@ from contrastive_jax.training.checkpoint import CheckpointError
 from contrastive_jax.training.loop import NonFinite, fit
 from contrastive_jax.training.optim import make_optimizer, warmup_cosine
 from contrastive_jax.training.signals import Preempted
-from contrastive_jax.training.state import TrainState, apply_gradients, init_fields
+from contrastive_jax.training.state import (
+    TrainState,
+    apply_gradients,
+    global_norm,
+    init_fields,
+)
 
 __all__ = [
     "CheckpointError",
@@ -13,6 +18,7 @@ __all__ = [
     "TrainState",
     "apply_gradients",
     "fit",
+    "global_norm",
     "init_fields",
     "make_optimizer",
     "warmup_cosine",

@@ -121,7 +121,6 @@ def write_report(
     curves: tuple[str, ...],
     encode: Encode,
     data: Mapping[str, Any],
-    class_names: tuple[str, ...],
     views: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]],
     config_text: str,
 ) -> pathlib.Path:
@@ -135,7 +134,6 @@ def write_report(
       curves: training metrics to draw.
       encode: the learned encoder.
       data: name, data_dir and size of the set.
-      class_names: one name per class.
       views: random augmentations by name, functions of (key, image).
       config_text: the config, shown at the end.
     """
@@ -156,6 +154,7 @@ def write_report(
     page.figure(figures.curves(metrics.read(workdir), curves), "training curves")
 
     test = encode_split(encode, data, "test", limit=1000, keep=1000)
+    class_names = image_sets.class_names(data["name"], data["data_dir"])
     page.section(
         "Map of test embeddings",
         "t-SNE of the encoder's features; colours are classes the encoder never saw "

@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 
 @chex.dataclass(frozen=True)
@@ -49,3 +49,8 @@ def apply_gradients(
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+
+
+def global_norm(tree: chex.ArrayTree) -> Float[Array, ""]:
+    """Euclidean norm of all leaves together, worth logging for gradients."""
+    return optax.global_norm(tree)

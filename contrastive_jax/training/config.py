@@ -1,0 +1,136 @@
+"""Configs of experiments: overriding, checking and comparing ConfigDicts."""
+
+import ast
+import difflib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import ml_collections
+
+from contrastive_jax import parallel
+
+# Keys that change how a run is executed, not what it computes.
+EXECUTION = ("mapper", "devices")
+
+# Last parts of keys whose values must be above 0, and those that must not be below.
+POSITIVE = {
+    "batch_size",
+    "dim",
+    "k",
+    "learning_rate",
+    "log_every",
+    "num_steps",
+    "queue_size",
+    "save_every",
+    "temperature",
+    "width",
+}
+NOT_NEGATIVE = {"devices", "seed", "warmup_steps", "weight_decay"}
+
+
+class ConfigError(Exception):
+    """A config or an override is wrong; the message names the key."""
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """All leaves by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
+            found |= flatten(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The config as JSON would return it (tuples become lists)."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def parse_value(key: str, text: str, old: Any) -> Any:
+    """The value of an override, of the type that the key holds.
+
+    Raises:
+      ConfigError: another type.
+    """
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = {"true": True, "false": False}.get(text, text)
+    if isinstance(old, str):
+        return text
+    if isinstance(old, float) and isinstance(value, int) and value is not True:
+        value = float(value)
+    if isinstance(old, tuple) and isinstance(value, list | int | float | str):
+        value = tuple(value) if isinstance(value, list) else (value,)
+    if old is not None and type(value) is not type(old):
+        raise ConfigError(f"{key}: expected {type(old).__name__}, got {text!r}")
+    return value
+
+
+def override(config: ml_collections.ConfigDict, assignments: Iterable[str]) -> None:
+    """Applies "key.of.leaf=value" to a config, in place.
+
+    Raises:
+      ConfigError: not of that form, an unknown key (names the nearest), a wrong type.
+    """
+    known = flatten(config)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {assignment}: expected KEY=VALUE")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"--set {assignment}: no key {key!r}{hint}")
+        *sections, leaf = key.split(".")
+        target = config
+        for section in sections:
+            target = target[section]
+        target[leaf] = parse_value(key, text, known[key])
+
+
+def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
+    """Checks ranges that hold in every experiment.
+
+    Args:
+      config: the whole config.
+      num_devices: devices the run will use.
+
+    Raises:
+      ConfigError: naming the key, what came and what was expected.
+    """
+    for key, value in flatten(config).items():
+        leaf = key.rpartition(".")[2]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}: expected a finite number, got {value}")
+        if leaf in POSITIVE and number and value <= 0:
+            raise ConfigError(f"{key}: expected a number > 0, got {value}")
+        if leaf in NOT_NEGATIVE and number and value < 0:
+            raise ConfigError(f"{key}: expected a number >= 0, got {value}")
+        if leaf == "batch_size" and number and value % num_devices:
+            raise ConfigError(
+                f"{key}: {value} does not split over {num_devices} devices"
+            )
+    if "mapper" in config and config.mapper not in parallel.MAPPERS:
+        raise ConfigError(
+            f"mapper: expected one of {', '.join(parallel.MAPPERS)}, got "
+            f"{config.mapper!r}"
+        )
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The first leaf in which two plain configs differ, "" when none does.
+
+    Keys of EXECUTION do not count.
+    """
+    a, b = flatten(old), flatten(new)
+    for key in sorted({*a, *b} - set(EXECUTION)):
+        if key not in a or key not in b or a[key] != b[key]:
+            there, here = a.get(key, "absent"), b.get(key, "absent")
+            return f"{key} is {there} there, {here} here"
+    return ""

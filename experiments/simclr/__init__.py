@@ -1,0 +1,1 @@
+"""SimCLR: two augmented views of an image attract, all others repel."""

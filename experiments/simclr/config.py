@@ -1,0 +1,121 @@
+"""Configs of SimCLR (Chen et al. 2020, arXiv:2002.05709)."""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant: "" (MNIST-5k), "fashion", "smoke" or "paper"."""
+    config = ConfigDict()
+    config.seed = 0
+    config.mapper = "pmap"
+    config.devices = 0  # all
+    config.data = ConfigDict(
+        dict(
+            name="mnist5k",
+            data_dir="",  # a TFDS folder; the packaged copy when empty
+            size=0,  # in memory
+            test_split="test",
+            batch_size=256,
+            augment=dict(
+                crop=dict(scale=(0.3, 1.0), ratio=(3 / 4, 4 / 3), method="linear"),
+                flip=0.0,  # a mirrored digit is another character
+                jitter=dict(
+                    p=0.8, brightness=0.4, contrast=0.4, saturation=0.0, hue=0.0
+                ),
+                gray=0.0,
+                blur=dict(p=0.5, sigma=(0.1, 1.0), kernel=0.2),
+                solarize=0.0,
+            ),
+        )
+    )
+    config.model = ConfigDict(
+        dict(
+            stage_sizes=(1, 1, 1),
+            width=32,
+            kind="basic",
+            stem="cifar",
+            stem_stride=2,
+            dtype="float32",
+            projection=(128, 64),
+        )
+    )
+    config.loss = ConfigDict(dict(temperature=0.2))
+    config.optim = ConfigDict(
+        dict(
+            name="adamw",
+            learning_rate=2e-3,
+            warmup_steps=30,
+            weight_decay=1e-4,
+            momentum=0.9,
+        )
+    )
+    config.train = ConfigDict(dict(num_steps=500, log_every=10, save_every=100))
+    config.eval = ConfigDict(dict(train_limit=0, test_limit=0, k=20))
+
+    if variant == "":
+        pass
+    elif variant == "fashion":
+        config.data.name = "fashion"
+        config.data.augment.flip = 0.5
+        config.eval.train_limit = 10_000
+    elif variant == "smoke":
+        config.data.name = "digits"
+        config.data.batch_size = 64
+        config.model.update(stage_sizes=(1,), width=8, stem_stride=1)
+        config.model.projection = (32, 16)
+        config.optim.update(name="sgd", learning_rate=0.1, warmup_steps=2)
+        config.train.update(num_steps=40, log_every=5, save_every=20)
+        config.eval.k = 5
+    elif variant == "paper":
+        config.data.update(
+            name="imagenet2012",
+            data_dir="~/tensorflow_datasets",
+            size=256,
+            test_split="validation",
+            batch_size=4096,  # section 2.2: default
+        )
+        config.data.augment = ConfigDict(
+            dict(
+                out_size=224,  # appendix A
+                crop=dict(scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), method="cubic"),
+                flip=0.5,
+                # Appendix A: colour strength 1.0, so 0.8, 0.8, 0.8, 0.2.
+                jitter=dict(
+                    p=0.8, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2
+                ),
+                gray=0.2,
+                blur=dict(p=0.5, sigma=(0.1, 2.0), kernel=0.1),
+                solarize=0.0,
+            )
+        )
+        config.model.update(
+            stage_sizes=(3, 4, 6, 3),  # ResNet-50
+            width=64,
+            kind="bottleneck",
+            stem="imagenet",
+            stem_stride=2,
+            dtype="bfloat16",  # not stated; the released code trains so on TPU
+            projection=(2048, 128),  # appendix B: 2-layer MLP, 128 outputs
+        )
+        config.loss.temperature = 0.1  # released code, 100 to 1,000 epochs
+        config.optim.update(
+            name="lars",  # section 2.2
+            learning_rate=4.8,  # section 2.2: 0.3 * batch / 256
+            warmup_steps=3128,  # 10 epochs
+            weight_decay=1e-6,  # section 2.2
+            momentum=0.9,  # released code
+        )
+        # 100 epochs of 1,281,167 images (table 5); 1,000 epochs are 312,800 steps.
+        config.train.update(num_steps=31_280, log_every=100, save_every=1000)
+        config.eval.update(train_limit=100_000, test_limit=0, k=200)
+    else:
+        raise ValueError(
+            f'variant: expected "", "fashion", "smoke" or "paper", got {variant!r}'
+        )
+    return config
+
+
+def sweep():
+    """Temperatures around the default (table 5 of the paper)."""
+    for temperature in (0.05, 0.1, 0.2, 0.5, 1.0):
+        yield {"loss.temperature": temperature}

@@ -1,0 +1,283 @@
+"""One run of one experiment: the command behind `launch/run`.
+
+Exit codes: 0 done (or complete already), 2 wrong input (one line says what), 3 a metric
+became NaN or infinite, 75 stopped by a signal after saving, 1 anything else.
+"""
+
+import argparse
+import ast
+import difflib
+import fcntl
+import functools
+import hashlib
+import importlib
+import json
+import os
+import pathlib
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+WRONG_INPUT, NON_FINITE, PREEMPTED = 2, 3, 75
+
+
+class WrongInput(Exception):
+    """Something the user can mend; one line says what and how."""
+
+
+def experiments() -> dict[str, str]:
+    """Every experiment with the first line of its docstring, without importing it."""
+    found = {}
+    for file in sorted((ROOT / "experiments").glob("*/experiment.py")):
+        doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        found[file.parent.name] = doc.partition("\n")[0]
+    return found
+
+
+def parse_args(argv: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="launch/run", description=__doc__)
+    parser.add_argument(
+        "experiment", nargs="?", metavar="EXPERIMENT[:VARIANT]", help="what to run"
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="config values, for example loss.temperature=0.2",
+    )
+    parser.add_argument("--workdir", help="folder of the run (default: under runs/)")
+    parser.add_argument("--seed", type=int, help="seed of everything random")
+    parser.add_argument(
+        "--devices", type=int, help="devices to use; on a CPU so many are emulated"
+    )
+    parser.add_argument("--list", action="store_true", help="all experiments, and stop")
+    parser.add_argument("--debug", action="store_true", help="full traceback of errors")
+    args = parser.parse_args(argv)
+    if not args.list and args.experiment is None:
+        parser.error("name an experiment, or --list")
+    return args
+
+
+def load(name: str):
+    """The experiment and config modules of a name.
+
+    Raises:
+      WrongInput: no such experiment.
+    """
+    known = experiments()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+        raise WrongInput(
+            f"no experiment {name!r}; did you mean {near[0]}? (all: launch/run --list)"
+        )
+    module = f"experiments.{name}"
+    return (
+        importlib.import_module(f"{module}.experiment"),
+        importlib.import_module(f"{module}.config"),
+    )
+
+
+def use_devices(count: int) -> None:
+    """Has jax show `count` devices where they are emulated (on a CPU)."""
+    import jax
+
+    if count:
+        jax.config.update("jax_num_cpu_devices", count)
+
+
+def compilation_cache() -> None:
+    """Keeps compiled programs between runs."""
+    import jax
+
+    from contrastive_jax.data import packaged
+
+    jax.config.update("jax_compilation_cache_dir", str(packaged.cache_dir() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def default_workdir(experiment: str, variant: str, seed: int, changes: list[str]):
+    """runs/EXPERIMENT/VARIANT-seedN, with a hash when values were set."""
+    name = f"{variant or 'default'}-seed{seed}"
+    changes = sorted(c for c in changes if not c.startswith("mapper="))
+    if changes:
+        name += "-" + hashlib.sha256("\n".join(changes).encode()).hexdigest()[:8]
+    return pathlib.Path("runs") / experiment / name
+
+
+def check_writable(workdir: pathlib.Path) -> None:
+    """Checks that a folder is, or can be made, a place to write; makes nothing.
+
+    Raises:
+      WrongInput: it cannot.
+    """
+    place = workdir
+    while not place.exists() and place.parent != place:
+        place = place.parent
+    if not place.is_dir():
+        raise WrongInput(f"--workdir {workdir}: {place} is no folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise WrongInput(f"--workdir {workdir}: {place} is not writable")
+
+
+def check_same(workdir: pathlib.Path, record: dict) -> None:
+    """Checks that a workdir that is in use belongs to the same experiment and config.
+
+    Raises:
+      WrongInput: it does not; names the first difference.
+    """
+    from contrastive_jax.training import config as configs
+
+    file = workdir / "config.json"
+    if not file.exists():
+        return
+    try:
+        old = json.loads(file.read_text(encoding="utf-8"))
+        old_experiment, old_config = old["experiment"], old["config"]
+    except (ValueError, KeyError, TypeError) as e:
+        raise WrongInput(
+            f"{file} cannot be read ({e}); choose another --workdir"
+        ) from e
+    if old_experiment != record["experiment"]:
+        found = f"experiment is {old_experiment} there, {record['experiment']} here"
+    else:
+        found = configs.difference(old_config, record["config"])
+    if found:
+        raise WrongInput(
+            f"{workdir} belongs to another config ({found}); choose another --workdir"
+        )
+
+
+def lock(workdir: pathlib.Path):
+    """Holds a workdir against a second run at the same time, until the process ends.
+
+    Raises:
+      WrongInput: another process holds it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = (workdir / ".lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        raise WrongInput(f"{workdir} is in use by another run") from e
+    return file
+
+
+def preflight(experiment, config) -> None:
+    """Builds the state's shapes and reads the first batch, before anything is written.
+
+    Raises:
+      WrongInput: what any of it says of the config or the data.
+    """
+    import jax
+
+    from contrastive_jax.data import packaged
+
+    try:
+        if hasattr(experiment, "init"):
+            jax.eval_shape(functools.partial(experiment.init, config))
+        if hasattr(experiment, "batches"):
+            next(experiment.batches(config, 0))
+    except (packaged.DataMissing, ValueError) as e:
+        raise WrongInput(str(e)) from e
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs what the command line says."""
+    from contrastive_jax.training import config as configs
+    from contrastive_jax.training import report
+
+    began = time.monotonic()
+    name, _, variant = args.experiment.partition(":")
+    experiment, config_module = load(name)
+    try:
+        config = config_module.get_config(variant)
+        changes = list(args.set)
+        changes += [] if args.seed is None else [f"seed={args.seed}"]
+        configs.override(config, changes)
+        if args.devices is not None:
+            configs.override(config, [f"devices={args.devices}"])
+    except (ValueError, configs.ConfigError) as e:
+        raise WrongInput(f"{name}: {e}") from e
+    workdir = pathlib.Path(
+        args.workdir or default_workdir(name, variant, config.seed, args.set)
+    )
+    check_writable(workdir)
+    use_devices(config.get("devices", 0))
+    compilation_cache()
+    from contrastive_jax import parallel
+
+    try:
+        devices = parallel.choose_devices(config.get("devices", 0))
+        configs.check(config, len(devices))
+    except (ValueError, configs.ConfigError) as e:
+        raise WrongInput(f"{name}: {e}") from e
+    record = {"experiment": name, "variant": variant, "config": configs.plain(config)}
+    check_same(workdir, record)
+    done = workdir / report.RESULT
+    if done.exists():
+        metrics = json.loads(done.read_text(encoding="utf-8"))["metrics"]
+        print(f"{args.experiment} is complete in {workdir}")
+        show(workdir, metrics)
+        return 0
+    preflight(experiment, config)
+    held = lock(workdir)
+    report.write_atomic(workdir / "config.json", json.dumps(record, indent=2) + "\n")
+    print(f"{args.experiment} -> {workdir} ({len(devices)} x {devices[0].device_kind})")
+    metrics = experiment.run(config, workdir)
+    report.write_result(
+        workdir,
+        experiment=name,
+        variant=variant,
+        config=record["config"],
+        metrics=metrics,
+        wall_seconds=time.monotonic() - began,
+    )
+    show(workdir, metrics)
+    held.close()
+    return 0
+
+
+def show(workdir: pathlib.Path, metrics: dict) -> None:
+    """Prints final metrics and where everything lies."""
+    width = max(map(len, metrics), default=0)
+    for key, value in metrics.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else value
+        print(f"  {key:<{width}}  {shown}")
+    for file in ("result.json", "report.html", "metrics.jsonl"):
+        if (workdir / file).exists():
+            print(f"  {workdir / file}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    args = parse_args(sys.argv[1:] if argv is None else argv)
+    if args.list:
+        known = experiments()
+        width = max(map(len, known))
+        for name, line in known.items():
+            print(f"{name:<{width}}  {line}")
+        return 0
+    try:
+        return run(args)
+    except Exception as e:
+        if args.debug:
+            raise
+        from contrastive_jax import training
+        from contrastive_jax.data import packaged
+
+        wrong = (WrongInput, packaged.DataMissing, training.CheckpointError)
+        codes = {NON_FINITE: training.NonFinite, PREEMPTED: training.Preempted}
+        codes[WRONG_INPUT] = wrong
+        for code, kinds in codes.items():
+            if isinstance(e, kinds):
+                print(f"launch/run: {e}", file=sys.stderr)
+                return code
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())
