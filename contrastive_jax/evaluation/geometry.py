@@ -1,0 +1,222 @@
+"""How embeddings lie in space: spread, rank, isotropy and signs of collapse.
+
+All take [n, d] and can be jitted; `alignment` and `uniformity` of the losses' formulas
+are computed here in tiles, for sets of any size.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from contrastive_jax import numerics, similarity
+
+Embeddings = Float[Array | np.ndarray, "n d"]
+
+
+def alignment(x: Embeddings, y: Embeddings, *, alpha: float = 2.0) -> Float[Array, ""]:
+    """Mean distance of positive pairs on the unit sphere, to a power; 0 is best.
+
+        mean_i || x_i / ||x_i|| - y_i / ||y_i|| ||^alpha
+
+    Args:
+      x: embeddings of one view.
+      y: embeddings of the other.
+      alpha: the power, above 0.
+
+    Raises:
+      TypeError: embeddings that are not floating point.
+      ValueError: shapes that do not fit together, an alpha not above 0.
+
+    Examples:
+      >>> alignment(jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 1.0]])).round(4)
+      Array(2., dtype=float32)
+
+    References:
+      Wang and Isola 2020, arXiv:2005.10242, eq. 3.
+    """
+    numerics.check_shapes(x=(x, "n d"), y=(y, "n d"))
+    numerics.check_positive(alpha=alpha)
+    x, y = _unit(x, "x"), _unit(y, "y")
+    return jnp.mean(jnp.sum((x - y) ** 2, axis=-1) ** (alpha / 2))
+
+
+def uniformity(x: Embeddings, *, t: float = 2.0, chunk: int = 1024) -> Float[Array, ""]:
+    """Log of the mean Gaussian potential of pairs on the unit sphere; lower is better.
+
+        log mean_{i < j} exp(-t || x_i / ||x_i|| - x_j / ||x_j|| ||^2)          (nats)
+
+    It is 0 when all rows have one direction.
+
+    Args:
+      x: embeddings, at least 2.
+      t: width of the potential, above 0.
+      chunk: rows of a tile; [chunk, n] distances exist at a time.
+
+    Raises:
+      TypeError: embeddings that are not floating point.
+      ValueError: fewer than two rows, a t not above 0.
+
+    Examples:
+      >>> uniformity(jnp.array([[1.0, 0.0], [0.0, 3.0]])).round(4)
+      Array(-4., dtype=float32)
+
+    References:
+      Wang and Isola 2020, arXiv:2005.10242, eq. 4.
+    """
+    numerics.check_shapes(x=(x, "n d"))
+    numerics.check_positive(t=t)
+    x = _unit(x, "x")
+    n = len(x)
+    if n < 2:
+        raise ValueError(f"x: expected at least two rows, got {n}")
+
+    def row(args):
+        i, anchor = args
+        square = 2 - 2 * similarity.matmul(anchor[None, :], x)[0]
+        potentials = -t * jnp.maximum(square, 0)
+        return numerics.masked_logsumexp(potentials, jnp.arange(n) != i)
+
+    rows = jax.lax.map(row, (jnp.arange(n), x), batch_size=chunk)
+    return jax.nn.logsumexp(rows) - jnp.log(n * (n - 1.0))
+
+
+def average_cosine(x: Embeddings) -> Float[Array, ""]:
+    """Mean cosine between different rows, in [-1, 1]; 0 for isotropic embeddings.
+
+        ( || sum_i x_i / ||x_i|| ||^2 - number of non-zero rows ) / (n (n - 1))
+
+    Args:
+      x: embeddings, at least 2.
+
+    Raises:
+      TypeError: embeddings that are not floating point.
+      ValueError: fewer than two rows.
+
+    Examples:
+      >>> average_cosine(jnp.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])).round(4)
+      Array(0.3333, dtype=float32)
+
+    References:
+      Ethayarajh 2019, arXiv:1909.00512, section 3.2.
+    """
+    numerics.check_shapes(x=(x, "n d"))
+    x = _unit(x, "x")
+    n = len(x)
+    if n < 2:
+        raise ValueError(f"x: expected at least two rows, got {n}")
+    return (jnp.sum(jnp.sum(x, axis=0) ** 2) - jnp.sum(x * x)) / (n * (n - 1.0))
+
+
+def isotropy(x: Embeddings) -> Float[Array, ""]:
+    """Evenness of the partition function over directions, in (0, 1]; 1 is isotropic.
+
+        min_c Z(c) / max_c Z(c),  Z(c) = sum_i exp(c . x_i),
+        c over the eigenvectors of x^T x and their negatives
+
+    Args:
+      x: embeddings, as they are: neither centred nor normalised here.
+
+    Raises:
+      TypeError: embeddings that are not floating point.
+      ValueError: a wrong rank.
+
+    Examples:
+      >>> x = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+      >>> isotropy(x).round(4)
+      Array(1., dtype=float32)
+
+    References:
+      Mu and Viswanath 2018, arXiv:1702.01417, eq. 2 and section 2.2.
+
+    Deviations:
+      The paper takes eigenvectors, whose sign is free; both signs make the value
+      unique.
+    """
+    numerics.check_shapes(x=(x, "n d"))
+    x = numerics.at_least_f32(x, "x")
+    _, vectors = jnp.linalg.eigh(similarity.matmul(x.T, x.T))
+    projections = similarity.matmul(x, vectors.T)
+    both = jnp.concatenate([projections, -projections], axis=1)
+    log_partition = jax.nn.logsumexp(both, axis=0)
+    return jnp.exp(jnp.min(log_partition) - jnp.max(log_partition))
+
+
+def effective_rank(x: Embeddings, *, eps: float = 1e-7) -> Float[Array, ""]:
+    """Exponential of the entropy of the singular values (RankMe), between 1 and d.
+
+        exp( -sum_k p_k log p_k ),  p_k = s_k / sum_j s_j + eps
+
+    Args:
+      x: embeddings, as they are: not centred here.
+      eps: keeps the logarithm finite.
+
+    Raises:
+      TypeError: embeddings that are not floating point.
+      ValueError: a wrong rank.
+
+    Examples:
+      >>> round(float(effective_rank(jnp.eye(3))), 3)
+      3.0
+
+    References:
+      Garrido et al. 2023, arXiv:2210.02885, eq. 1; Roy and Vetterli 2007 without eps.
+    """
+    numerics.check_shapes(x=(x, "n d"))
+    values = jnp.linalg.svd(numerics.at_least_f32(x, "x"), compute_uv=False)
+    total = jnp.sum(values)
+    p = values / jnp.where(total > 0, total, 1) + eps
+    return jnp.exp(-jnp.sum(p * jnp.log(p)))
+
+
+def numerical_rank(x: Embeddings, *, tol: float | None = None) -> Int[Array, ""]:
+    """Number of singular values above a tolerance.
+
+    Args:
+      x: embeddings, as they are: not centred here.
+      tol: relative to the largest singular value; max(n, d) times the rounding unit
+        when None.
+
+    Raises:
+      TypeError: embeddings that are not floating point.
+      ValueError: a wrong rank.
+
+    Examples:
+      >>> numerical_rank(jnp.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]))
+      Array(1, dtype=int32)
+    """
+    numerics.check_shapes(x=(x, "n d"))
+    x = numerics.at_least_f32(x, "x")
+    values = jnp.linalg.svd(x, compute_uv=False)
+    tol = max(x.shape) * jnp.finfo(x.dtype).eps if tol is None else tol
+    return jnp.sum(values > tol * jnp.max(values))
+
+
+def collapse_std(x: Embeddings) -> Float[Array, ""]:
+    """Mean over channels of the standard deviation of unit vectors.
+
+        mean_k std_i ( x_ik / ||x_i|| )
+
+    1 / sqrt(d) for isotropic embeddings, 0 when all rows have one direction.
+
+    Args:
+      x: embeddings.
+
+    Raises:
+      TypeError: embeddings that are not floating point.
+      ValueError: a wrong rank.
+
+    Examples:
+      >>> collapse_std(jnp.array([[1.0, 0.0], [3.0, 0.0]]))
+      Array(0., dtype=float32)
+
+    References:
+      Chen and He 2021, arXiv:2011.10566, section 4.1.
+    """
+    numerics.check_shapes(x=(x, "n d"))
+    return jnp.mean(jnp.std(_unit(x, "x"), axis=0))
+
+
+def _unit(x, name):
+    """Rows of length 1, in at least float32."""
+    return similarity.l2_normalize(numerics.at_least_f32(x, name))

@@ -1,0 +1,165 @@
+"""Telling in-distribution from out-of-distribution by a score, exact under ties.
+
+A higher score means more in-distribution throughout.
+"""
+
+import numpy as np
+from jaxtyping import Array, Shaped
+
+from contrastive_jax import numerics
+from contrastive_jax.evaluation.sts import average_ranks
+
+
+def auroc(
+    in_scores: Shaped[Array | np.ndarray, " n"],
+    out_scores: Shaped[Array | np.ndarray, " m"],
+) -> float:
+    """Area under the ROC curve, in [0, 1].
+
+        P(in > out) + P(in = out) / 2   over all pairs
+
+    Args:
+      in_scores: scores of in-distribution examples.
+      out_scores: scores of the others.
+
+    Raises:
+      ValueError: an empty side, NaN.
+
+    Examples:
+      >>> auroc(np.array([2.0, 1.0]), np.array([1.0, 0.0]))
+      0.875
+    """
+    scores, inside = _pooled(in_scores, out_scores)
+    n, m = np.sum(inside), np.sum(~inside)
+    ranks = np.sum(average_ranks(scores)[inside])
+    return float((ranks - n * (n + 1) / 2) / (n * m))
+
+
+def aupr_in(
+    in_scores: Shaped[Array | np.ndarray, " n"],
+    out_scores: Shaped[Array | np.ndarray, " m"],
+) -> float:
+    """Average precision with in-distribution as the positive class, in [0, 1].
+
+        sum over thresholds t, falling, of (recall_t - recall_before) precision_t
+
+    Equal scores pass a threshold together. Chance level is n / (n + m).
+
+    Args:
+      in_scores: scores of in-distribution examples.
+      out_scores: scores of the others.
+
+    Raises:
+      ValueError: an empty side, NaN.
+
+    Examples:
+      >>> round(aupr_in(np.array([2.0, 1.0]), np.array([1.0, 0.0])), 4)
+      0.8333
+    """
+    scores, inside = _pooled(in_scores, out_scores)
+    return _average_precision(scores, inside)
+
+
+def aupr_out(
+    in_scores: Shaped[Array | np.ndarray, " n"],
+    out_scores: Shaped[Array | np.ndarray, " m"],
+) -> float:
+    """Average precision with out-of-distribution as the positive class, in [0, 1].
+
+    `aupr_in` with both sides swapped and scores negated. Chance level is m / (n + m).
+
+    Args:
+      in_scores: scores of in-distribution examples.
+      out_scores: scores of the others.
+
+    Raises:
+      ValueError: an empty side, NaN.
+
+    Examples:
+      >>> round(aupr_out(np.array([2.0, 1.0]), np.array([1.0, 0.0])), 4)
+      0.8333
+    """
+    scores, inside = _pooled(in_scores, out_scores)
+    return _average_precision(-scores, ~inside)
+
+
+def fpr_at_tpr(
+    in_scores: Shaped[Array | np.ndarray, " n"],
+    out_scores: Shaped[Array | np.ndarray, " m"],
+    *,
+    tpr: float = 0.95,
+) -> float:
+    """Share of out-of-distribution examples let in when most of the others are.
+
+        share of out scores >= t,  t the largest in score that a share of at least
+        `tpr` of the in scores reaches
+
+    Args:
+      in_scores: scores of in-distribution examples.
+      out_scores: scores of the others.
+      tpr: share of in-distribution examples that must pass, in (0, 1].
+
+    Raises:
+      ValueError: an empty side, NaN, a share outside of (0, 1].
+
+    Examples:
+      >>> fpr_at_tpr(np.array([4.0, 3.0, 2.0, 1.0]), np.array([2.0, 0.0]), tpr=0.75)
+      0.5
+    """
+    if not 0 < tpr <= 1:
+        raise ValueError(f"tpr: expected a share in (0, 1], got {tpr}")
+    scores, inside = _pooled(in_scores, out_scores)
+    ordered = np.sort(scores[inside])[::-1]
+    # The least count c with c / n >= tpr, robust to 0.95 * 20 being above 19.
+    count = int(np.ceil(tpr * len(ordered) - 1e-9))
+    return float(np.mean(scores[~inside] >= ordered[max(count, 1) - 1]))
+
+
+def ood_metrics(
+    in_scores: Shaped[Array | np.ndarray, " n"],
+    out_scores: Shaped[Array | np.ndarray, " m"],
+) -> dict[str, float]:
+    """The four measures that papers report, each in [0, 1].
+
+    Args:
+      in_scores: scores of in-distribution examples.
+      out_scores: scores of the others.
+
+    Returns:
+      "auroc", "aupr_in", "aupr_out" and "fpr95" (false positives at 95 % true ones).
+
+    Raises:
+      ValueError: an empty side, NaN.
+
+    Examples:
+      >>> ood_metrics(np.array([2.0, 1.0]), np.array([0.0]))["fpr95"]
+      0.0
+    """
+    return {
+        "auroc": auroc(in_scores, out_scores),
+        "aupr_in": aupr_in(in_scores, out_scores),
+        "aupr_out": aupr_out(in_scores, out_scores),
+        "fpr95": fpr_at_tpr(in_scores, out_scores),
+    }
+
+
+def _pooled(in_scores, out_scores):
+    """All scores in float64 and which of them are in-distribution."""
+    numerics.check_shapes(in_scores=(in_scores, "n"), out_scores=(out_scores, "m"))
+    parts = [np.asarray(x, np.float64) for x in (in_scores, out_scores)]
+    for name, part in zip(("in_scores", "out_scores"), parts, strict=True):
+        if np.any(np.isnan(part)):
+            raise ValueError(f"{name}: expected real numbers, got NaN")
+    inside = np.arange(sum(map(len, parts))) < len(parts[0])
+    return np.concatenate(parts), inside
+
+
+def _average_precision(scores, positive):
+    """Area under the precision-recall steps, one step per distinct score."""
+    order = np.argsort(-scores, kind="stable")
+    scores, positive = scores[order], positive[order]
+    last = np.append(scores[1:] != scores[:-1], True)
+    hits = np.cumsum(positive)[last]
+    precision = hits / (np.flatnonzero(last) + 1)
+    recall = hits / hits[-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))

@@ -1,0 +1,470 @@
+"""Ranking measures from scores and relevance, exact under ties.
+
+Scores and relevance are [q queries, n documents]; relevance is a mask or grades >= 0,
+of which every value above 0 is relevant. `where` marks the documents that count, which
+also serves padded lists and leaving the query itself out. A query without a relevant
+document drops out of the mean, or counts with the value `empty`.
+
+Documents of equal score have no order of their own. `ties` says which value stands:
+"expected", the mean over all their orders (computed in closed form), "pessimistic",
+the less relevant first, or "optimistic", the more relevant first. An encoder that maps
+everything to one point gets chance level, 0, or a perfect value.
+"""
+
+import functools
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from contrastive_jax import numerics, similarity
+
+Ties = Literal["expected", "pessimistic", "optimistic"]
+Scores = Float[Array | np.ndarray, "q n"]
+Relevance = Shaped[Array | np.ndarray, "q n"]
+Mask = Bool[Array | np.ndarray, "q n"]
+
+
+def reciprocal_rank(
+    scores: Scores,
+    relevance: Relevance,
+    *,
+    k: int | None = None,
+    where: Mask | None = None,
+    ties: Ties = "expected",
+    empty: float | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """One over the rank of the first relevant document; its mean is the MRR.
+
+    Args:
+      scores: of each document for each query, higher is better.
+      relevance: mask or grades.
+      k: a first relevant document below rank k counts 0.
+      where: documents that count.
+      ties: see the module.
+      empty: value of a query without a relevant document; None leaves it out.
+      reduce_fn: over queries; None gives [q].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
+
+    Examples:
+      >>> scores = jnp.array([[3.0, 2.0, 1.0], [1.0, 1.0, 0.0]])
+      >>> relevant = jnp.array([[False, True, False], [True, False, False]])
+      >>> reciprocal_rank(scores, relevant, reduce_fn=None)
+      Array([0.5 , 0.75], dtype=float32)
+
+    References:
+      Voorhees 1999, the TREC-8 question answering track report.
+    """
+    ranking = _ranking(scores, relevance, where, ties)
+    none_yet = _none_relevant_within(ranking)
+    before = jnp.concatenate([jnp.ones_like(none_yet[:, :1]), none_yet[:, :-1]], axis=1)
+    value = jnp.sum((before - none_yet) * _cut(1 / _ranks(scores), k), axis=-1)
+    return _reduce(value, ranking, empty, reduce_fn)
+
+
+def hit_rate(
+    scores: Scores,
+    relevance: Relevance,
+    *,
+    k: int,
+    where: Mask | None = None,
+    ties: Ties = "expected",
+    empty: float | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Whether a relevant document is among the first k (top-k accuracy, success@k).
+
+    Args:
+      scores: of each document for each query, higher is better.
+      relevance: mask or grades.
+      k: ranks that are looked at.
+      where: documents that count.
+      ties: see the module.
+      empty: value of a query without a relevant document; None leaves it out.
+      reduce_fn: over queries; None gives [q].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
+
+    Examples:
+      >>> scores = jnp.array([[3.0, 2.0, 1.0], [1.0, 1.0, 0.0]])
+      >>> relevant = jnp.array([[False, True, False], [True, False, False]])
+      >>> hit_rate(scores, relevant, k=1, reduce_fn=None)
+      Array([0. , 0.5], dtype=float32)
+    """
+    ranking = _ranking(scores, relevance, where, ties)
+    _cut(_ranks(scores), k)
+    value = 1 - _none_relevant_within(ranking)[:, min(k, scores.shape[1]) - 1]
+    return _reduce(value, ranking, empty, reduce_fn)
+
+
+def recall(
+    scores: Scores,
+    relevance: Relevance,
+    *,
+    k: int,
+    where: Mask | None = None,
+    ties: Ties = "expected",
+    empty: float | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Share of the relevant documents that are among the first k.
+
+    Args:
+      scores: of each document for each query, higher is better.
+      relevance: mask or grades.
+      k: ranks that are looked at.
+      where: documents that count.
+      ties: see the module.
+      empty: value of a query without a relevant document; None leaves it out.
+      reduce_fn: over queries; None gives [q].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
+
+    Examples:
+      >>> scores = jnp.array([[4.0, 3.0, 2.0, 1.0]])
+      >>> recall(scores, jnp.array([[True, False, False, True]]), k=2)
+      Array(0.5, dtype=float32)
+    """
+    ranking = _ranking(scores, relevance, where, ties)
+    found = jnp.sum(_cut(ranking.relevant, k), axis=-1)
+    value = found / jnp.maximum(jnp.sum(ranking.relevant, axis=-1), 1)
+    return _reduce(value, ranking, empty, reduce_fn)
+
+
+def precision(
+    scores: Scores,
+    relevance: Relevance,
+    *,
+    k: int,
+    where: Mask | None = None,
+    ties: Ties = "expected",
+    empty: float | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Share of the first k documents that are relevant; missing ones are not.
+
+    Args:
+      scores: of each document for each query, higher is better.
+      relevance: mask or grades.
+      k: ranks that are looked at, and the divisor.
+      where: documents that count.
+      ties: see the module.
+      empty: value of a query without a relevant document; None leaves it out.
+      reduce_fn: over queries; None gives [q].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
+
+    Examples:
+      >>> scores = jnp.array([[4.0, 3.0, 2.0, 1.0]])
+      >>> precision(scores, jnp.array([[True, False, False, True]]), k=2)
+      Array(0.5, dtype=float32)
+    """
+    ranking = _ranking(scores, relevance, where, ties)
+    value = jnp.sum(_cut(ranking.relevant, k), axis=-1) / k
+    return _reduce(value, ranking, empty, reduce_fn)
+
+
+def average_precision(
+    scores: Scores,
+    relevance: Relevance,
+    *,
+    k: int | None = None,
+    where: Mask | None = None,
+    ties: Ties = "expected",
+    empty: float | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Mean of the precisions at the ranks of relevant documents; its mean is the MAP.
+
+        AP = (1 / min(R, k)) sum_{ranks r <= k of relevant documents} precision at r
+
+    with R the number of relevant documents.
+
+    Args:
+      scores: of each document for each query, higher is better.
+      relevance: mask or grades.
+      k: ranks that are looked at; all when None.
+      where: documents that count.
+      ties: see the module.
+      empty: value of a query without a relevant document; None leaves it out.
+      reduce_fn: over queries; None gives [q].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
+
+    Examples:
+      >>> scores = jnp.array([[4.0, 3.0, 2.0, 1.0]])
+      >>> average_precision(scores, jnp.array([[True, False, False, True]]))
+      Array(0.75, dtype=float32)
+
+    References:
+      McSherry and Najork 2008, Computing information retrieval performance measures
+      efficiently in the presence of tied scores, section 4.
+    """
+    ranking = _ranking(scores, relevance, where, ties)
+    ranks = _ranks(scores)
+    inside = ranks - ranking.start  # 1 to the size of the tied group
+    others = jnp.maximum(ranking.hits - 1, 0) / jnp.maximum(ranking.size - 1, 1)
+    expected = ranking.earlier_hits + 1 + others * (inside - 1)
+    value = jnp.sum(_cut(ranking.relevant * expected / ranks, k), axis=-1)
+    total = jnp.maximum(jnp.sum(ranking.relevant, axis=-1), 1)
+    value = value / (total if k is None else jnp.minimum(total, k))
+    return _reduce(value, ranking, empty, reduce_fn)
+
+
+def dcg(
+    scores: Scores,
+    relevance: Relevance,
+    *,
+    k: int | None = None,
+    gain: Literal["exponential", "linear"] = "exponential",
+    where: Mask | None = None,
+    ties: Ties = "expected",
+    empty: float | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Discounted cumulative gain.
+
+        DCG = sum_{r <= k} gain(y_r) / log2(1 + r)
+        exponential: gain(y) = 2^y - 1,  linear: gain(y) = y
+
+    Args:
+      scores: of each document for each query, higher is better.
+      relevance: grades, or a mask (both gains are then equal).
+      k: ranks that are looked at; all when None.
+      gain: what a grade is worth.
+      where: documents that count.
+      ties: see the module.
+      empty: value of a query without a relevant document; None leaves it out.
+      reduce_fn: over queries; None gives [q].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, k below 1, an unknown gain or rule
+        for ties.
+
+    Examples:
+      >>> scores = jnp.array([[3.0, 2.0, 1.0]])
+      >>> dcg(scores, jnp.array([[0.0, 0.0, 2.0]])).round(4)
+      Array(1.5, dtype=float32)
+
+    References:
+      Järvelin and Kekäläinen 2002, doi:10.1145/582415.582418 (linear); Burges et al.
+      2005, doi:10.1145/1102351.1102363 (exponential).
+    """
+    ranking = _ranking(scores, relevance, where, ties, gain)
+    value = jnp.sum(_cut(ranking.gains / jnp.log2(1 + _ranks(scores)), k), axis=-1)
+    return _reduce(value, ranking, empty, reduce_fn)
+
+
+def ndcg(
+    scores: Scores,
+    relevance: Relevance,
+    *,
+    k: int | None = None,
+    gain: Literal["exponential", "linear"] = "exponential",
+    where: Mask | None = None,
+    ties: Ties = "expected",
+    empty: float | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Discounted cumulative gain over that of the best order, in [0, 1].
+
+    Args:
+      scores: of each document for each query, higher is better.
+      relevance: grades, or a mask.
+      k: ranks that are looked at; all when None.
+      gain: see `dcg`.
+      where: documents that count.
+      ties: see the module.
+      empty: value of a query without a relevant document; None leaves it out.
+      reduce_fn: over queries; None gives [q].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, k below 1, an unknown gain or rule
+        for ties.
+
+    Examples:
+      >>> scores = jnp.array([[3.0, 2.0, 1.0]])
+      >>> ndcg(scores, jnp.array([[0.0, 0.0, 2.0]])).round(4)
+      Array(0.5, dtype=float32)
+
+    References:
+      Järvelin and Kekäläinen 2002, doi:10.1145/582415.582418.
+    """
+    options = dict(k=k, gain=gain, where=where, reduce_fn=None)
+    value = dcg(scores, relevance, ties=ties, **options)
+    # Best order: by relevance itself, where equal grades cannot matter.
+    grades = jnp.asarray(relevance).astype(jnp.result_type(scores, jnp.float32))
+    best = dcg(grades, relevance, **options)
+    ranking = _ranking(scores, relevance, where, ties)
+    value = value / jnp.where(best > 0, best, 1)
+    return _reduce(value, ranking, empty, reduce_fn)
+
+
+@functools.partial(jax.jit, static_argnames=("ties", "chunk"))
+def gold_ranks(
+    queries: Float[Array | np.ndarray, "q d"],
+    candidates: Float[Array | np.ndarray, "n d"],
+    gold: Int[Array | np.ndarray, " q"],
+    *,
+    ties: Ties = "expected",
+    chunk: int = 256,
+) -> Float[Array, " q"]:
+    """Rank of each query's one right candidate by inner product, without sorting.
+
+        rank = 1 + candidates above + {1/2, 1, 0} x other candidates of equal score
+
+    for ties "expected", "pessimistic" and "optimistic". Only [chunk, n] scores exist
+    at a time. `1 / rank` and `rank <= k` give the reciprocal rank and the hit rate.
+
+    Args:
+      queries: embeddings; normalise both sides for cosines.
+      candidates: embeddings that are ranked.
+      gold: index of each query's right candidate.
+      ties: what equal scores count.
+      chunk: queries at a time.
+
+    Raises:
+      TypeError: embeddings that are not floating point, indices that are not integers.
+      ValueError: shapes that do not fit together, an unknown rule for ties.
+
+    Examples:
+      >>> candidates = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+      >>> gold_ranks(candidates[2:], candidates, jnp.array([1])).tolist()
+      [2.0]
+    """
+    numerics.check_shapes(
+        queries=(queries, "q d"), candidates=(candidates, "n d"), gold=(gold, "q")
+    )
+    queries, candidates = jnp.asarray(queries), jnp.asarray(candidates)
+    gold = numerics.check_integer(gold, "gold")
+    shares = {"expected": 0.5, "pessimistic": 1.0, "optimistic": 0.0}
+    if ties not in shares:
+        raise ValueError(f"ties: expected one of {sorted(shares)}, got {ties!r}")
+
+    def rank(query, gold):
+        scores = similarity.matmul(query[None, :], candidates)[0]
+        above = jnp.sum(scores > scores[gold])
+        equal = jnp.sum(scores == scores[gold]) - 1
+        return 1 + above + shares[ties] * equal
+
+    return jax.lax.map(lambda pair: rank(*pair), (queries, gold), batch_size=chunk)
+
+
+class _Ranking(NamedTuple):
+    """Per sorted position, [q, n]; expectations over the orders of tied documents.
+
+    Attributes:
+      gains: expected gain.
+      relevant: probability that a relevant document stands here.
+      start: rank before the tied group.
+      size: documents in the group.
+      hits: relevant documents in the group.
+      earlier_hits: relevant documents before the group.
+    """
+
+    gains: Array
+    relevant: Array
+    start: Array
+    size: Array
+    hits: Array
+    earlier_hits: Array
+
+
+def _ranking(scores, relevance, where, ties, gain="linear") -> _Ranking:
+    """Sorts each query's documents and averages over tied groups."""
+    numerics.check_shapes(
+        scores=(scores, "q n"), relevance=(relevance, "q n"), where=(where, "q n")
+    )
+    scores = numerics.at_least_f32(scores, "scores")
+    where = numerics.mask_or_all(where, scores.shape)
+    grades = jnp.where(where, jnp.asarray(relevance).astype(scores.dtype), 0)
+    if gain == "exponential":
+        gains = jnp.exp2(grades) - 1
+    elif gain == "linear":
+        gains = grades
+    else:
+        raise ValueError(f'gain: expected "exponential" or "linear", got {gain!r}')
+    if ties not in ("expected", "pessimistic", "optimistic"):
+        raise ValueError(
+            f'ties: expected "expected", "pessimistic" or "optimistic", got {ties!r}'
+        )
+    # Documents that do not count come last; then by score; then as `ties` says.
+    second = grades if ties == "pessimistic" else -grades
+    keys = (second, -scores, ~where)
+    order = jax.vmap(lambda *keys: jnp.lexsort(keys))(*keys)
+    scores, where, grades, gains = (
+        jnp.take_along_axis(x, order, axis=1) for x in (scores, where, grades, gains)
+    )
+    relevant = (grades > 0).astype(scores.dtype)
+    new = (scores[:, 1:] != scores[:, :-1]) | (where[:, 1:] != where[:, :-1])
+    if ties != "expected":
+        new = jnp.ones_like(new)
+    new = jnp.pad(new, ((0, 0), (1, 0)), constant_values=True)
+    n = scores.shape[1]
+    position = jnp.broadcast_to(jnp.arange(n), scores.shape)
+    first = jax.lax.cummax(jnp.where(new, position, 0), axis=1)
+    nexts = jnp.pad(new[:, 1:], ((0, 0), (0, 1)), constant_values=True)
+    last = jax.lax.cummin(jnp.where(nexts, position, n), axis=1, reverse=True)
+    size = (last - first + 1).astype(scores.dtype)
+
+    def group_sum(x):
+        total = jnp.pad(jnp.cumsum(x, axis=1), ((0, 0), (1, 0)))
+        at = functools.partial(jnp.take_along_axis, total, axis=1)
+        return at(indices=last + 1) - at(indices=first), at(indices=first)
+
+    hits, earlier_hits = group_sum(relevant)
+    return _Ranking(
+        gains=group_sum(gains)[0] / size,
+        relevant=hits / size,
+        start=first.astype(scores.dtype),
+        size=size,
+        hits=hits,
+        earlier_hits=earlier_hits,
+    )
+
+
+def _none_relevant_within(ranking: _Ranking) -> Float[Array, "q n"]:
+    """Probability that none of the first r documents is relevant, r = 1 to n."""
+    inside = jnp.arange(ranking.size.shape[1])[None, :] - ranking.start
+    left = ranking.size - inside  # of the group, this position included
+    miss = jnp.maximum(left - ranking.hits, 0) / left
+    return jnp.cumprod(miss, axis=1)
+
+
+def _ranks(scores) -> Float[Array, "1 n"]:
+    """Ranks 1 to n, to go with sorted positions."""
+    return jnp.arange(1.0, scores.shape[1] + 1)[None, :]
+
+
+def _cut(values: Float[Array, "..."], k: int | None) -> Float[Array, "..."]:
+    """0 beyond rank k."""
+    if k is None:
+        return values
+    if k < 1:
+        raise ValueError(f"k: expected at least 1, got {k}")
+    return jnp.where(jnp.arange(values.shape[1])[None, :] < k, values, 0)
+
+
+def _reduce(value, ranking: _Ranking, empty, reduce_fn):
+    """Over the queries that have a relevant document."""
+    some = jnp.any(ranking.hits > 0, axis=-1)
+    if empty is not None:
+        value = jnp.where(some, value, empty)
+        some = jnp.ones_like(some)
+    return numerics.safe_reduce(value, where=some, reduce_fn=reduce_fn)

@@ -1,0 +1,101 @@
+"""Agreement of similarities with human judgement: Spearman and Pearson correlation."""
+
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+from contrastive_jax import numerics, similarity
+
+
+def pearson(
+    x: Shaped[Array | np.ndarray, " n"], y: Shaped[Array | np.ndarray, " n"]
+) -> float:
+    """Linear correlation, in [-1, 1], computed in float64.
+
+    A constant has correlation 0 with everything: collapsed embeddings score 0, not NaN.
+
+    Args:
+      x: real numbers.
+      y: as many real numbers.
+
+    Raises:
+      ValueError: not one y for each x.
+
+    Examples:
+      >>> round(pearson(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 4.0])), 4)
+      0.982
+    """
+    numerics.check_shapes(x=(x, "n"), y=(y, "n"))
+    x, y = (np.asarray(v, np.float64) for v in (x, y))
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    x, y = x - np.mean(x), y - np.mean(y)
+    # Scaled first, so that neither huge nor tiny values leave the range of floats.
+    x, y = x / np.linalg.norm(x), y / np.linalg.norm(y)
+    return float(np.clip(np.sum(x * y), -1, 1))
+
+
+def spearman(
+    x: Shaped[Array | np.ndarray, " n"], y: Shaped[Array | np.ndarray, " n"]
+) -> float:
+    """Rank correlation, in [-1, 1]; equal values share the mean of their ranks.
+
+    Args:
+      x: real numbers.
+      y: as many real numbers.
+
+    Raises:
+      ValueError: not one y for each x.
+
+    Examples:
+      >>> round(spearman(np.array([1.0, 2.0, 9.0]), np.array([1.0, 4.0, 5.0])), 4)
+      1.0
+    """
+    numerics.check_shapes(x=(x, "n"), y=(y, "n"))
+    return pearson(average_ranks(x), average_ranks(y))
+
+
+def sts_correlations(
+    a: Float[Array | np.ndarray, "n d"],
+    b: Float[Array | np.ndarray, "n d"],
+    gold: Shaped[Array | np.ndarray, " n"],
+) -> dict[str, float]:
+    """Correlation of cosines between rows with gold similarities.
+
+    Args:
+      a: embeddings of the first texts.
+      b: embeddings of the second texts.
+      gold: judged similarity of each pair, on any scale.
+
+    Returns:
+      "spearman" and "pearson", in [-1, 1].
+
+    Raises:
+      TypeError: embeddings that are not floating point.
+      ValueError: shapes that do not fit together.
+
+    Examples:
+      >>> a, b = np.eye(2)[[0, 0, 0]], np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
+      >>> round(sts_correlations(a, b, np.arange(3.0))["spearman"], 4)
+      1.0
+    """
+    numerics.check_shapes(a=(a, "n d"), b=(b, "n d"), gold=(gold, "n"))
+    a, b = (
+        np.asarray(similarity.l2_normalize(numerics.at_least_f32(x, name)))
+        for x, name in ((a, "a"), (b, "b"))
+    )
+    cosines = np.sum(a * b, axis=-1)
+    return {"spearman": spearman(cosines, gold), "pearson": pearson(cosines, gold)}
+
+
+def average_ranks(x: Shaped[Array | np.ndarray, " n"]) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs.
+
+    Examples:
+      >>> average_ranks(np.array([5.0, 1.0, 5.0]))
+      array([2.5, 1. , 2.5])
+    """
+    x = np.asarray(x)
+    ordered = np.sort(x)
+    below = np.searchsorted(ordered, x, side="left")
+    up_to = np.searchsorted(ordered, x, side="right")
+    return (below + up_to + 1) / 2
