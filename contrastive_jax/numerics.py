@@ -208,7 +208,7 @@ def masked_log_softmax(
 
 def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Square root whose gradient at 0 (and below) is 0 instead of infinite."""
-    positive = x > 0
+    positive = ~(x <= 0)  # NaN stays NaN
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
 
 
@@ -221,12 +221,12 @@ def safe_norm(
 
 def safe_log(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Natural logarithm; MASKED with gradient 0 where x is not positive."""
-    positive = x > 0
+    positive = ~(x <= 0)  # NaN stays NaN
     return jnp.where(positive, jnp.log(jnp.where(positive, x, 1)), MASKED)
 
 
 def mask_or_all(
-    where: Bool[Array, "..."] | None, shape: tuple[int, ...], name: str = "where"
+    where: Array | None, shape: tuple[int, ...], name: str = "where"
 ) -> Bool[Array, "..."]:
     """The mask, which must hold booleans; everything counts when it is None."""
     return jnp.ones(shape, bool) if where is None else check_mask(where, name)
@@ -309,3 +309,8 @@ def add_angle(cosines: Float[Array, "*shape"], angle: float) -> Float[Array, "*s
     """
     sines = safe_sqrt((1 - cosines) * (1 + cosines))
     return cosines * math.cos(angle) - sines * math.sin(angle)
+
+
+def hinge(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """max(0, x), with gradient 0 at 0 and, unlike `jax.nn.relu`, NaN at NaN."""
+    return jnp.where(x == 0, 0, (x + jnp.abs(x)) / 2)

@@ -154,7 +154,7 @@ def informative(
       epsilon: slack.
 
     References:
-      Wang et al. 2019, arXiv:1904.06627, eq. 6 and 7.
+      Wang et al. 2019, arXiv:1904.06627, section 3 (pair mining).
 
     Examples:
       >>> scores = jnp.array([[0.9, 0.2, 0.7, -0.5]])

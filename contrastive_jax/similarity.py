@@ -27,7 +27,7 @@ def l2_normalize(
     """
     x = numerics.at_least_f32(x, "x")
     square = jnp.sum(x * x, axis=axis, keepdims=True)
-    some = square > 0
+    some = square != 0
     scale = jax.lax.rsqrt(jnp.where(some, jnp.maximum(square, eps * eps), 1))
     return jnp.where(some, x * scale, 0)
 

@@ -1,0 +1,404 @@
+"""Losses on whole ranked lists: [n lists, m items] of scores against graded relevance.
+
+`relevance` are the labels of the items, higher is better; `where` leaves padding out.
+A list without anything to learn from drops out of the reduction: one with no item, and
+for the NDCG losses one in which no item has a gain.
+"""
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from contrastive_jax import numerics
+
+
+def list_softmax(
+    logits: Float[Array, "n m"],
+    relevance: Float[Array, "n m"],
+    *,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Cross entropy of the items, weighted by their relevance.
+
+        loss_i = sum_j relevance[i, j] (logsumexp_k logits[i, k] - logits[i, j])  (nats)
+
+    Args:
+      logits: scores of m items in each of n lists, temperature applied.
+      relevance: non-negative labels, used as they are.
+      where: items that count.
+      weights: one non-negative weight per list.
+      reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Bruch et al. 2019, An Analysis of the Softmax Cross Entropy Loss for
+      Learning-to-Rank with Binary Relevance, ICTIR.
+
+    Examples:
+      >>> logits, relevance = jnp.zeros((1, 4)), jnp.array([[2.0, 0.0, 0.0, 0.0]])
+      >>> round(float(list_softmax(logits, relevance)), 4)  # 2 log 4
+      2.7726
+    """
+    logits, relevance, where = check_lists(logits, relevance, where, weights)
+    log_p = numerics.masked_log_softmax(logits, where)
+    return numerics.safe_reduce(
+        -jnp.sum(jnp.where(where, relevance, 0) * log_p, axis=1),
+        where=jnp.any(where, axis=1),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def listnet(
+    logits: Float[Array, "n m"],
+    relevance: Float[Array, "n m"],
+    *,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Cross entropy between the top-one probabilities of labels and of scores.
+
+        loss_i = -sum_j t_ij log p_ij,  t = softmax(relevance), p = softmax(logits)
+                                                                              (nats)
+
+    Args:
+      logits: scores of m items in each of n lists, temperature applied.
+      relevance: labels; an item of label 0 still has probability above 0.
+      where: items that count.
+      weights: one non-negative weight per list.
+      reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Cao et al. 2007, Learning to Rank: From Pairwise Approach to Listwise Approach,
+      ICML, section 4.
+
+    Deviations:
+      allRank adds 1e-10 to p before the logarithm.
+
+    Examples:
+      >>> logits, relevance = jnp.zeros((1, 4)), jnp.array([[3.0, 2.0, 1.0, 0.0]])
+      >>> round(float(listnet(logits, relevance)), 4)  # log 4, whatever the labels
+      1.3863
+    """
+    logits, relevance, where = check_lists(logits, relevance, where, weights)
+    log_p = numerics.masked_log_softmax(logits, where)
+    log_t = numerics.masked_log_softmax(relevance, where)
+    return numerics.safe_reduce(
+        -jnp.sum(jnp.where(where, jnp.exp(log_t), 0) * log_p, axis=1),
+        where=jnp.any(where, axis=1),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def listwise_kl(
+    logits: Float[Array, "n m"],
+    relevance: Float[Array, "n m"],
+    *,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Divergence of the scores' softmax from the labels' softmax.
+
+        loss_i = sum_j t_ij (log t_ij - log p_ij),  t = softmax(relevance),
+                                                    p = softmax(logits)       (nats)
+
+    `listnet` less the entropy of t: the same gradient in the logits, and 0 at the
+    optimum. Divide both arguments by a temperature beforehand.
+
+    Args:
+      logits: scores of m items in each of n lists, temperature applied.
+      relevance: labels, or scores of a teacher.
+      where: items that count.
+      weights: one non-negative weight per list.
+      reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Esfandiarpoor et al. 2025, arXiv:2503.23239 (KL baseline).
+
+    Examples:
+      >>> logits = jnp.array([[1.0, 2.0, 3.0]])
+      >>> print(listwise_kl(logits, logits))
+      0.0
+    """
+    logits, relevance, where = check_lists(logits, relevance, where, weights)
+    log_p = numerics.masked_log_softmax(logits, where)
+    log_t = numerics.masked_log_softmax(relevance, where)
+    return numerics.safe_reduce(
+        jnp.sum(jnp.where(where, jnp.exp(log_t), 0) * (log_t - log_p), axis=1),
+        where=jnp.any(where, axis=1),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def approx_ndcg(
+    logits: Float[Array, "n m"],
+    relevance: Float[Array, "n m"],
+    *,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Minus the NDCG of smoothed ranks.
+
+        rank_ij = 1 + sum_{k != j} sigmoid(logits[i, k] - logits[i, j])
+        loss_i  = -sum_j (2^relevance[i, j] - 1) / log2(1 + rank_ij) / idealDCG_i
+
+    Lies in [-1, 0]. Holds n * m * m numbers.
+
+    Args:
+      logits: scores of m items in each of n lists; the smaller the temperature that
+        divides them, the closer the ranks are to true ones.
+      relevance: labels >= 0.
+      where: items that count.
+      weights: one non-negative weight per list.
+      reduce_fn: `jnp.mean` or `jnp.sum` over lists with a label above 0; None gives
+        [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Qin et al. 2010, A general approximation framework for direct optimization of
+      information retrieval measures, Information Retrieval 13, section 4.
+
+    Deviations:
+      allRank counts lists without a relevant item as 0 in the mean.
+
+    Examples:
+      >>> logits, relevance = jnp.zeros((1, 3)), jnp.array([[1.0, 0.0, 0.0]])
+      >>> round(float(approx_ndcg(logits, relevance)), 4)  # -1 / log2(1 + 2)
+      -0.6309
+    """
+    logits, relevance, where = check_lists(logits, relevance, where, weights)
+    m = logits.shape[1]
+    ahead = jax.nn.sigmoid(logits[:, None, :] - logits[:, :, None])
+    others = where[:, None, :] & ~jnp.eye(m, dtype=bool)[None]
+    rank = 1 + jnp.sum(jnp.where(others, ahead, 0), axis=2)
+    gain = normalized_gains(relevance, where)
+    return numerics.safe_reduce(
+        -jnp.sum(gain * math.log(2) / jnp.log1p(rank), axis=1),
+        where=jnp.any(gain > 0, axis=1),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def lambda_loss(
+    logits: Float[Array, "n m"],
+    relevance: Float[Array, "n m"],
+    *,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    scheme: Literal["ranknet", "ndcg1", "ndcg2", "lambdarank", "ndcg2++"] = "ndcg2",
+    k: int | None = None,
+    mu: float = 10.0,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Pairwise logistic loss weighted by what a swap would change in the NDCG.
+
+        loss_i = -sum_{j, l: y_j > y_l} w_jl log2 sigmoid(s_j - s_l)          (bits)
+
+        ranknet:    w = 1
+        lambdarank: w = |1/D(r_j) - 1/D(r_l)| |G_j - G_l|
+        ndcg2:      w = |1/D(|r_j - r_l|) - 1/D(|r_j - r_l| + 1)| |G_j - G_l|
+        ndcg2++:    w = mu ndcg2 + lambdarank
+        ndcg1:      w = G_j / D(r_j), over all pairs j, l, equal ones included
+
+    with r the rank (from 1) in the order of the scores, D(r) = log2(1 + r) and
+    G = (2^y - 1) / idealDCG. Ranks have no gradient. Holds n * m * m numbers.
+
+    Args:
+      logits: s, scores of m items in each of n lists, times sigma if wanted.
+      relevance: y, labels >= 0.
+      where: items that count.
+      weights: one non-negative weight per list.
+      scheme: the weights w.
+      k: only pairs of which both are among the first k; the ideal DCG is cut there too.
+      mu: of "ndcg2++".
+      reduce_fn: `jnp.mean` or `jnp.sum` over lists that have a pair; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, an unknown scheme, k < 1.
+
+    References:
+      Wang et al. 2018, The LambdaLoss Framework for Ranking Metric Optimization, CIKM;
+      Burges 2010, MSR-TR-2010-82 (RankNet, LambdaRank).
+
+    Deviations:
+      allRank sums over all lists, or averages over all pairs; the paper's loss is per
+      list.
+
+    Examples:
+      >>> logits, relevance = jnp.zeros((1, 2)), jnp.array([[1.0, 0.0]])
+      >>> round(float(lambda_loss(logits, relevance, scheme="lambdarank")), 4)
+      0.3691
+    """
+    if k is not None and k < 1:
+        raise ValueError(f"k: expected at least 1, got {k}")
+    logits, relevance, where = check_lists(logits, relevance, where, weights)
+    rank = ranks(logits, where)
+    gain = normalized_gains(relevance, where, k)
+    inside = where if k is None else where & (rank <= k)
+    counts = inside[:, :, None] & inside[:, None, :]
+    if scheme != "ndcg1":
+        counts = counts & (relevance[:, :, None] > relevance[:, None, :])
+    cost = -jax.nn.log_sigmoid(logits[:, :, None] - logits[:, None, :]) / math.log(2)
+    cost = cost * swap_weights(rank, gain, scheme, mu)
+    return numerics.safe_reduce(
+        jnp.sum(jnp.where(counts, cost, 0), axis=(1, 2)),
+        where=jnp.any(counts, axis=(1, 2)),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def wasserstein(
+    values: Float[Array, "n m"],
+    targets: Float[Array, "n m"],
+    *,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    power: float = 1.0,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Optimal transport on the line between the values of two lists.
+
+        loss_i = mean_j |sorted(values[i])_j - sorted(targets[i])_j|^power
+
+    It compares distributions: which item has which value does not enter.
+
+    Args:
+      values: m numbers in each of n lists.
+      targets: as many numbers, in any order.
+      where: items that count, in both.
+      weights: one non-negative weight per list.
+      power: of the cost, >= 1; the power-th root is left out.
+      reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, power below 1.
+
+    References:
+      Peyré and Cuturi 2019, arXiv:1803.00567, remark 2.28.
+
+    Examples:
+      >>> x = jnp.array([[0.0, 1.0, 3.0]])
+      >>> print(wasserstein(x, jnp.array([[3.0, 0.5, 1.0]]), power=1.0))  # 0.5 / 3
+      0.16666667
+    """
+    if power < 1:
+        raise ValueError(f"power: expected at least 1, got {power}")
+    numerics.check_shapes(
+        values=(values, "n m"),
+        targets=(targets, "n m"),
+        where=(where, "n m"),
+        weights=(weights, "n"),
+    )
+    values = numerics.at_least_f32(values, "values")
+    targets = numerics.at_least_f32(targets, "targets")
+    where = numerics.mask_or_all(where, values.shape)
+    first = jnp.arange(values.shape[1]) < jnp.sum(where, axis=1, keepdims=True)
+    gaps = jnp.abs(sort_first(values, where) - sort_first(targets, where))
+    return numerics.safe_reduce(
+        numerics.masked_mean(jnp.where(first, gaps, 0) ** power, first, axis=1),
+        where=jnp.any(where, axis=1),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def ranks(scores: Float[Array, "n m"], where: Bool[Array, "n m"]) -> Int[Array, "n m"]:
+    """Rank from 1 of each item by falling score; ties in the order given."""
+    order = jnp.argsort(jnp.where(where, -scores, jnp.inf), axis=1)
+    return jnp.argsort(order, axis=1) + 1
+
+
+def normalized_gains(
+    relevance: Float[Array, "n m"], where: Bool[Array, "n m"], k: int | None = None
+) -> Float[Array, "n m"]:
+    """2^relevance - 1 over the best DCG that the list can have at k; 0 where masked."""
+    labels = jnp.where(where, relevance, 0)
+    # Scaled by the largest label, which cancels in the ratio: no power overflows.
+    top = jnp.max(labels, axis=1, keepdims=True)
+    gain = jnp.exp2(labels - top) - jnp.exp2(-top)
+    best = -jnp.sort(-gain, axis=1)[:, :k]
+    ideal = jnp.sum(best / jnp.log2(2 + jnp.arange(best.shape[1]))[None, :], axis=1)
+    return gain / jnp.where(ideal > 0, ideal, 1)[:, None]
+
+
+def swap_weights(
+    rank: Int[Array, "n m"], gain: Float[Array, "n m"], scheme: str, mu: float
+) -> Float[Array, "..."]:
+    """Weights of `lambda_loss`, [n, m, m]."""
+
+    def discount(r):
+        return 1 / jnp.log2(1 + jnp.maximum(r, 1).astype(gain.dtype))
+
+    apart = jnp.abs(rank[:, :, None] - rank[:, None, :])
+    change = jnp.abs(gain[:, :, None] - gain[:, None, :])
+    if scheme == "ranknet":
+        return jnp.ones_like(change)
+    if scheme == "ndcg1":
+        return jnp.broadcast_to((gain * discount(rank))[:, :, None], change.shape)
+    by_rank = discount(rank)[:, :, None] - discount(rank)[:, None, :]
+    lambdarank = jnp.abs(by_rank) * change
+    ndcg2 = jnp.abs(discount(apart) - discount(apart + 1)) * change
+    if scheme == "lambdarank":
+        return lambdarank
+    if scheme == "ndcg2":
+        return ndcg2
+    if scheme == "ndcg2++":
+        return mu * ndcg2 + lambdarank
+    raise ValueError(
+        f'scheme: expected "ranknet", "ndcg1", "ndcg2", "lambdarank" or "ndcg2++", got '
+        f"{scheme!r}"
+    )
+
+
+def sort_first(
+    x: Float[Array, "n m"], where: Bool[Array, "n m"]
+) -> Float[Array, "n m"]:
+    """Entries that count in rising order; what stands behind them means nothing."""
+    order = jnp.lexsort((x, ~where), axis=1)
+    return jnp.take_along_axis(x, order, axis=1)
+
+
+def check_lists(
+    logits: Float[Array, "n m"],
+    relevance: Float[Array, "n m"],
+    where: Bool[Array, "n m"] | None,
+    weights: Float[Array, " n"] | None,
+) -> tuple[Float[Array, "n m"], Float[Array, "n m"], Bool[Array, "n m"]]:
+    """Checks lists of scores and labels and their mask."""
+    numerics.check_shapes(
+        logits=(logits, "n m"),
+        relevance=(relevance, "n m"),
+        where=(where, "n m"),
+        weights=(weights, "n"),
+    )
+    logits = numerics.at_least_f32(logits, "logits")
+    relevance = numerics.at_least_f32(relevance, "relevance")
+    return logits, relevance, numerics.mask_or_all(where, logits.shape)
