@@ -44,6 +44,13 @@ def cosine(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"
     return matmul(l2_normalize(a), l2_normalize(b))
 
 
+def cosine_distance(
+    a: Float[Array, "n d"], b: Float[Array, "m d"]
+) -> Float[Array, "n m"]:
+    """One minus the cosine, in [0, 2]; 1 for a zero row."""
+    return 1 - cosine(a, b)
+
+
 def squared_euclidean_distance(
     a: Float[Array, "n d"], b: Float[Array, "m d"]
 ) -> Float[Array, "n m"]:
