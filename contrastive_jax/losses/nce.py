@@ -17,17 +17,30 @@ def info_nce(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
+    log_weights: Float[Array, "n m"] | None = None,
+    margin: float = 0.0,
+    label_smoothing: float = 0.0,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Cross entropy of each anchor's positive among m candidates.
 
-        loss_i = logsumexp_j logits[i, j] - logits[i, labels[i]]        (nats)
+        s_ij = logits[i, j] + log_weights[i, j], s_i+ = logits[i, labels[i]] - margin
+        loss_i = (1 - e) l_i+ + e mean_j l_ij,  l_ij = logsumexp_k s_ik - s_ij   (nats)
+
+    with e the label smoothing. Also known as multiple negatives ranking and in-batch
+    softmax; hard negatives and queued keys are further columns.
 
     Args:
       logits: scores of n anchors against m candidates, temperature applied.
       labels: column of each anchor's positive; the diagonal when None.
       where: candidates that count; an anchor whose positive is masked drops out.
       weights: one non-negative weight per anchor.
+      log_weights: logarithms of the weights of the negatives in the sum, as for hard
+        negatives or for a correction by minus the log-probability of sampling them.
+        Not applied to positives.
+      margin: taken off the positive's logit.
+      label_smoothing: share of the target spread evenly over all candidates that
+        count, in [0, 1].
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
 
     Raises:
@@ -35,32 +48,36 @@ def info_nce(
       ValueError: shapes that do not fit together, or no row at all.
 
     References:
-      van den Oord et al. 2018, arXiv:1807.03748, eq. 4.
+      van den Oord et al. 2018, arXiv:1807.03748, eq. 4. Henderson et al. 2017,
+      arXiv:1705.00652, section 4.4 (multiple negatives ranking).
+
+    Examples:
+      >>> logits = jnp.array([[2.0, 0.0], [1.0, 1.0]])
+      >>> info_nce(logits, reduce_fn=None).round(4)
+      Array([0.1269, 0.6931], dtype=float32)
     """
     numerics.check_shapes(
         logits=(logits, "n m"),
         labels=(labels, "n"),
         where=(where, "n m"),
         weights=(weights, "n"),
+        log_weights=(log_weights, "n m"),
     )
+    numerics.check_fraction(label_smoothing=label_smoothing)
     logits = numerics.at_least_f32(logits, "logits")
-    n, m = logits.shape
-    if labels is None:
-        if m < n:
-            raise ValueError(
-                f"labels: needed when there are fewer candidates (m = {m}) than "
-                f"anchors (n = {n})"
-            )
-        labels = jnp.arange(n)
-    labels = numerics.check_integer(labels, "labels")
-    where = jnp.ones((n, m), bool) if where is None else where
-    rows = jnp.arange(n)
-    # log(1 + sum of negatives / positive): a saturated row keeps all its digits.
-    gaps = logits - logits[rows, labels][:, None]
-    negatives = where & ~pairs.one_column(labels, m)
-    loss = jax.nn.softplus(numerics.masked_logsumexp(gaps, negatives))
+    labels = own_columns(logits, labels)
+    where = numerics.mask_or_all(where, logits.shape)
+    own = pairs.one_column(labels, logits.shape[1])
+    if log_weights is not None:
+        log_weights = numerics.at_least_f32(log_weights, "log_weights")
+        logits = logits + jnp.where(own, 0, log_weights)
+    logits = jnp.where(own, logits - margin, logits)
+    loss = numerics.negative_log_softmax(logits, labels, where)
+    if label_smoothing:
+        gaps = at_columns(logits, labels)[:, None] - logits
+        loss = loss + label_smoothing * numerics.masked_mean(gaps, where, axis=-1)
     return numerics.safe_reduce(
-        loss, where=where[rows, labels], weights=weights, reduce_fn=reduce_fn
+        loss, where=at_columns(where, labels), weights=weights, reduce_fn=reduce_fn
     )
 
 
@@ -68,23 +85,30 @@ def two_way_info_nce(
     logits: Float[Array, "n m"],
     labels: Int[Array, " n"] | None = None,
     *,
-    reverse_logits: Float[Array, "n m"] | None = None,
+    reverse_logits: Float[Array, "n k"] | None = None,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
+    margin: float = 0.0,
+    label_smoothing: float = 0.0,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """InfoNCE from a to b and from b to a, averaged (the CLIP objective).
 
         loss_i = (info_nce(a_i -> b) + info_nce(b_i -> a)) / 2           (nats)
 
+    Also known as symmetric multiple negatives ranking.
+
     Args:
       logits: scores of n rows of a against m rows of b, temperature applied.
       labels: column of each anchor's positive, the same in both directions; the
         diagonal when None.
-      reverse_logits: scores of n rows of b against m rows of a. `logits.T` when None,
-        which needs n = m. Where candidates were gathered over devices, hand it in.
+      reverse_logits: scores of n rows of b against k rows of a. `logits.T` when None,
+        which needs n = m. Where candidates were gathered over devices or one side has
+        hard negatives, hand it in.
       where: pairs that count, in the layout of `logits`; only with square logits.
       weights: one non-negative weight per pair (a_i, b_i).
+      margin: taken off the positive's logit, as in `info_nce`.
+      label_smoothing: as in `info_nce`.
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives [n].
 
     Raises:
@@ -93,10 +117,20 @@ def two_way_info_nce(
 
     References:
       Radford et al. 2021, arXiv:2103.00020, figure 3.
+
+    Examples:
+      >>> logits = jnp.array([[2.0, 0.0], [1.0, 1.0]])
+      >>> f"{two_way_info_nce(logits):.4f}"
+      '0.3616\'
     """
     numerics.check_shapes(
-        logits=(logits, "n m"), reverse_logits=(reverse_logits, "n m")
+        logits=(logits, "n m"),
+        labels=(labels, "n"),
+        reverse_logits=(reverse_logits, "n k"),
+        where=(where, "n m"),
+        weights=(weights, "n"),
     )
+    logits = numerics.at_least_f32(logits, "logits")
     if reverse_logits is None:
         if logits.shape[0] != logits.shape[1]:
             raise ValueError(
@@ -106,19 +140,102 @@ def two_way_info_nce(
         reverse_logits = logits.T
     elif where is not None:
         raise ValueError("where: only with square logits and no reverse_logits")
-    reverse_where = None if where is None else where.T
-    options = dict(weights=weights, reduce_fn=reduce_fn)
+    reverse_logits = numerics.at_least_f32(reverse_logits, "reverse_logits")
+    where = None if where is None else numerics.check_mask(where, "where")
+    labels = own_columns(logits, labels)
+    options = dict(
+        weights=weights,
+        margin=margin,
+        label_smoothing=label_smoothing,
+        reduce_fn=reduce_fn,
+    )
     forward = info_nce(logits, labels, where=where, **options)
-    backward = info_nce(reverse_logits, labels, where=reverse_where, **options)
+    where = None if where is None else where.T
+    backward = info_nce(reverse_logits, labels, where=where, **options)
     return (forward + backward) / 2
 
 
+def all_direction_info_nce(
+    logits: Float[Array, "n m"],
+    labels: Int[Array, " n"] | None = None,
+    *,
+    query_logits: Float[Array, "n m"],
+    document_logits: Float[Array, "n m"],
+    reverse_logits: Float[Array, "n m"] | None = None,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """InfoNCE whose negatives are also of the anchor's own type (GTE).
+
+        Z_i = sum_j e^(q_i d_j) + sum_{j != i} (e^(q_i q_j) + e^(d_i q_j) + e^(d_i d_j))
+        loss_i = log Z_i - q_i d_i                                       (nats)
+
+    Args:
+      logits: scores of n queries against m documents, temperature applied.
+      labels: column of each query's own document, which is also the column of the query
+        itself among the queries; the diagonal when None.
+      query_logits: scores of the n queries against m queries.
+      document_logits: scores of the n queries' documents against m documents.
+      reverse_logits: scores of the n queries' documents against m queries. `logits.T`
+        when None, which needs n = m.
+      where: examples j that count for anchor i, in all four sums.
+      weights: one non-negative weight per anchor.
+      reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Li et al. 2023, arXiv:2308.03281, section 3.3 (improved contrastive loss).
+
+    Examples:
+      >>> scores = jnp.array([[2.0, 0.0], [1.0, 1.0]])
+      >>> same = jnp.array([[9.0, 0.0], [0.0, 9.0]])
+      >>> options = dict(query_logits=same, document_logits=same)
+      >>> all_direction_info_nce(scores, **options, reduce_fn=None).round(4)
+      Array([0.5732, 1.1326], dtype=float32)
+    """
+    numerics.check_shapes(
+        logits=(logits, "n m"),
+        labels=(labels, "n"),
+        query_logits=(query_logits, "n m"),
+        document_logits=(document_logits, "n m"),
+        reverse_logits=(reverse_logits, "n m"),
+        where=(where, "n m"),
+        weights=(weights, "n"),
+    )
+    logits = numerics.at_least_f32(logits, "logits")
+    query_logits = numerics.at_least_f32(query_logits, "query_logits")
+    document_logits = numerics.at_least_f32(document_logits, "document_logits")
+    labels = own_columns(logits, labels)
+    where = numerics.mask_or_all(where, logits.shape)
+    if reverse_logits is None:
+        if logits.shape[0] != logits.shape[1]:
+            raise ValueError(
+                f"reverse_logits: needed when logits are not square, got logits of "
+                f"shape {list(logits.shape)}"
+            )
+        reverse_logits = logits.T
+    reverse_logits = numerics.at_least_f32(reverse_logits, "reverse_logits")
+    blocks = [logits, query_logits, reverse_logits, document_logits]
+    others = where & ~pairs.one_column(labels, logits.shape[1])
+    return info_nce(
+        jnp.concatenate(blocks, axis=1),
+        labels,
+        where=jnp.concatenate([where, others, others, others], axis=1),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
 def nt_xent(
-    logits: Float[Array, "2n 2m"],
+    logits: Float[Array, "nn mm"],
     rows: Int[Array, " n"] | None = None,
     *,
-    where: Bool[Array, "2n 2m"] | None = None,
-    weights: Float[Array, " 2n"] | None = None,
+    where: Bool[Array, "nn mm"] | None = None,
+    weights: Float[Array, " nn"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """InfoNCE between two views in one set, oneself left out (SimCLR).
@@ -144,22 +261,390 @@ def nt_xent(
 
     Deviations:
       The released TensorFlow code returns the sum of the two views' means, twice this.
+
+    Examples:
+      >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+      >>> f"{nt_xent(x @ x.T):.4f}"
+      '0.5514\'
     """
-    numerics.check_shapes(logits=(logits, "2n 2m"), rows=(rows, "n"))
-    if logits.shape[0] % 2 or logits.shape[1] % 2:
-        raise ValueError(
-            f"logits: expected two views in rows and in columns (even sizes), got "
-            f"shape {list(logits.shape)}"
-        )
-    n, m = logits.shape[0] // 2, logits.shape[1] // 2
-    rows = jnp.arange(n) if rows is None else numerics.check_integer(rows, "rows")
-    numerics.check_shapes(logits=(logits[:n], "n 2m"), rows=(rows, "n"))
-    others = ~pairs.one_column(jnp.concatenate([rows, rows + m]), 2 * m)
-    where = others if where is None else where & others
+    others, labels = two_view_pairs(logits, rows)
+    numerics.check_shapes(
+        logits=(logits, "2n 2m"), where=(where, "2n 2m"), weights=(weights, "2n")
+    )
     return info_nce(
+        numerics.at_least_f32(logits, "logits"),
+        labels,
+        where=others & numerics.mask_or_all(where, logits.shape),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def decoupled(
+    logits: Float[Array, "n m"],
+    labels: Int[Array, " n"] | None = None,
+    *,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    positive_weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """InfoNCE without the positive in the denominator (DCL); may be negative.
+
+        loss_i = logsumexp_{j != labels[i]} logits[i, j]
+                 - positive_weights[i] logits[i, labels[i]]              (nats)
+
+    Args:
+      logits: scores of n anchors against m candidates, temperature applied.
+      labels: column of each anchor's positive; the diagonal when None.
+      where: candidates that count; leave the anchor itself out. An anchor whose
+        positive or all of whose negatives are masked drops out.
+      weights: one non-negative weight per anchor.
+      positive_weights: weights of the positive terms, 1 when None; for DCLW see
+        `decoupled_weights`.
+      reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Yeh et al. 2021, arXiv:2110.06848, section 3 (DCL and DCLW).
+
+    Deviations:
+      The released code masks by adding -103.6, which temperatures below 0.02 overcome.
+
+    Examples:
+      >>> logits = jnp.array([[2.0, 0.0], [1.0, 1.0]])
+      >>> decoupled(logits, reduce_fn=None)
+      Array([-2.,  0.], dtype=float32)
+    """
+    numerics.check_shapes(
+        logits=(logits, "n m"),
+        labels=(labels, "n"),
+        where=(where, "n m"),
+        weights=(weights, "n"),
+        positive_weights=(positive_weights, "n"),
+    )
+    logits = numerics.at_least_f32(logits, "logits")
+    labels = own_columns(logits, labels)
+    where = numerics.mask_or_all(where, logits.shape)
+    negatives = where & ~pairs.one_column(labels, logits.shape[1])
+    attraction = at_columns(logits, labels)
+    if positive_weights is not None:
+        attraction = attraction * numerics.at_least_f32(
+            positive_weights, "positive_weights"
+        )
+    return numerics.safe_reduce(
+        numerics.masked_logsumexp(logits, negatives) - attraction,
+        where=at_columns(where, labels) & jnp.any(negatives, axis=-1),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def decoupled_weights(
+    similarities: Float[Array, " n"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    sigma: float = 0.5,
+) -> Float[Array, " n"]:
+    """Weights of the positive terms of DCLW: less for pairs that agree already.
+
+        w_i = 2 - n exp(s_i / sigma) / sum_k exp(s_k / sigma)
+
+    Args:
+      similarities: similarity of each example's two views, without temperature. Over
+        several devices, of all examples.
+      where: examples that count; the weight of others is 0.
+      sigma: temperature of the weights, > 0.
+
+    Raises:
+      TypeError: similarities that are not floating point.
+      ValueError: shapes that do not fit together, sigma that is not positive.
+
+    References:
+      Yeh et al. 2021, arXiv:2110.06848, section 3 (DCLW).
+
+    Examples:
+      >>> decoupled_weights(jnp.array([0.5, 0.5, 1.0])).round(4)
+      Array([1.3642, 1.3642, 0.2716], dtype=float32)
+    """
+    numerics.check_shapes(similarities=(similarities, "n"), where=(where, "n"))
+    numerics.check_positive(sigma=sigma)
+    similarities = numerics.at_least_f32(similarities, "similarities")
+    where = numerics.mask_or_all(where, similarities.shape)
+    share = jnp.exp(numerics.masked_log_softmax(similarities / sigma, where))
+    return jnp.where(where, 2 - jnp.sum(where) * share, 0)
+
+
+def debiased(
+    logits: Float[Array, "n m"],
+    labels: Int[Array, " n"] | None = None,
+    *,
+    class_prior: float = 0.1,
+    temperature: float = 0.5,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """InfoNCE corrected for negatives that share the anchor's class.
+
+        G_i = max( (sum_neg e^s - N p e^(s+)) / (1 - p), N e^(-1 / temperature) )
+        loss_i = -log( e^(s+) / (e^(s+) + G_i) )                         (nats)
+
+    with N negatives, s = logits and p the class prior.
+
+    Args:
+      logits: scores of n anchors against m candidates, cosines over the temperature.
+      labels: column of each anchor's positive; the diagonal when None.
+      class_prior: share of all examples that belong to the anchor's class, in [0, 1).
+      temperature: the one in the logits. It sets the lower bound of the sum.
+      where: candidates that count; leave the anchor itself out.
+      weights: one non-negative weight per anchor.
+      reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, numbers out of range.
+
+    References:
+      Chuang et al. 2020, arXiv:2007.00224, eq. 8.
+
+    Deviations:
+      The released code sums exponentials in float32, which overflow at temperatures
+      below 0.0113; here all sums are logarithms.
+
+    Examples:
+      >>> logits = jnp.array([[2.0, 0.0], [1.0, 1.0]])
+      >>> debiased(logits, class_prior=0.1, reduce_fn=None).round(4)
+      Array([0.0385, 0.6931], dtype=float32)
+    """
+    return hard_negative(
         logits,
-        jnp.concatenate([rows + m, rows]),
+        labels,
+        beta=0.0,
+        class_prior=class_prior,
+        temperature=temperature,
         where=where,
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def hard_negative(
+    logits: Float[Array, "n m"],
+    labels: Int[Array, " n"] | None = None,
+    *,
+    beta: float = 1.0,
+    class_prior: float = 0.1,
+    temperature: float = 0.5,
+    constant_weights: bool = False,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Debiased InfoNCE with more weight on similar negatives (HCL).
+
+        w_j = e^(beta s_j) / mean_neg e^(beta s)
+        G_i = max( (sum_neg w e^s - N p e^(s+)) / (1 - p), N e^(-1 / temperature) )
+        loss_i = -log( e^(s+) / (e^(s+) + G_i) )                         (nats)
+
+    Args:
+      logits: scores of n anchors against m candidates, cosines over the temperature.
+      labels: column of each anchor's positive; the diagonal when None.
+      beta: concentration on hard negatives, at least 0; 0 is `debiased`.
+      class_prior: share p of examples that belong to the anchor's class, in [0, 1).
+      temperature: the one in the logits. It sets the lower bound of the sum.
+      constant_weights: stops the gradient through w.
+      where: candidates that count; leave the anchor itself out.
+      weights: one non-negative weight per anchor.
+      reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, numbers out of range.
+
+    References:
+      Robinson et al. 2021, arXiv:2010.04592, section 3.
+
+    Deviations:
+      The paper leaves open whether w carries a gradient; the released code lets it,
+      and so does the default.
+
+    Examples:
+      >>> logits = jnp.array([[2.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+      >>> hard_negative(logits, class_prior=0.0, reduce_fn=None).round(2)
+      Array([0.48, 0.98], dtype=float32)
+    """
+    numerics.check_shapes(
+        logits=(logits, "n m"),
+        labels=(labels, "n"),
+        where=(where, "n m"),
+        weights=(weights, "n"),
+    )
+    numerics.check_fraction(class_prior=class_prior)
+    numerics.check_positive(temperature=temperature)
+    if class_prior == 1:
+        raise ValueError("class_prior: expected a number below 1, got 1")
+    if beta < 0:
+        raise ValueError(f"beta: expected a number >= 0, got {beta}")
+    logits = numerics.at_least_f32(logits, "logits")
+    labels = own_columns(logits, labels)
+    where = numerics.mask_or_all(where, logits.shape)
+    negatives = where & ~pairs.one_column(labels, logits.shape[1])
+    positive = at_columns(logits, labels)
+    count = numerics.safe_log(jnp.sum(negatives, axis=-1, dtype=logits.dtype))
+    # log w_j + log N, so that the weighted sum is the plain one where beta is 0.
+    importance = jax.nn.log_softmax(
+        jnp.where(negatives, beta * logits, numerics.MASKED), axis=-1
+    )
+    if constant_weights:
+        importance = jax.lax.stop_gradient(importance)
+    total = count + numerics.masked_logsumexp(logits + importance, negatives)
+    known = numerics.safe_log(jnp.asarray(class_prior, logits.dtype))
+    mass = numerics.log_subtract_exp(total, count + known + positive)
+    mass = mass - jnp.log1p(-jnp.asarray(class_prior, logits.dtype))
+    mass = jnp.maximum(mass, count - 1 / temperature)
+    return numerics.safe_reduce(
+        jax.nn.softplus(mass - positive),
+        where=at_columns(where, labels),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def moco(
+    positive_logits: Float[Array, " n"],
+    negative_logits: Float[Array, "n k"],
+    *,
+    where: Bool[Array, "n k"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """InfoNCE of a query's key against a queue of past keys (MoCo v1 and v2).
+
+        loss_i = log(1 + sum_k exp(negative_logits[i, k] - positive_logits[i]))   (nats)
+
+    Args:
+      positive_logits: score of each query and its own key, temperature applied.
+      negative_logits: scores of each query against k queued keys.
+      where: queued keys that count.
+      weights: one non-negative weight per query.
+      reduce_fn: `jnp.mean` or `jnp.sum` over queries; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      He et al. 2020, arXiv:1911.05722, eq. 1 and algorithm 1.
+
+    Examples:
+      >>> queue_logits = jnp.array([[0.0, 0.0], [0.0, 1.0]])
+      >>> moco(jnp.array([2.0, 1.0]), queue_logits, reduce_fn=None).round(4)
+      Array([0.2395, 0.862 ], dtype=float32)
+    """
+    numerics.check_shapes(
+        positive_logits=(positive_logits, "n"),
+        negative_logits=(negative_logits, "n k*"),
+        where=(where, "n k*"),
+        weights=(weights, "n"),
+    )
+    positive_logits = numerics.at_least_f32(positive_logits, "positive_logits")
+    negative_logits = numerics.at_least_f32(negative_logits, "negative_logits")
+    where = numerics.mask_or_all(where, negative_logits.shape)
+    gaps = negative_logits - positive_logits[:, None]
+    loss = jax.nn.softplus(numerics.masked_logsumexp(gaps, where))
+    return numerics.safe_reduce(loss, weights=weights, reduce_fn=reduce_fn)
+
+
+def moco_v3(
+    logits: Float[Array, "n m"],
+    labels: Int[Array, " n"] | None = None,
+    *,
+    temperature: float,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """InfoNCE against the keys of the batch, scaled by twice the temperature (MoCo v3).
+
+        loss_i = 2 temperature info_nce_i                                (nats)
+
+    The objective is the sum of this over the two pairs of views, (q1, k2) and (q2, k1).
+
+    Args:
+      logits: scores of n queries against the keys of the whole batch, temperature
+        applied, keys without gradient.
+      labels: column of each query's key; the diagonal when None.
+      temperature: the one in the logits, > 0.
+      where: keys that count; a query whose key is masked drops out.
+      weights: one non-negative weight per query.
+      reduce_fn: `jnp.mean` or `jnp.sum` over queries that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, a temperature that is not positive.
+
+    References:
+      Chen et al. 2021, arXiv:2104.02057, eq. 1 and algorithm 1.
+
+    Examples:
+      >>> logits = jnp.array([[2.0, 0.0], [1.0, 1.0]])
+      >>> moco_v3(logits, temperature=0.2, reduce_fn=None).round(4)
+      Array([0.0508, 0.2773], dtype=float32)
+    """
+    numerics.check_positive(temperature=temperature)
+    scale = 2 * temperature
+    options = dict(where=where, weights=weights, reduce_fn=reduce_fn)
+    return scale * info_nce(logits, labels, **options)
+
+
+def soft_target_cross_entropy(
+    logits: Float[Array, "n m"],
+    targets: Float[Array, "n m"],
+    *,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Cross entropy against a distribution over the candidates.
+
+        loss_i = sum_j targets[i, j] (logsumexp_k logits[i, k] - logits[i, j])    (nats)
+
+    Args:
+      logits: scores of n anchors against m candidates, temperature applied.
+      targets: non-negative; rows of the candidates that count should sum to 1.
+      where: candidates that count; an anchor without any target left drops out.
+      weights: one non-negative weight per anchor.
+      reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Szegedy et al. 2016, arXiv:1512.00567, section 7.
+
+    Examples:
+      >>> logits = jnp.array([[2.0, 0.0]])
+      >>> f"{soft_target_cross_entropy(logits, jnp.array([[0.5, 0.5]])):.4f}"
+      '1.1269\'
+    """
+    numerics.check_shapes(
+        logits=(logits, "n m"),
+        targets=(targets, "n m"),
+        where=(where, "n m"),
+        weights=(weights, "n"),
+    )
+    logits = numerics.at_least_f32(logits, "logits")
+    targets = numerics.at_least_f32(targets, "targets").astype(logits.dtype)
+    where = numerics.mask_or_all(where, logits.shape)
+    targets = jnp.where(where, targets, 0)
+    return numerics.safe_reduce(
+        -jnp.sum(targets * numerics.masked_log_softmax(logits, where), axis=-1),
+        where=jnp.any(targets != 0, axis=-1),
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -192,6 +677,11 @@ def sigmoid(
 
     References:
       Zhai et al. 2023, arXiv:2303.15343, section 3.2.
+
+    Examples:
+      >>> logits = jnp.array([[2.0, -2.0], [-2.0, 2.0]])
+      >>> sigmoid(logits, reduce_fn=None).round(4)
+      Array([0.2539, 0.2539], dtype=float32)
     """
     numerics.check_shapes(
         logits=(logits, "n m"),
@@ -204,7 +694,7 @@ def sigmoid(
     if positives is None:
         positives = pairs.one_column(jnp.arange(n), m)
     positives = numerics.check_mask(positives, "positives")
-    where = jnp.ones((n, m), bool) if where is None else where
+    where = numerics.mask_or_all(where, logits.shape)
     loss = jax.nn.softplus(jnp.where(positives, -logits, logits))
     return numerics.safe_reduce(
         jnp.sum(jnp.where(where, loss, 0), axis=-1),
@@ -212,3 +702,41 @@ def sigmoid(
         weights=weights,
         reduce_fn=reduce_fn,
     )
+
+
+def own_columns(logits: Float[Array, "n m"], labels: Array | None) -> Int[Array, " n"]:
+    """The column of each anchor's positive, checked; the diagonal when None."""
+    n, m = logits.shape
+    if labels is None:
+        if m < n:
+            raise ValueError(
+                f"labels: needed when there are fewer candidates (m = {m}) than "
+                f"anchors (n = {n})"
+            )
+        return jnp.arange(n)
+    return numerics.check_integer(labels, "labels")
+
+
+def at_columns(x: Array, columns: Int[Array, " n"]) -> Array:
+    """One entry of each row."""
+    return jnp.take_along_axis(x, columns[:, None], axis=1)[:, 0]
+
+
+def two_view_pairs(
+    logits: Array, rows: Array | None
+) -> tuple[Bool[Array, "nn mm"], Int[Array, " nn"]]:
+    """Everyone but oneself, and the column of each anchor's other view.
+
+    Both layouts are all first views, then all second views.
+    """
+    numerics.check_shapes(logits=(logits, "2n 2m"), rows=(rows, "n"))
+    if logits.shape[0] % 2 or logits.shape[1] % 2:
+        raise ValueError(
+            f"logits: expected two views in rows and in columns (even sizes), got "
+            f"shape {list(logits.shape)}"
+        )
+    n, m = logits.shape[0] // 2, logits.shape[1] // 2
+    rows = jnp.arange(n) if rows is None else numerics.check_integer(rows, "rows")
+    numerics.check_shapes(logits=(logits[:n], "n 2m"), rows=(rows, "n"))
+    others = ~pairs.one_column(jnp.concatenate([rows, rows + m]), 2 * m)
+    return others, jnp.concatenate([rows + m, rows])

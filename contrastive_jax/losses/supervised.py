@@ -2,10 +2,13 @@
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from contrastive_jax import numerics
+from contrastive_jax import numerics, pairs
+
+Denominator = Literal["all", "own", "negatives"]
 
 
 def supervised_contrastive(
@@ -15,6 +18,9 @@ def supervised_contrastive(
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
     form: Literal["out", "in"] = "out",
+    denominator: Denominator = "all",
+    scale: float = 1.0,
+    count_all: bool = False,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Cross entropy against all positives of an anchor (SupCon).
@@ -23,8 +29,8 @@ def supervised_contrastive(
         in:  loss_i = logsumexp_a logits[i, a] - logsumexp_p logits[i, p] + log |P(i)|
                                                                               (nats)
 
-    The candidates a are all columns that count, positives included. Leave the anchor
-    itself out of `where`.
+    The candidates a are all columns that count, positives included, unless
+    `denominator` says otherwise. Leave the anchor itself out of `where`.
 
     Args:
       logits: scores of n anchors against m candidates, temperature applied.
@@ -32,20 +38,198 @@ def supervised_contrastive(
       where: candidates that count; all when None.
       weights: one non-negative weight per anchor.
       form: "out" averages outside of the logarithm, "in" inside.
+      denominator: the a that are summed over: "all"; "own", that positive and the
+        negatives (only with form "out"); or "negatives" alone (decoupled; anchors
+        without a negative drop out).
+      scale: factor of the loss; the released code has temperature / base_temperature.
+      count_all: whether `jnp.mean` divides by all anchors that have a candidate,
+        instead of those with a positive.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
         [n].
 
     Raises:
       TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown form.
+      ValueError: shapes that do not fit together, an unknown form or denominator.
 
     References:
       Khosla et al. 2020, arXiv:2004.11362, eq. 2 (out) and eq. 3 (in).
 
     Deviations:
       The released code multiplies by temperature / base_temperature (1 by default) and
-      counts anchors without a positive in the mean.
+      counts anchors without a positive in the mean: `scale` and `count_all`.
+
+    Examples:
+      >>> logits = jnp.array([[9.0, 1.0, 0.0], [1.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
+      >>> labels = jnp.array([7, 7, 5])
+      >>> others = ~jnp.eye(3, dtype=bool)
+      >>> positives = labels[:, None] == labels[None, :]
+      >>> loss = supervised_contrastive(logits, positives, where=others)
+      >>> f"{loss:.4f}"
+      '0.3133'
     """
+    logits, positives, where = checked(logits, positives, where, weights)
+    if form == "out":
+        gaps = denominators(logits, positives, where, denominator) - logits
+        loss = numerics.masked_mean(gaps, positives, axis=-1)
+    elif form == "in":
+        if denominator == "own":
+            raise ValueError('denominator: "own" needs form "out"')
+        total = denominators(logits, positives, where, denominator)[:, 0]
+        count = jnp.maximum(jnp.sum(positives, axis=-1), 1)
+        loss = total - numerics.masked_logsumexp(logits, positives) + jnp.log(count)
+    else:
+        raise ValueError(f'form: expected "out" or "in", got {form!r}')
+    counts = jnp.any(positives, axis=-1)
+    if denominator == "negatives":
+        counts = counts & jnp.any(where & ~positives, axis=-1)
+    loss = scale * jnp.where(counts, loss, 0)
+    if count_all:
+        counts = jnp.any(where, axis=-1)
+    return numerics.safe_reduce(
+        loss, where=counts, weights=weights, reduce_fn=reduce_fn
+    )
+
+
+def multi_positive(
+    logits: Float[Array, "n m"],
+    positives: Bool[Array, "n m"],
+    *,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    denominator: Denominator = "own",
+    over: Literal["anchors", "pairs"] = "anchors",
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """InfoNCE of every positive of an anchor, summed.
+
+        loss_i = sum_{p in P(i)} log( 1 + sum_{n not in P(i)} e^(s_in - s_ip) )   (nats)
+
+    with s = logits. Averaged over pairs it is NT-Xent by labels: one term for each
+    (anchor, positive), whose denominator leaves the other positives out.
+
+    Args:
+      logits: scores of n anchors against m candidates, temperature applied.
+      positives: which candidates belong to which anchor. Masked ones are no positives.
+      where: candidates that count; leave the anchor itself out.
+      weights: one non-negative weight per anchor.
+      denominator: "own" as above; "all" adds the other positives to the sum;
+        "negatives" is the sum of the negatives alone (decoupled).
+      over: what `jnp.mean` divides by: anchors that have a positive, or (anchor,
+        positive) pairs.
+      reduce_fn: `jnp.mean` or `jnp.sum`; None gives the sums of the anchors, [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, an unknown `denominator` or `over`.
+
+    References:
+      Zhuo et al. 2023, arXiv:2305.17746, section 3 (sum over positives). Sohn 2016,
+      Improved deep metric learning with multi-class N-pair loss objective.
+
+    Examples:
+      >>> logits = jnp.array([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+      >>> positives = jnp.array([[True, True, False], [False, False, True]])
+      >>> multi_positive(logits, positives, reduce_fn=None).round(4)
+      Array([0.6265, 1.0986], dtype=float32)
+    """
+    logits, positives, where = checked(logits, positives, where, weights)
+    gaps = denominators(logits, positives, where, denominator) - logits
+    loss = jnp.sum(jnp.where(positives, gaps, 0), axis=-1)
+    counts = jnp.any(positives, axis=-1)
+    if denominator == "negatives":
+        counts = counts & jnp.any(where & ~positives, axis=-1)
+    if over == "pairs" and reduce_fn is jnp.mean:
+        # Weights of |P(i)| make the sum of the means over all pairs.
+        number = jnp.sum(positives, axis=-1, dtype=loss.dtype)
+        loss = loss / jnp.maximum(number, 1)
+        weights = number if weights is None else weights * number
+    elif over not in ("anchors", "pairs"):
+        raise ValueError(f'over: expected "anchors" or "pairs", got {over!r}')
+    return numerics.safe_reduce(
+        loss, where=counts, weights=weights, reduce_fn=reduce_fn
+    )
+
+
+def cross_entropy_supervised_contrastive(
+    class_logits: Float[Array, "n c"],
+    labels: Int[Array, " n"],
+    logits: Float[Array, "n m"],
+    *,
+    positives: Bool[Array, "n m"] | None = None,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    ratio: float = 0.9,
+    form: Literal["out", "in"] = "out",
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Classification and SupCon together, as in fine-tuning of language models.
+
+        loss_i = (1 - ratio) cross_entropy_i + ratio supcon_i            (nats)
+
+    Each part is reduced over the anchors that it counts.
+
+    Args:
+      class_logits: scores of n examples for c classes.
+      labels: class of each example, in [0, c).
+      logits: scores of the examples against m candidates, temperature applied.
+      positives: candidates of each example's class. When None the candidates are the
+        examples themselves (m = n), oneself left out.
+      where: candidates that count; an example with none drops out of both parts.
+      weights: one non-negative weight per example.
+      ratio: share of SupCon, in [0, 1].
+      form: as in `supervised_contrastive`.
+      reduce_fn: `jnp.mean` or `jnp.sum` over examples; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, a ratio out of range.
+
+    References:
+      Gunel et al. 2021, arXiv:2011.01403, eq. 1.
+
+    Examples:
+      >>> scores, labels = jnp.zeros((3, 3)), jnp.array([0, 0, 1])
+      >>> loss = cross_entropy_supervised_contrastive(scores, labels, scores, ratio=0.5)
+      >>> f"{loss:.4f}"
+      '0.8959'
+    """
+    numerics.check_shapes(
+        class_logits=(class_logits, "n c"),
+        labels=(labels, "n"),
+        logits=(logits, "n m"),
+        positives=(positives, "n m"),
+        where=(where, "n m"),
+        weights=(weights, "n"),
+    )
+    numerics.check_fraction(ratio=ratio)
+    class_logits = numerics.at_least_f32(class_logits, "class_logits")
+    labels = numerics.check_integer(labels, "labels")
+    logits = numerics.at_least_f32(logits, "logits")
+    where = numerics.mask_or_all(where, logits.shape)
+    some = jnp.any(where, axis=-1)
+    if positives is None:
+        if logits.shape[0] != logits.shape[1]:
+            raise ValueError(
+                f"positives: needed when logits are not square, got logits of shape "
+                f"{list(logits.shape)}"
+            )
+        positives = pairs.same_label(labels)
+        where = where & ~pairs.one_column(jnp.arange(labels.size), labels.size)
+    positives = numerics.check_mask(positives, "positives")
+    options = dict(weights=weights, reduce_fn=reduce_fn)
+    every = jnp.ones(class_logits.shape, bool)
+    entropy = numerics.negative_log_softmax(class_logits, labels, every)
+    entropy = numerics.safe_reduce(entropy, where=some, **options)
+    contrast = supervised_contrastive(
+        logits, positives, where=where, form=form, **options
+    )
+    return (1 - ratio) * entropy + ratio * contrast
+
+
+def checked(
+    logits: Array, positives: Array, where: Array | None, weights: Array | None
+) -> tuple[Float[Array, "n m"], Bool[Array, "n m"], Bool[Array, "n m"]]:
+    """Logits in at least float32, positives that count, and what counts."""
     numerics.check_shapes(
         logits=(logits, "n m"),
         positives=(positives, "n m"),
@@ -53,17 +237,22 @@ def supervised_contrastive(
         weights=(weights, "n"),
     )
     logits = numerics.at_least_f32(logits, "logits")
-    positives = numerics.check_mask(positives, "positives")
-    where = jnp.ones(logits.shape, bool) if where is None else where
-    positives = positives & where
-    total = numerics.masked_logsumexp(logits, where)
-    if form == "out":
-        loss = numerics.masked_mean(total[:, None] - logits, positives, axis=-1)
-    elif form == "in":
-        count = jnp.maximum(jnp.sum(positives, axis=-1), 1)
-        loss = total - numerics.masked_logsumexp(logits, positives) + jnp.log(count)
-    else:
-        raise ValueError(f'form: expected "out" or "in", got {form!r}')
-    return numerics.safe_reduce(
-        loss, where=jnp.any(positives, axis=-1), weights=weights, reduce_fn=reduce_fn
-    )
+    where = numerics.mask_or_all(where, logits.shape)
+    return logits, numerics.check_mask(positives, "positives") & where, where
+
+
+def denominators(
+    logits: Float[Array, "n m"],
+    positives: Bool[Array, "n m"],
+    where: Bool[Array, "n m"],
+    kind: str,
+) -> Float[Array, "n k"]:
+    """Log-denominators of the positives, [n, m], or of the anchors, [n, 1]."""
+    if kind == "all":
+        return numerics.masked_logsumexp(logits, where)[:, None]
+    negatives = numerics.masked_logsumexp(logits, where & ~positives)[:, None]
+    if kind == "negatives":
+        return negatives
+    if kind == "own":
+        return logits + jax.nn.softplus(negatives - logits)
+    raise ValueError(f'denominator: expected "all", "own" or "negatives", got {kind!r}')

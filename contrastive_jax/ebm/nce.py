@@ -1,0 +1,394 @@
+"""Estimation of energy-based models by contrast with noise or other examples.
+
+Scores of one positive, [n], and of k negatives, [n, k], per example; scores are
+unnormalised log-probabilities, energies their negatives. `where` marks examples,
+`negatives` the negatives that count.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from contrastive_jax import numerics
+
+
+def binary_nce(
+    positive_scores: Float[Array, " n"],
+    negative_scores: Float[Array, "n k"],
+    *,
+    shift: float = 0.0,
+    positive_log_noise: Float[Array, " n"] | None = None,
+    negative_log_noise: Float[Array, "n k"] | None = None,
+    where: Bool[Array, " n"] | None = None,
+    negatives: Bool[Array, "n k"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Noise-contrastive estimation: tell data from k samples of noise.
+
+        s'(x) = s(x) - log(k q(x)) with noise probabilities q, else s(x) - shift
+        loss_i = softplus(-s'(x_i)) + sum_k softplus(s'(y_ik))           (nats)
+
+    Args:
+      positive_scores: log-probabilities of the data, up to a constant that the model
+        learns.
+      negative_scores: those of the samples of noise; k may be 0.
+      shift: taken off all scores where there are no noise probabilities.
+      positive_log_noise: log-probability of each positive under the noise.
+      negative_log_noise: log-probability of each negative under the noise.
+      where: examples that count.
+      negatives: negatives that count; k is their number.
+      weights: one non-negative weight per example.
+      reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, one noise probability without the
+        other.
+
+    References:
+      Gutmann and Hyvärinen 2010, Noise-contrastive estimation, eq. 3. Ma and Collins
+      2018, arXiv:1809.01812, eq. 4.
+
+    Examples:
+      >>> loss = binary_nce(jnp.array([0.0]), jnp.array([[0.0, 0.0]]))
+      >>> f"{loss:.4f}"
+      '2.0794'
+    """
+    positive_scores, negative_scores, where, negatives = checked(
+        positive_scores,
+        negative_scores,
+        positive_log_noise,
+        negative_log_noise,
+        where,
+        negatives,
+        weights,
+    )
+    if positive_log_noise is not None:
+        number = jnp.sum(negatives, axis=-1, dtype=positive_scores.dtype)
+        log_number = jnp.log(jnp.maximum(number, 1))
+        positive_scores = positive_scores - log_number
+        negative_scores = negative_scores - log_number[:, None]
+    noise = jax.nn.softplus(negative_scores - shift)
+    loss = jax.nn.softplus(shift - positive_scores)
+    return numerics.safe_reduce(
+        loss + jnp.sum(jnp.where(negatives, noise, 0), axis=-1),
+        where=where,
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def negative_sampling(
+    positive_scores: Float[Array, " n"],
+    negative_scores: Float[Array, "n k"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    negatives: Bool[Array, "n k"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Binary contrast without noise probabilities (skip-gram negative sampling).
+
+        loss_i = softplus(-s(x_i)) + sum_k softplus(s(y_ik))             (nats)
+
+    Args:
+      positive_scores: scores of the positives.
+      negative_scores: scores of the negatives; k may be 0.
+      where: examples that count.
+      negatives: negatives that count.
+      weights: one non-negative weight per example.
+      reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Mikolov et al. 2013, arXiv:1310.4546, eq. 4.
+
+    Examples:
+      >>> loss = negative_sampling(jnp.array([0.0]), jnp.array([[0.0]]))
+      >>> f"{loss:.4f}"
+      '1.3863'
+    """
+    return binary_nce(
+        positive_scores,
+        negative_scores,
+        where=where,
+        negatives=negatives,
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def ranking_nce(
+    positive_scores: Float[Array, " n"],
+    negative_scores: Float[Array, "n k"],
+    *,
+    positive_log_noise: Float[Array, " n"] | None = None,
+    negative_log_noise: Float[Array, "n k"] | None = None,
+    where: Bool[Array, " n"] | None = None,
+    negatives: Bool[Array, "n k"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Cross entropy of the positive among itself and k negatives (sampled softmax).
+
+        s'(x) = s(x) - log q(x) with noise probabilities q, else s(x)
+        loss_i = log(1 + sum_k exp(s'(y_ik) - s'(x_i)))                  (nats)
+
+    Unlike `binary_nce` it is consistent for models that are not normalised.
+
+    Args:
+      positive_scores: scores of the positives.
+      negative_scores: scores of the negatives; with k = 0 the loss is 0.
+      positive_log_noise: log-probability of each positive under the noise.
+      negative_log_noise: log-probability of each negative under the noise.
+      where: examples that count.
+      negatives: negatives that count.
+      weights: one non-negative weight per example.
+      reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, one noise probability without the
+        other.
+
+    References:
+      Ma and Collins 2018, arXiv:1809.01812, eq. 3. Jozefowicz et al. 2016,
+      arXiv:1602.02410, section 3.1.
+
+    Examples:
+      >>> loss = ranking_nce(jnp.array([2.0]), jnp.array([[0.0, 0.0]]))
+      >>> f"{loss:.4f}"
+      '0.2395'
+    """
+    positive_scores, negative_scores, where, negatives = checked(
+        positive_scores,
+        negative_scores,
+        positive_log_noise,
+        negative_log_noise,
+        where,
+        negatives,
+        weights,
+    )
+    gaps = negative_scores - positive_scores[:, None]
+    return numerics.safe_reduce(
+        jax.nn.softplus(numerics.masked_logsumexp(gaps, negatives)),
+        where=where,
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def input_label_matching(
+    scores: Float[Array, "n m"],
+    positives: Bool[Array, "n m"],
+    *,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Binary contrast over pairs of an input and a label's embedding.
+
+        loss_i = sum_j softplus(-y_ij scores[i, j]),  y = 1 for positives, else -1
+                                                                         (nats)
+
+    `jnp.mean` divides by the number of pairs that count.
+
+    Args:
+      scores: scores of n inputs against m labels.
+      positives: the labels of each input.
+      where: pairs that count: the labels of the input and the sampled others.
+      weights: one non-negative weight per input.
+      reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives the sums of the
+        inputs, [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Pappas and Henderson 2019, arXiv:1806.06219, eq. 5.
+
+    Examples:
+      >>> positives = jnp.array([[True, False]])
+      >>> f"{input_label_matching(jnp.array([[2.0, -2.0]]), positives):.4f}"
+      '0.1269'
+    """
+    numerics.check_shapes(
+        scores=(scores, "n m"),
+        positives=(positives, "n m"),
+        where=(where, "n m"),
+        weights=(weights, "n"),
+    )
+    scores = numerics.at_least_f32(scores, "scores")
+    positives = numerics.check_mask(positives, "positives")
+    where = numerics.mask_or_all(where, scores.shape)
+    loss = jax.nn.softplus(jnp.where(positives, -scores, scores))
+    if reduce_fn is jnp.mean:
+        # Weights of the number of pairs make the mean of the means one over all pairs.
+        number = jnp.sum(where, axis=-1, dtype=scores.dtype)
+        weights = number if weights is None else weights * number
+        loss = numerics.masked_mean(loss, where, axis=-1)
+    else:
+        loss = jnp.sum(jnp.where(where, loss, 0), axis=-1)
+    return numerics.safe_reduce(
+        loss, where=jnp.any(where, axis=-1), weights=weights, reduce_fn=reduce_fn
+    )
+
+
+def energy_hinge(
+    positive_energies: Float[Array, " n"],
+    negative_energies: Float[Array, "n k"],
+    *,
+    margin: float = 1.0,
+    where: Bool[Array, " n"] | None = None,
+    negatives: Bool[Array, "n k"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Hinge against the most offending negative, the one of lowest energy.
+
+        loss_i = max(0, margin + E(x_i) - min_k E(y_ik))
+
+    Args:
+      positive_energies: energies of the positives; low is compatible.
+      negative_energies: energies of the negatives.
+      margin: by how much negatives should lie above.
+      where: examples that count.
+      negatives: negatives that count; an example with none drops out.
+      weights: one non-negative weight per example.
+      reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      LeCun et al. 2006, A tutorial on energy-based learning, eq. 7.
+
+    Examples:
+      >>> f"{energy_hinge(jnp.array([1.0]), jnp.array([[3.0, 1.5]])):.1f}"
+      '0.5'
+    """
+    numerics.check_shapes(
+        positive_energies=(positive_energies, "n"),
+        negative_energies=(negative_energies, "n k*"),
+        where=(where, "n"),
+        negatives=(negatives, "n k*"),
+        weights=(weights, "n"),
+    )
+    positive_energies = numerics.at_least_f32(positive_energies, "positive_energies")
+    negative_energies = numerics.at_least_f32(negative_energies, "negative_energies")
+    where = numerics.mask_or_all(where, positive_energies.shape)
+    negatives = numerics.mask_or_all(negatives, negative_energies.shape, "negatives")
+    some = jnp.any(negatives, axis=-1)
+    negative_energies = jnp.where(negatives, negative_energies, -numerics.MASKED)
+    lowest = jnp.min(negative_energies, axis=-1, initial=-numerics.MASKED)
+    return numerics.safe_reduce(
+        jax.nn.relu(margin + positive_energies - lowest),
+        where=where & some,
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def info_nce_bound(
+    scores: Float[Array, "n m"],
+    labels: Int[Array, " n"] | None = None,
+    *,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Lower bound of the mutual information, at most log m; to be maximised.
+
+        bound_i = log m + scores[i, labels[i]] - logsumexp_j scores[i, j]    (nats)
+
+    Args:
+      scores: critic's scores of n samples against m samples of the other variable.
+      labels: column of the jointly drawn sample; the diagonal when None.
+      where: pairs that count; m is their number. A row whose joint sample is masked
+        drops out.
+      weights: one non-negative weight per row.
+      reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      van den Oord et al. 2018, arXiv:1807.03748, section 2.3. Poole et al. 2019,
+      arXiv:1905.06922, eq. 10.
+
+    Examples:
+      >>> f"{info_nce_bound(jnp.zeros((4, 4))):.4f}"
+      '0.0000'
+    """
+    numerics.check_shapes(
+        scores=(scores, "n m"),
+        labels=(labels, "n"),
+        where=(where, "n m"),
+        weights=(weights, "n"),
+    )
+    scores = numerics.at_least_f32(scores, "scores")
+    n, m = scores.shape
+    if labels is None:
+        if m < n:
+            raise ValueError(
+                f"labels: needed when there are fewer candidates (m = {m}) than "
+                f"anchors (n = {n})"
+            )
+        labels = jnp.arange(n)
+    labels = numerics.check_integer(labels, "labels")
+    where = numerics.mask_or_all(where, scores.shape)
+    number = jnp.maximum(jnp.sum(where, axis=-1, dtype=scores.dtype), 1)
+    return numerics.safe_reduce(
+        jnp.log(number) - numerics.negative_log_softmax(scores, labels, where),
+        where=jnp.take_along_axis(where, labels[:, None], axis=1)[:, 0],
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def checked(
+    positive_scores: Array,
+    negative_scores: Array,
+    positive_log_noise: Array | None,
+    negative_log_noise: Array | None,
+    where: Array | None,
+    negatives: Array | None,
+    weights: Array | None,
+) -> tuple[
+    Float[Array, " n"], Float[Array, "n k"], Bool[Array, " n"], Bool[Array, "n k"]
+]:
+    """Scores in at least float32, less the log-noise, and what counts."""
+    numerics.check_shapes(
+        positive_scores=(positive_scores, "n"),
+        negative_scores=(negative_scores, "n k*"),
+        positive_log_noise=(positive_log_noise, "n"),
+        negative_log_noise=(negative_log_noise, "n k*"),
+        where=(where, "n"),
+        negatives=(negatives, "n k*"),
+        weights=(weights, "n"),
+    )
+    positive_scores = numerics.at_least_f32(positive_scores, "positive_scores")
+    negative_scores = numerics.at_least_f32(negative_scores, "negative_scores")
+    if (positive_log_noise is None) != (negative_log_noise is None):
+        raise ValueError(
+            "negative_log_noise: expected together with positive_log_noise, got one"
+        )
+    if positive_log_noise is not None:
+        positive_log_noise = numerics.at_least_f32(
+            positive_log_noise, "positive_log_noise"
+        )
+        negative_log_noise = numerics.at_least_f32(
+            negative_log_noise, "negative_log_noise"
+        )
+        positive_scores = positive_scores - positive_log_noise
+        negative_scores = negative_scores - negative_log_noise
+    where = numerics.mask_or_all(where, positive_scores.shape)
+    negatives = numerics.mask_or_all(negatives, negative_scores.shape, "negatives")
+    return positive_scores, negative_scores, where, negatives

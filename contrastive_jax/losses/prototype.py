@@ -1,0 +1,207 @@
+"""Losses over prototypes: balanced assignments, swapped prediction, self-distillation.
+
+Scores of several crops of the same n images come as [v crops, n, k prototypes].
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from contrastive_jax import numerics
+
+
+def sinkhorn(
+    scores: Float[Array, "n k"],
+    *,
+    epsilon: float = 0.05,
+    num_iterations: int = 3,
+    where: Bool[Array, " n"] | None = None,
+) -> Float[Array, "n k"]:
+    """Soft assignments of n rows to k prototypes that use all prototypes equally.
+
+        Q = exp(scores / epsilon); repeated: columns sum to n / k, then rows sum to 1
+
+    Computed on logarithms: no score overflows.
+
+    Args:
+      scores: similarity of rows and prototypes. Over several devices, of all rows.
+      epsilon: temperature, > 0; smaller is harder.
+      num_iterations: how often columns and rows are normalised. With 0 the whole sums
+        to n.
+      where: rows that count; the assignments of others are 0.
+
+    Raises:
+      TypeError: scores that are not floating point.
+      ValueError: shapes that do not fit together, an epsilon that is not positive.
+
+    References:
+      Cuturi 2013, arXiv:1306.0895; Caron et al. 2020, arXiv:2006.09882, eq. 3 to 5.
+
+    Examples:
+      >>> scores = jnp.array([[0.0, 0.0], [0.0, 0.0]])
+      >>> sinkhorn(scores)
+      Array([[0.5, 0.5],
+             [0.5, 0.5]], dtype=float32)
+    """
+    numerics.check_shapes(scores=(scores, "n k"), where=(where, "n"))
+    numerics.check_positive(epsilon=epsilon)
+    scores = numerics.at_least_f32(scores, "scores")
+    where = numerics.mask_or_all(where, scores.shape[:1])
+    rows = jnp.broadcast_to(where[:, None], scores.shape)
+    log_n = numerics.safe_log(jnp.sum(where, dtype=scores.dtype))
+    log_k = jnp.log(jnp.asarray(scores.shape[1], scores.dtype))
+    log_q = scores / epsilon
+    log_q = log_q - numerics.masked_logsumexp(log_q.ravel(), rows.ravel())
+    for _ in range(num_iterations):
+        log_q = log_q - numerics.masked_logsumexp(log_q, rows, axis=0)[None, :] - log_k
+        log_q = log_q - numerics.masked_logsumexp(log_q, rows)[:, None] - log_n
+    return jnp.exp(jnp.where(rows, log_q + log_n, numerics.MASKED))
+
+
+def swav(
+    scores: Float[Array, "v n k"],
+    assignments: Float[Array, "a n k"],
+    *,
+    crops: tuple[int, ...] | None = None,
+    temperature: float = 0.1,
+    where: Bool[Array, " n"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Each crop predicts the prototype assignments of the other crops (SwAV).
+
+        loss_i = mean_{a, v != crops[a]} -sum_k assignments[a, i, k]
+                                         log softmax_k(scores[v, i, k] / temperature)
+                                                                         (nats)
+
+    The assignments come from `sinkhorn` over the rows of all devices, and queued rows
+    where there are some, and carry no gradient.
+
+    Args:
+      scores: similarity of v crops of n images and k prototypes.
+      assignments: soft assignments of some of the crops; rows sum to 1.
+      crops: which crops were assigned; the first ones when None.
+      temperature: of the scores, > 0.
+      where: images that count.
+      weights: one non-negative weight per image.
+      reduce_fn: `jnp.mean` or `jnp.sum` over images that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, numbers out of range.
+
+    References:
+      Caron et al. 2020, arXiv:2006.09882, eq. 1 and 2, and section 3.3.
+
+    Examples:
+      >>> scores = jnp.array([[[1.0, 0.0]], [[1.0, 0.0]]])
+      >>> loss = swav(scores, scores, temperature=1.0)
+      >>> f"{loss:.4f}"
+      '0.3133'
+    """
+    numerics.check_shapes(
+        scores=(scores, "v n k"),
+        assignments=(assignments, "a n k"),
+        where=(where, "n"),
+        weights=(weights, "n"),
+    )
+    numerics.check_positive(temperature=temperature)
+    scores = numerics.at_least_f32(scores, "scores")
+    assignments = numerics.at_least_f32(assignments, "assignments")
+    log_p = jax.nn.log_softmax(scores / temperature, axis=-1)
+    return numerics.safe_reduce(
+        other_crops_cross_entropy(log_p, assignments, crops),
+        where=numerics.mask_or_all(where, scores.shape[1:2]),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def dino(
+    student: Float[Array, "v n k"],
+    teacher: Float[Array, "a n k"],
+    centre: Float[Array, " k"] | None = None,
+    *,
+    crops: tuple[int, ...] | None = None,
+    student_temperature: float = 0.1,
+    teacher_temperature: float = 0.04,
+    where: Bool[Array, " n"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Each crop's student predicts the centred teacher of the other crops (DINO).
+
+        p = softmax((teacher - centre) / teacher_temperature)
+        s = log softmax(student / student_temperature)
+        loss_i = mean_{a, v != crops[a]} -sum_k p[a, i, k] s[v, i, k]    (nats)
+
+    The teacher carries no gradient. Update the centre after the loss.
+
+    Args:
+      student: outputs for v crops of n images.
+      teacher: outputs for some of the crops, by the averaged network.
+      centre: running mean of the teacher's outputs; 0 when None.
+      crops: which crops the teacher saw; the first ones when None.
+      student_temperature: > 0.
+      teacher_temperature: > 0, below the student's to sharpen.
+      where: images that count.
+      weights: one non-negative weight per image.
+      reduce_fn: `jnp.mean` or `jnp.sum` over images that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, numbers out of range.
+
+    References:
+      Caron et al. 2021, arXiv:2104.14294, eq. 1 to 4 and algorithm 1.
+
+    Examples:
+      >>> crops = jnp.array([[[1.0, 0.0]], [[1.0, 0.0]]])
+      >>> loss = dino(crops, crops, student_temperature=1.0, teacher_temperature=1.0)
+      >>> f"{loss:.4f}"
+      '0.5822'
+    """
+    numerics.check_shapes(
+        student=(student, "v n k"),
+        teacher=(teacher, "a n k"),
+        centre=(centre, "k"),
+        where=(where, "n"),
+        weights=(weights, "n"),
+    )
+    numerics.check_positive(
+        student_temperature=student_temperature,
+        teacher_temperature=teacher_temperature,
+    )
+    student = numerics.at_least_f32(student, "student")
+    teacher = numerics.at_least_f32(teacher, "teacher")
+    if centre is not None:
+        teacher = teacher - numerics.at_least_f32(centre, "centre")[None, None, :]
+    targets = jax.nn.softmax(teacher / teacher_temperature, axis=-1)
+    log_p = jax.nn.log_softmax(student / student_temperature, axis=-1)
+    return numerics.safe_reduce(
+        other_crops_cross_entropy(log_p, targets, crops),
+        where=numerics.mask_or_all(where, student.shape[1:2]),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def other_crops_cross_entropy(
+    log_p: Float[Array, "v n k"],
+    targets: Float[Array, "a n k"],
+    crops: tuple[int, ...] | None,
+) -> Float[Array, " n"]:
+    """Cross entropy against targets, averaged over all pairs of different crops."""
+    num_crops, num_targets = log_p.shape[0], targets.shape[0]
+    crops = tuple(range(num_targets)) if crops is None else tuple(crops)
+    if len(crops) != num_targets or not all(0 <= c < num_crops for c in crops):
+        raise ValueError(
+            f"crops: expected {num_targets} numbers below {num_crops}, got {crops}"
+        )
+    if num_crops == 1:
+        return jnp.zeros(log_p.shape[1], log_p.dtype)
+    targets = jax.lax.stop_gradient(targets)
+    entropy = -jnp.einsum("vnk,ank->avn", log_p, targets, precision="highest")
+    own = jnp.asarray(crops)[:, None] == jnp.arange(num_crops)[None, :]
+    others = jnp.broadcast_to(~own[:, :, None], entropy.shape)
+    return numerics.masked_mean(entropy, others, axis=(0, 1))
