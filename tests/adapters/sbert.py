@@ -1,0 +1,196 @@
+"""Names of the sentence-transformers reference values, in terms of the library."""
+
+import jax
+import jax.numpy as jnp
+
+from contrastive_jax import losses, pairs, similarity
+
+SIMILARITIES = {"cosine": similarity.cosine, "dot": similarity.dot}
+DISTANCES = {
+    "COSINE_DISTANCE": similarity.cosine_distance,
+    "cosine_distance": similarity.cosine_distance,
+    "EUCLIDEAN": similarity.euclidean_distance,
+    "eucledian_distance": similarity.euclidean_distance,
+    "MANHATTAN": similarity.manhattan_distance,
+}
+
+
+def paired(kind, a, b):
+    """Scores or distances of row i of a with row i of b."""
+    return jnp.diagonal(kind(a, b))
+
+
+def documents(inputs):
+    """The positives, then each set of negatives."""
+    names = [n for n in inputs if n.startswith("negative_")]
+    negatives = sorted(names, key=lambda n: int(n.removeprefix("negative_")))
+    return [inputs["positive"], *(inputs[n] for n in negatives)]
+
+
+def own_scores(inputs, args):
+    """Scores of each query with its positive and its negatives, [n, 1 + k]."""
+    kind = SIMILARITIES[args.get("similarity", "dot")]
+    columns = [paired(kind, inputs["query"], x) for x in documents(inputs)]
+    return jnp.stack(columns, axis=1)
+
+
+def hardness(args, scores, n, copies):
+    """Log-weights of the documents of the query-to-document direction."""
+    mode, strength = args.get("hardness_mode"), args.get("hardness_strength", 0.0)
+    if mode is None or strength <= 0:
+        return jnp.zeros_like(scores)
+    own = jnp.tile(jnp.eye(n, dtype=bool), (1, copies))
+    first = jnp.arange(scores.shape[1])[None, :] < n
+    chosen = {
+        "in_batch_negatives": ~own,
+        "hard_negatives": own & ~first,
+        "all_negatives": ~(own & first),
+    }[mode]
+    return jnp.where(chosen, strength * jax.lax.stop_gradient(scores), 0)
+
+
+def mnr(inputs, args):
+    scale, kind = args["scale"], SIMILARITIES[args.get("similarity", "cosine")]
+    query, docs = inputs["query"], documents(inputs)
+    every, n = jnp.concatenate(docs), query.shape[0]
+    eye = jnp.eye(n, dtype=bool)
+    scores = {
+        "query_to_doc": kind(query, every),
+        "query_to_query": kind(query, query),
+        "doc_to_query": kind(docs[0], query),
+        "doc_to_doc": kind(docs[0], every),
+    }
+    where = {
+        "query_to_doc": jnp.ones_like(scores["query_to_doc"], bool),
+        "query_to_query": ~eye,
+        "doc_to_query": jnp.ones((n, n), bool),
+        "doc_to_doc": jnp.tile(~eye, (1, len(docs))),
+    }
+    log_weights = {k: jnp.zeros_like(v) for k, v in scores.items()}
+    log_weights["query_to_doc"] = hardness(
+        args, scores["query_to_doc"], n, len(docs)
+    )
+    chosen = args.get("directions", ["query_to_doc"])
+    directions = [k for k in scores if k == "query_to_doc" or k in chosen]
+    own = jnp.diagonal(scores["query_to_doc"])[:, None]
+    if args.get("partition_mode", "joint") == "joint":
+        groups = [directions]
+    else:
+        groups = [[direction] for direction in directions]
+    parts = []
+    for group in groups:
+        # The positive's column first; it is not summed over a second time.
+        joined = jnp.concatenate([own, *(scores[k] for k in group)], axis=1)
+        tilt = jnp.concatenate(
+            [jnp.zeros_like(own), *(log_weights[k] for k in group)], axis=1
+        )
+        counts = jnp.concatenate(
+            [jnp.ones_like(own, bool), *(where[k] for k in group)], axis=1
+        )
+        first = jnp.zeros(n, jnp.int32)
+        parts.append(losses.decoupled(scale * joined + tilt, first, where=counts))
+    return {"loss": jnp.mean(jnp.stack(parts))}
+
+
+def cosent(inputs, args):
+    scores = paired(similarity.cosine, inputs["a"], inputs["b"])
+    return {"loss": losses.cosent(args["scale"] * scores, inputs["labels"])}
+
+
+def angle(inputs, args):
+    loss = losses.angle(**inputs_ab(inputs), temperature=1 / args["scale"])
+    return {"loss": loss}
+
+
+def inputs_ab(inputs):
+    return {"a": inputs["a"], "b": inputs["b"], "targets": inputs["labels"]}
+
+
+def cosine_similarity_mse(inputs, args):
+    return {"loss": losses.cosine_similarity_mse(**inputs_ab(inputs))}
+
+
+def pair_distances(inputs, args):
+    kind = DISTANCES[args["distance"]]
+    return paired(kind, inputs["a"], inputs["b"]), inputs["labels"] == 1
+
+
+def contrastive_margin(inputs, args):
+    loss = losses.pair_margin(
+        *pair_distances(inputs, args),
+        margin=float(args["margin"]),
+        reduce_fn=jnp.mean if args.get("size_average", True) else jnp.sum,
+    )
+    return {"loss": loss}
+
+
+def online_contrastive(inputs, args):
+    loss = losses.online_contrastive(
+        *pair_distances(inputs, args), margin=float(args["margin"])
+    )
+    return {"loss": loss}
+
+
+def triplet(inputs, args):
+    kind, anchor = DISTANCES[args["distance"]], inputs["anchor"]
+    loss = losses.triplet(
+        paired(kind, anchor, inputs["positive"]),
+        paired(kind, anchor, inputs["negative"]),
+        margin=float(args["margin"]),
+    )
+    return {"loss": loss}
+
+
+def batch(inputs, args):
+    """Distances, positives and the mask that leaves oneself out."""
+    z, labels = inputs["z"], inputs["labels"]
+    return {
+        "distances": DISTANCES[args["distance"]](z, z),
+        "positives": pairs.same_label(labels),
+        "where": ~jnp.eye(labels.size, dtype=bool),
+    }
+
+
+def batch_all_triplet(inputs, args):
+    options = dict(margin=float(args["margin"]), average="nonzero")
+    return {"loss": losses.triplet_batch_all(**batch(inputs, args), **options)}
+
+
+def batch_hard_triplet(inputs, args):
+    options = dict(margin=float(args["margin"]), incomplete="keep")
+    return {"loss": losses.triplet_batch_hard(**batch(inputs, args), **options)}
+
+
+def batch_semi_hard_triplet(inputs, args):
+    options = dict(margin=float(args["margin"]), incomplete="keep")
+    return {"loss": losses.triplet_semi_hard(**batch(inputs, args), **options)}
+
+
+def batch_hard_soft_margin_triplet(inputs, args):
+    options = dict(margin=0.0, soft=True, incomplete="keep")
+    return {"loss": losses.triplet_batch_hard(**batch(inputs, args), **options)}
+
+
+def mega_batch_margin(inputs, args):
+    loss = losses.mega_batch_margin(
+        similarity.cosine(inputs["a"], inputs["b"]),
+        positive_margin=float(args["positive_margin"]),
+        negative_margin=float(args["negative_margin"]),
+    )
+    return {"loss": loss}
+
+
+ADAPTERS = {
+    "mnr": mnr,
+    "cosent": cosent,
+    "angle": angle,
+    "cosine_similarity_mse": cosine_similarity_mse,
+    "contrastive_margin": contrastive_margin,
+    "online_contrastive": online_contrastive,
+    "triplet": triplet,
+    "batch_all_triplet": batch_all_triplet,
+    "batch_hard_triplet": batch_hard_triplet,
+    "batch_semi_hard_triplet": batch_semi_hard_triplet,
+    "batch_hard_soft_margin_triplet": batch_hard_soft_margin_triplet,
+    "mega_batch_margin": mega_batch_margin,
+}
