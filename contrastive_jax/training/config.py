@@ -22,12 +22,11 @@ POSITIVE = {
     "learning_rate",
     "log_every",
     "num_steps",
-    "queue_size",
     "save_every",
     "temperature",
     "width",
 }
-NOT_NEGATIVE = {"devices", "seed", "warmup_steps", "weight_decay"}
+NOT_NEGATIVE = {"devices", "queue_size", "seed", "warmup_steps", "weight_decay"}
 
 
 class ConfigError(Exception):

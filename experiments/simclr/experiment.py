@@ -13,34 +13,11 @@ read from a TFDS folder; the default and `fashion` are small (28 x 28 grey image
 
 import functools
 
-import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from contrastive_jax import losses, models, parallel, similarity, training
-from contrastive_jax.data import image_sets, make_augment
-from contrastive_jax.training import image_eval
-
-
-class Model(nn.Module):
-    """Encoder and projection head."""
-
-    encoder: nn.Module
-    head: nn.Module
-
-    def __call__(self, x, *, train: bool):
-        return self.head(self.encoder(x, train=train), train=train)
-
-    def encode(self, x):
-        """Features for evaluation."""
-        return self.encoder(x, train=False)
-
-
-def make_augmentation(config):
-    """The random view of one image, `augment(rng, image)`."""
-    settings = config.data.augment.to_dict()
-    out = settings.pop("out_size", 0)
-    return make_augment(size=(out, out) if out else None, **settings)
+from contrastive_jax.data import make_augment
+from contrastive_jax.training import images
 
 
 def make_parts(config, axis_name=None):
@@ -48,7 +25,7 @@ def make_parts(config, axis_name=None):
     settings = config.model.to_dict()
     projection = settings.pop("projection")
     shared = dict(axis_name=axis_name, dtype=jnp.dtype(settings.pop("dtype")))
-    model = Model(
+    model = images.EncoderWithHead(
         models.Resnet(**settings, **shared),
         models.Mlp(projection, batch_norm=True, **shared),
     )
@@ -59,9 +36,7 @@ def make_parts(config, axis_name=None):
 def init(config):
     """The state at step 0."""
     model, tx = make_parts(config)
-    image = next(batches(config, 0))["image"][:2]
-    rng = jax.random.key(config.seed)
-    variables = model.init(rng, image_eval.to_unit(image), train=False)
+    variables = images.init_variables(model, config.data, config.seed)
     fields = training.init_fields(
         config.seed, variables["params"], tx, variables["batch_stats"]
     )
@@ -71,59 +46,50 @@ def init(config):
 def make_step(config, axis_name=None):
     """`step(state, batch) -> (state, metrics)`; batch: image [n, h, w, c] uint8."""
     model, tx = make_parts(config, axis_name)
-    augment = jax.vmap(make_augmentation(config))
+    augment = make_augment(**config.data.augment.to_dict())
 
     def step(state, batch):
-        image = image_eval.to_unit(batch["image"])
-        n = len(image)
-        keys = parallel.example_keys(state.rng, state.step, n, axis_name)
-        keys = jax.vmap(lambda key: jax.random.split(key), out_axes=1)(keys)
-        views = augment(keys.reshape(-1), jnp.concatenate([image, image]))
-        rows = parallel.global_rows(n, axis_name)
+        views = images.two_views(
+            (augment, augment), batch["image"], state.rng, state.step, axis_name
+        )
+        rows = parallel.global_rows(len(views[0]), axis_name)
 
         def loss_fn(params):
             z, updated = model.apply(
                 {"params": params, "batch_stats": state.model_state},
-                views,
+                jnp.concatenate(views),
                 train=True,
                 mutable=["batch_stats"],
             )
             a, b = jnp.split(similarity.l2_normalize(z), 2)
-            all_z = jnp.concatenate(parallel.gather((a, b), axis_name))
-            scores = similarity.dot(jnp.concatenate([a, b]), all_z)
+            candidates = jnp.concatenate(parallel.gather((a, b), axis_name))
+            scores = similarity.dot(jnp.concatenate([a, b]), candidates)
             loss = losses.nt_xent(scores / config.loss.temperature, rows)
-            aligned = jnp.mean(jnp.sum(a * b, axis=-1))
-            return loss, (updated["batch_stats"], {"positive_cosine": aligned})
+            cosine = jnp.mean(jnp.sum(a * b, axis=-1))
+            return loss, (updated["batch_stats"], cosine)
 
-        (loss, (model_state, metrics)), grads = parallel.value_and_grad(
+        (loss, (model_state, cosine)), grads = parallel.value_and_grad(
             loss_fn, axis_name, has_aux=True
         )(state.params)
         state = training.apply_gradients(state, grads, tx)
-        metrics = {"loss": loss, **metrics, "grad_norm": training.global_norm(grads)}
+        metrics = {
+            "loss": loss,
+            "positive_cosine": cosine,
+            "grad_norm": training.global_norm(grads),
+        }
         return state.replace(model_state=model_state), metrics
 
     return step
 
 
 def batches(config, start_step):
-    """Shuffled images with their labels, which the objective ignores."""
-    data = config.data
-    return image_sets.batches(
-        data.name,
-        data_dir=data.data_dir,
-        size=data.size,
-        batch_size=data.batch_size,
-        seed=config.seed,
-        start_step=start_step,
-    )
+    """Shuffled images, with labels that the objective ignores."""
+    return images.batches(config.data, seed=config.seed, start_step=start_step)
 
 
 def make_encoder(config, state):
     """The frozen encoder without its head: images in [0, 1] to features."""
-    model, _ = make_parts(config)
-    params, model_state = jax.device_get((state.params, state.model_state))
-    variables = {"params": params, "batch_stats": model_state}
-    return functools.partial(model.apply, variables, method="encode")
+    return images.make_encoder(make_parts(config)[0], state.params, state.model_state)
 
 
 def evaluate(config, state):
@@ -131,9 +97,9 @@ def evaluate(config, state):
     encoders = {
         "simclr": make_encoder(config, state),
         "random_init": make_encoder(config, init(config)),
-        "pixels": image_eval.pixels,
+        "pixels": images.pixels,
     }
-    return image_eval.evaluate_encoders(encoders, config.data, **config.eval)
+    return images.evaluate_encoders(encoders, config.data, **config.eval)
 
 
 def run(config, workdir):
@@ -144,8 +110,8 @@ def run(config, workdir):
     source = functools.partial(batches, config)
     state = training.fit(step, init(config), source, **config.train, workdir=workdir)
     results = evaluate(config, state)
-    augment = make_augmentation(config)
-    image_eval.write_report(
+    augment = make_augment(**config.data.augment.to_dict())
+    images.write_report(
         workdir,
         title=f"SimCLR on {config.data.name}",
         summary=__doc__.partition("\n")[0],

@@ -1,25 +1,51 @@
-"""Evaluates image encoders the way all self-supervised image papers do.
+"""What image experiments share: batches, views, frozen encoders, evaluation, report.
 
 Frozen features go to a linear probe and a kNN classifier, beside the two baselines
 that every learned encoder has to beat: the same encoder at random initialisation, and
 raw pixels. `write_report` draws the pictures.
 """
 
+import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Key
 
-from contrastive_jax import similarity
-from contrastive_jax.data import image_sets
+from contrastive_jax import parallel, similarity
+from contrastive_jax.data import arrays, image_sets
 from contrastive_jax.evaluation import figures, knn, probe
 from contrastive_jax.training import metrics, report
 
 # From images [n, h, w, c] in [0, 1] to features [n, d].
 Encode = Callable[[jax.Array], jax.Array]
+
+
+# The random view of one image: from (key, image [h, w, c]) to an image.
+Augment = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class EncoderWithHead(nn.Module):
+    """An image encoder and the head that its objective sees.
+
+    Attributes:
+      encoder: images to features; what is kept and evaluated.
+      head: features to embeddings (or class scores); thrown away after training.
+    """
+
+    encoder: nn.Module
+    head: nn.Module
+
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Array:
+        return self.head(self.encoder(x, train=train), train=train)
+
+    def encode(self, x: Float[Array, "n h w c"]) -> Float[Array, "n d"]:
+        """Features for evaluation."""
+        return self.encoder(x, train=False)
 
 
 class Split(NamedTuple):
@@ -33,6 +59,64 @@ class Split(NamedTuple):
 def to_unit(image: np.ndarray | jax.Array) -> jax.Array:
     """uint8 images as floating point in [0, 1]."""
     return jnp.asarray(image, jnp.float32) / 255
+
+
+def batches(
+    data: Mapping[str, Any], *, seed: int, start_step: int
+) -> Iterator[arrays.Batch]:
+    """Training batches of the set that the section `data` of a config names.
+
+    Yields:
+      image: [batch_size, h, w, c] uint8.
+      label: [batch_size] int32.
+    """
+    return image_sets.batches(
+        data["name"],
+        data_dir=data["data_dir"],
+        size=data["size"],
+        batch_size=data["batch_size"],
+        seed=seed,
+        start_step=start_step,
+    )
+
+
+def init_variables(model: nn.Module, data: Mapping[str, Any], seed: int) -> Any:
+    """Fresh variables of a model for the images of a set."""
+    image = next(batches(data, seed=seed, start_step=0))["image"][:2]
+    return model.init(jax.random.key(seed), to_unit(image), train=False)
+
+
+def two_views(
+    augments: tuple[Augment, Augment],
+    image: Array,
+    rng: Key[Array, ""],
+    step: Array,
+    axis_name: str | None,
+) -> tuple[Float[Array, "n h w c"], Float[Array, "n h w c"]]:
+    """Two random views of every image, the same however the batch is split.
+
+    Args:
+      augments: how the first and the second view are drawn.
+      image: [n, h, w, c] uint8, this device's rows.
+      rng: base key of the run.
+      step: number of the step.
+      axis_name: device axis, or None.
+    """
+    unit = to_unit(image)
+    keys = parallel.example_keys(rng, step, len(unit), axis_name)
+    first, second = jax.vmap(lambda key: jax.random.split(key), out_axes=1)(keys)
+    if augments[0] is augments[1]:  # one call compiles once
+        both = jax.vmap(augments[0])(
+            jnp.concatenate([first, second]), jnp.concatenate([unit, unit])
+        )
+        return both[: len(unit)], both[len(unit) :]
+    return jax.vmap(augments[0])(first, unit), jax.vmap(augments[1])(second, unit)
+
+
+def make_encoder(model: nn.Module, params: Any, model_state: Any) -> Encode:
+    """The frozen encoder of an `EncoderWithHead`, on one device."""
+    variables = jax.device_get({"params": params, "batch_stats": model_state})
+    return functools.partial(model.apply, variables, method="encode")
 
 
 def pixels(image: jax.Array) -> jax.Array:
@@ -94,6 +178,7 @@ def evaluate_encoders(
     train_limit: int,
     test_limit: int,
     k: int,
+    held_out: float = 0.0,
 ) -> dict[str, float]:
     """Accuracy in percent of every encoder, as "name/linear" and "name/knn".
 
@@ -103,11 +188,20 @@ def evaluate_encoders(
       train_limit: labelled training rows that probe and kNN see; 0 for all.
       test_limit: test rows; 0 for all.
       k: neighbours.
+      held_out: when above 0, this share of the labelled training rows stands in for
+        the test rows: what hyperparameters are chosen on.
     """
     found = {}
     for name, encode in encoders.items():
         train = encode_split(encode, data, "train", limit=train_limit)
-        test = encode_split(encode, data, "test", limit=test_limit)
+        if held_out:
+            kept = round((1 - held_out) * len(train.label))
+            train, test = (
+                Split(*(x[rows] for x in train))
+                for rows in (slice(kept), slice(kept, None))
+            )
+        else:
+            test = encode_split(encode, data, "test", limit=test_limit)
         found |= {f"{name}/{key}": x for key, x in scores(train, test, k).items()}
     return found
 
@@ -123,6 +217,7 @@ def write_report(
     data: Mapping[str, Any],
     views: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]],
     config_text: str,
+    metrics_dir: str | pathlib.Path | None = None,
 ) -> pathlib.Path:
     """Draws report.html of a self-supervised image run.
 
@@ -136,9 +231,10 @@ def write_report(
       data: name, data_dir and size of the set.
       views: random augmentations by name, functions of (key, image).
       config_text: the config, shown at the end.
+      metrics_dir: folder whose metrics are drawn, when not `workdir`.
     """
     page = report.Report(title, summary)
-    names = list(dict.fromkeys(key.split("/")[0] for key in results))
+    names = [key.removesuffix("/knn") for key in results if key.endswith("/knn")]
     page.section("Accuracy of frozen features", "Test accuracy in percent.")
     groups = {
         measure: {name: results[f"{name}/{key}"] for name in names}
@@ -151,7 +247,9 @@ def write_report(
     rows = [[n, results[f"{n}/linear"], results[f"{n}/knn"]] for n in names]
     page.table(["features", "linear probe (%)", "kNN (%)"], rows)
     page.section("Training")
-    page.figure(figures.curves(metrics.read(workdir), curves), "training curves")
+    page.figure(
+        figures.curves(metrics.read(metrics_dir or workdir), curves), "training curves"
+    )
 
     test = encode_split(encode, data, "test", limit=1000, keep=1000)
     class_names = image_sets.class_names(data["name"], data["data_dir"])

@@ -1,0 +1,1 @@
+"""MoCo: keys from a slowly moving copy of the encoder, negatives from a queue."""

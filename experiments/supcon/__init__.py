@@ -1,0 +1,1 @@
+"""SupCon: all images of a class attract, all others repel."""

@@ -1,0 +1,1 @@
+"""The smallest complete experiment; copy it."""
