@@ -17,9 +17,19 @@ from contrastive_jax.parallel.mapper import (
     data_parallel,
     make_mesh,
 )
+from contrastive_jax.parallel.tiled import (
+    Side,
+    tiled_info_nce,
+    tiled_logsumexp,
+    tiled_nt_xent,
+    tiled_sigmoid,
+    tiled_supervised_contrastive,
+    tiled_two_way_info_nce,
+)
 
 __all__ = [
     "MAPPERS",
+    "Side",
     "axis_size",
     "check_batch",
     "choose_devices",
@@ -31,5 +41,11 @@ __all__ = [
     "make_mesh",
     "mean",
     "sum",
+    "tiled_info_nce",
+    "tiled_logsumexp",
+    "tiled_nt_xent",
+    "tiled_sigmoid",
+    "tiled_supervised_contrastive",
+    "tiled_two_way_info_nce",
     "value_and_grad",
 ]

@@ -1,0 +1,1137 @@
+"""Contrastive losses from embeddings that never form the [n, m] score matrix.
+
+One machine computes them all, on one device (`ring` runs it over many):
+
+- A `Side` is a set of embeddings with one id per row for each pair relation (same
+  label, same example, ...), so that a tile of any pair mask is built where it is used.
+- `sweep` visits all tiles of rows x columns, or the upper triangle of one set, and
+  carries results per row and per column.
+- Softmax losses are ordinary functions of a few sums per row (`RowSums`: logsumexp of
+  the negatives, sum and count of the positives). `pair_sums` computes these with its
+  own gradient rule, which recomputes the tiles: two sweeps, 8 n m d operations for two
+  directions, 4 n^2 d for one set against itself.
+- One-way InfoNCE and the sigmoid loss form their gradient in the forward pass instead
+  (`fused`): one sweep, 6 n m d operations.
+
+A tile is a [tile, tile] block of scores; positives are read from it and enter the
+gradient before the product with the embeddings, which is what keeps the digits of a
+saturated batch. Below about two tiles the same sums are formed densely, by ordinary
+differentiation, which is also `mode="dense"`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from contrastive_jax import numerics
+
+Mode = Literal["auto", "tiled", "dense"]
+Scale = float | Float[Array, ""]
+TILE = 512
+# A strip of rows against all columns holds at most this many scores (16 MB).
+STRIP_SCORES = 2**22
+
+
+class Side(NamedTuple):
+    """Embeddings of one side and the ids that decide which pairs count.
+
+    A relation holds between a row and a column with equal ids; None: it never does
+    (`block`: it always does).
+    """
+
+    x: Any  # [n, d]
+    label: Any = None  # equal: a positive pair
+    me: Any = None  # equal: one and the same example, which is no pair
+    where: Any = None  # [n] booleans: False is as if absent
+    exclude: Any = None  # equal: no negative (a positive stays one)
+    block: Any = None  # different: no pair
+
+
+class RowSums(NamedTuple):
+    """What a softmax loss needs to know of a row (or of a column)."""
+
+    lse: tuple[Any, ...]  # logsumexp over each requested set of pairs
+    positive: Any  # sum of the scores of the positives
+    count: Any  # number of positives
+
+
+class Running(NamedTuple):
+    """RowSums in the making: logsumexp as exp(top) * total."""
+
+    top: tuple[Any, ...]
+    total: tuple[Any, ...]
+    positive: Any
+    count: Any
+
+
+# Tiles and loops
+
+
+def product(a: Array, b: Array, contract: tuple[int, int] = (1, 1)) -> Array:
+    """`a @ b.T` (or other axes), operands as they are, sums in at least float32."""
+    dtype = jnp.promote_types(a.dtype, jnp.float32)
+    axes = (((contract[0],), (contract[1],)), ((), ()))
+    return jax.lax.dot_general(
+        a, b, axes, precision=jax.lax.Precision.HIGHEST, preferred_element_type=dtype
+    )
+
+
+def pair_masks(rows: Side, cols: Side | None) -> dict[str, Any]:
+    """The pairs of a tile that are "positives", "negatives", and "all" (either)."""
+
+    def same(field):
+        r, c = getattr(rows, field), getattr(cols, field)
+        return None if r is None or c is None else r[:, None] == c[None, :]
+
+    conditions = [same("block")]
+    conditions += [None if (me := same("me")) is None else ~me]
+    conditions += [None if rows.where is None else rows.where[:, None]]
+    conditions += [None if cols.where is None else cols.where[None, :]]
+    positive, exclude = same("label"), same("exclude")
+    shape = (rows.x.shape[0], cols.x.shape[0])
+    counts = functools.reduce(
+        jnp.logical_and, [c for c in conditions if c is not None], jnp.ones(shape, bool)
+    )
+    positive = jnp.zeros(shape, bool) if positive is None else positive & counts
+    if exclude is None:
+        negative, every = counts & ~positive, counts
+    else:
+        negative, every = counts & ~positive & ~exclude, counts & (positive | ~exclude)
+    return {"positives": positive, "negatives": negative, "all": every}
+
+
+def take(tree: Any, i: Any) -> Any:
+    """Block i of every leaf."""
+    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, 0, False), tree)
+
+
+def put(tree: Any, i: Any, block: Any) -> Any:
+    """Every leaf with block i replaced."""
+    return jax.tree.map(
+        lambda x, b: jax.lax.dynamic_update_index_in_dim(x, b, i, 0), tree, block
+    )
+
+
+def sweep(
+    make_tile: Callable[..., Any],
+    rows: Any,
+    cols: Any,
+    mine: Any,
+    theirs: Any,
+    *,
+    triangle: bool = False,
+) -> tuple[Any, Any]:
+    """Visits every tile, one block of rows after the other.
+
+    Args:
+      make_tile: called with a block of rows, returns `tile(c, mine, theirs) -> (mine,
+        theirs)`, called with each block of columns in turn.
+      rows: blocked pytree, [row blocks, ...].
+      cols: blocked pytree, [column blocks, ...].
+      mine: result so far of every block of rows.
+      theirs: result so far of every block of columns; None when there is none.
+      triangle: rows and columns are one set: visits the tiles (i, i), with `theirs`
+        None, and (i, j > i).
+    """
+    num_rows, num_cols = (jax.tree.leaves(x)[0].shape[0] for x in (rows, cols))
+
+    def one_row(theirs, block):
+        i, r, mine = block
+        tile = make_tile(r)
+
+        def one_tile(j, carry):
+            mine, theirs = carry
+            mine, new = tile(take(cols, j), mine, take(theirs, j))
+            return mine, put(theirs, j, new)
+
+        first = 0
+        if triangle:
+            mine, _ = tile(take(cols, i), mine, None)
+            first = i + 1
+        mine, theirs = jax.lax.fori_loop(first, num_cols, one_tile, (mine, theirs))
+        return theirs, mine
+
+    theirs, mine = jax.lax.scan(one_row, theirs, (jnp.arange(num_rows), rows, mine))
+    return mine, theirs
+
+
+def block_size(n: int, tile: int) -> int:
+    """Rows per block: as few blocks of at most `tile` rows as needed, evened out."""
+    blocks = -(-n // tile)
+    return min(n, -(-n // (16 * blocks)) * 16)
+
+
+def split(tree: Any, size: int) -> Any:
+    """[n, ...] to [blocks, size, ...] in every leaf, filled up with zeros."""
+
+    def one(x):
+        pad = -x.shape[0] % size
+        if pad:
+            x = jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1))
+        return x.reshape(-1, size, *x.shape[1:])
+
+    return jax.tree.map(one, tree)
+
+
+def split_side(side: Side, size: int) -> Side:
+    """`split`, where rows that fill up do not count."""
+    n = side.x.shape[0]
+    if n % size and side.where is None:
+        side = side._replace(where=jnp.ones(n, bool))
+    return split(side, size)
+
+
+def join(tree: Any, n: int) -> Any:
+    """[blocks, size, ...] back to [n, ...] in every leaf."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], tree)
+
+
+def zeros(like: Any, *shape: int, fill: float = 0.0) -> Array:
+    """A constant in the accumulation type of `like`, varying over the same devices."""
+    dtype = jnp.promote_types(like.dtype, jnp.float32)
+    return vary(jnp.full(shape, fill, dtype), varying_axes(like))
+
+
+def varying_axes(x: Any) -> frozenset[str]:
+    """Device axes over which `shard_map(check_vma=True)` knows the array to vary."""
+    kind = jax.typeof(x)
+    if hasattr(kind, "vma"):
+        return frozenset(kind.vma)
+    return frozenset(kind.manual_axis_type.varying)
+
+
+def vary(tree: Any, axes: frozenset[str]) -> Any:
+    """Every leaf marked as varying over the axes; no operation where nothing checks."""
+
+    def one(x):
+        missing = tuple(sorted(axes - varying_axes(x)))
+        return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(one, tree)
+
+
+def vary_alike(*trees: Any) -> Any:
+    """All trees marked as varying over the device axes of any of them."""
+    axes = frozenset().union(*(varying_axes(x) for x in jax.tree.leaves(trees)))
+    return vary(trees, axes)
+
+
+# Sums per row with a gradient: the softmax losses
+
+
+def start(x: Array, n: int, num_sets: int) -> Running:
+    """Sums over no pair yet, for n rows."""
+    top = tuple(zeros(x, n, fill=numerics.MASKED) for _ in range(num_sets))
+    total = tuple(zeros(x, n) for _ in range(num_sets))
+    return Running(top, total, zeros(x, n), zeros(x, n))
+
+
+def absorb(run: Running, logits: Array, masks: Any, sets: Any, axis: int) -> Running:
+    """The running sums with one more tile, over its columns (axis 1) or rows (0)."""
+    tops, totals = [], []
+    for k, name in enumerate(sets):
+        masked = jnp.where(masks[name], logits, numerics.MASKED)
+        top = jnp.maximum(run.top[k], jnp.max(masked, axis=axis))
+        e = jnp.exp(logits - jnp.expand_dims(top, axis))
+        e = jnp.where(masks[name], e, 0)
+        totals.append(run.total[k] * jnp.exp(run.top[k] - top) + jnp.sum(e, axis=axis))
+        tops.append(top)
+    positive = masks["positives"]
+    linear = run.positive + jnp.sum(jnp.where(positive, logits, 0), axis=axis)
+    count = run.count + jnp.sum(positive, axis=axis, dtype=run.count.dtype)
+    return Running(tuple(tops), tuple(totals), linear, count)
+
+
+def merge(a: Running, b: Running) -> Running:
+    """Sums over the pairs of both."""
+    tops = tuple(jnp.maximum(x, y) for x, y in zip(a.top, b.top, strict=True))
+    totals = tuple(
+        a.total[k] * jnp.exp(a.top[k] - top) + b.total[k] * jnp.exp(b.top[k] - top)
+        for k, top in enumerate(tops)
+    )
+    return Running(tops, totals, a.positive + b.positive, a.count + b.count)
+
+
+def finish(run: Running) -> RowSums:
+    """Running sums to logsumexp; MASKED where the set is empty."""
+
+    def lse(top, total):
+        empty = total == 0
+        return jnp.where(empty, numerics.MASKED, top + jnp.log(total + empty))
+
+    return RowSums(tuple(map(lse, run.top, run.total)), run.positive, run.count)
+
+
+def sums_tile(sets: tuple[str, ...], r: Side) -> Callable[..., Any]:
+    """The tile of the forward sweep: absorbs scores into rows and, if any, columns."""
+
+    def tile(c, mine, theirs):
+        logits, masks = product(r.x, c.x), pair_masks(r, c)
+        mine = absorb(mine, logits, masks, sets, axis=1)
+        if theirs is not None:
+            theirs = absorb(theirs, logits, masks, sets, axis=0)
+        return mine, theirs
+
+    return tile
+
+
+class Known(NamedTuple):
+    """A side with the finished sums of its rows and the gradient of the loss in them.
+
+    `sums` None: this side's rows are candidates only.
+    """
+
+    side: Any
+    sums: Any = None
+    slope: Any = None
+
+
+def score_gradient(
+    logits: Array, masks: Any, sets: Any, known: Known, axis: int
+) -> Any:
+    """Gradient of the loss in the scores of a tile, through the sums of one side."""
+    total = jnp.where(
+        masks["positives"], jnp.expand_dims(known.slope.positive, axis), 0
+    )
+    for k, name in enumerate(sets):
+        p = jnp.exp(logits - jnp.expand_dims(known.sums.lse[k], axis))
+        p = p * jnp.expand_dims(known.slope.lse[k], axis)
+        total = total + jnp.where(masks[name], p, 0)
+    return total
+
+
+def gradient_tile(sets: tuple[str, ...], r: Known) -> Callable[..., Any]:
+    """The tile of the backward sweep: recomputes scores, adds to both gradients.
+
+    The columns' gradient is carried transposed, so that every product is a plain one.
+    """
+    x_transposed = jax.lax.optimization_barrier(r.side.x.T)
+
+    def tile(c, mine, theirs):
+        logits, masks = product(r.side.x, c.side.x), pair_masks(r.side, c.side)
+        slope = score_gradient(logits, masks, sets, r, axis=1)
+        if c.sums is not None:
+            slope = slope + score_gradient(logits, masks, sets, c, axis=0)
+        slope = slope.astype(c.side.x.dtype)
+        mine = mine + product(slope, c.side.x, (1, 0))
+        if theirs is not None:
+            theirs = theirs + product(x_transposed, slope, (1, 0))
+        return mine, theirs
+
+    return tile
+
+
+class Plan(NamedTuple):
+    """Static choices of one sweep."""
+
+    sets: tuple[str, ...]  # of "all", "negatives", "positives"
+    tile: int
+    two_way: bool = False  # sums of columns too
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def tiled_sums(plan: Plan, xs: Any, rows: Side, cols: Side | None) -> tuple[Any, Any]:
+    """RowSums of rows and (two-way) of columns; xs = (a, b), b None for one set."""
+    return sums_forward(plan, xs, rows, cols)[0]
+
+
+def sums_forward(plan: Plan, xs: Any, rows: Side, cols: Side | None) -> Any:
+    """The sums, and what the backward pass needs: inputs and sums."""
+    a, b = xs
+    n, m = a.shape[0], a.shape[0] if b is None else b.shape[0]
+    num_sets = len(plan.sets)
+    r = split_side(rows._replace(x=a), block_size(n, plan.tile))
+    c = r if b is None else split_side(cols._replace(x=b), block_size(m, plan.tile))
+
+    def running(side):
+        blocks, size = side.x.shape[:2]
+        return split(start(a, blocks * size, num_sets), size)
+
+    mine, theirs = sweep(
+        functools.partial(sums_tile, plan.sets),
+        r,
+        c,
+        running(r),
+        running(c) if b is None or plan.two_way else None,
+        triangle=b is None,
+    )
+    if b is None:
+        mine, theirs = merge(mine, theirs), None
+    row_sums = join(finish(mine), n)
+    col_sums = join(finish(theirs), m) if theirs is not None else None
+    return (row_sums, col_sums), (xs, rows, cols, row_sums, col_sums)
+
+
+def sums_backward(plan: Plan, kept: Any, slopes: Any) -> Any:
+    """Gradients of both sets of embeddings."""
+    (a, b), rows, cols, row_sums, col_sums = kept
+    row_slope, col_slope = slopes
+    n, d = a.shape
+    t = block_size(n, plan.tile)
+    r = Known(split_side(rows._replace(x=a), t), *split((row_sums, row_slope), t))
+    if b is None:
+        c, m, u = r, n, t
+    else:
+        m = b.shape[0]
+        u = block_size(m, plan.tile)
+        c = Known(split_side(cols._replace(x=b), u), *split((col_sums, col_slope), u))
+    da, db = sweep(
+        functools.partial(gradient_tile, plan.sets),
+        r,
+        c,
+        zeros(a, r.side.x.shape[0], t, d),
+        zeros(a, c.side.x.shape[0], d, u),
+        triangle=b is None,
+    )
+    da, db = join(da, n), join(jnp.swapaxes(db, 1, 2), m)
+    if b is None:
+        da, db = da + db, None
+    else:
+        db = db.astype(b.dtype)
+    return (da.astype(a.dtype), db), None, None
+
+
+tiled_sums.defvjp(sums_forward, sums_backward)
+
+
+def dense_sums(plan: Plan, xs: Any, rows: Side, cols: Side | None) -> tuple[Any, Any]:
+    """`tiled_sums` from the whole matrix by ordinary differentiation."""
+    a, b = xs
+    r, c = rows._replace(x=a), (rows if b is None else cols)._replace(x=b)
+    c = r if b is None else c
+    logits, masks = product(r.x, c.x), pair_masks(r, c)
+
+    def sums(axis):
+        positive = masks["positives"]
+        return RowSums(
+            tuple(numerics.masked_logsumexp(logits, masks[s], axis) for s in plan.sets),
+            jnp.sum(jnp.where(positive, logits, 0), axis=axis),
+            jnp.sum(positive, axis=axis, dtype=logits.dtype),
+        )
+
+    return sums(1), sums(0) if plan.two_way else None
+
+
+def use_dense(mode: Mode, tile: int, n: int, m: int) -> bool:
+    """Whether to form the whole matrix: asked for, or no larger than 2 x 2 tiles."""
+    if mode not in ("auto", "tiled", "dense"):
+        raise ValueError(f'mode: expected "auto", "tiled" or "dense", got {mode!r}')
+    if tile < 1:
+        raise ValueError(f"tile: expected at least 1, got {tile}")
+    return mode == "dense" or (mode == "auto" and n * m <= 4 * tile * tile)
+
+
+def pair_sums(
+    rows: Side, cols: Side | None, plan: Plan, mode: Mode = "auto"
+) -> tuple[Any, Any]:
+    """RowSums of rows and (two-way) of columns, differentiable in both embeddings.
+
+    Args:
+      rows: anchors.
+      cols: candidates; None for the rows themselves.
+      plan: what is summed.
+      mode: tiles, the dense form, or a choice by size.
+    """
+    n = rows.x.shape[0]
+    dense = use_dense(mode, plan.tile, n, n if cols is None else cols.x.shape[0])
+    rows, cols = vary_alike(rows, cols)
+    xs = (rows.x, None if cols is None else cols.x)
+    rows = rows._replace(x=None)
+    cols = None if cols is None else cols._replace(x=None)
+    return (dense_sums if dense else tiled_sums)(plan, xs, rows, cols)
+
+
+# Gradient formed in the forward pass: one-way InfoNCE and the sigmoid loss
+#
+# A kernel is `kernel(tile, xs, rows, cols, weights) -> (loss [n], valid [n], grads)`:
+# gradients of sum(weights * loss) in xs, or None when weights is None.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def weighted_sum(
+    kernel: Any, tile: int, xs: Any, rows: Side, cols: Side, weights: Array
+) -> tuple[Any, Any]:
+    """(sum of weights * loss over valid rows, valid [n]); one sweep with gradient."""
+    loss, valid, _ = kernel(tile, xs, rows, cols, None)
+    return jnp.sum(jnp.where(valid, weights * loss, 0)), valid
+
+
+def weighted_sum_forward(kernel, tile, xs, rows, cols, weights):
+    loss, valid, grads = kernel(tile, xs, rows, cols, weights)
+    loss = jnp.where(valid, loss, 0)
+    return (jnp.sum(weights * loss), valid), (grads, loss)
+
+
+def weighted_sum_backward(kernel, tile, kept, slopes):
+    (grads, loss), slope = kept, slopes[0]
+    grads = jax.tree.map(lambda g: (slope * g).astype(g.dtype), grads)
+    return grads, None, None, slope * loss
+
+
+weighted_sum.defvjp(weighted_sum_forward, weighted_sum_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def per_row(kernel: Any, tile: int, xs: Any, rows: Side, cols: Side | None) -> tuple[Any, Any]:
+    """(loss [n], 0 where not valid; valid [n]); the gradient takes a second sweep."""
+    loss, valid, _ = kernel(tile, xs, rows, cols, None)
+    return jnp.where(valid, loss, 0), valid
+
+
+def per_row_forward(kernel, tile, xs, rows, cols):
+    return per_row(kernel, tile, xs, rows, cols), (xs, rows, cols)
+
+
+def per_row_backward(kernel, tile, kept, slopes):
+    return kernel(tile, *kept, slopes[0])[2], None, None
+
+
+per_row.defvjp(per_row_forward, per_row_backward)
+
+
+def fused(
+    kernel: Any,
+    tile: int,
+    xs: Any,
+    rows: Side,
+    cols: Side,
+    weights: Array | None,
+    reduce_fn: numerics.ReduceFn | None,
+) -> Array:
+    """The reduced loss of a kernel: in one sweep for means and sums."""
+    xs, rows, cols, weights = vary_alike(xs, rows, cols, weights)
+    if reduce_fn not in (jnp.mean, jnp.sum):
+        loss, valid = per_row(kernel, tile, xs, rows, cols)
+        return numerics.safe_reduce(
+            loss, where=valid, weights=weights, reduce_fn=reduce_fn
+        )
+    a = xs[0]
+    one = zeros(a, a.shape[0], fill=1.0)
+    weights = one if weights is None else jnp.asarray(weights, one.dtype)
+    total, valid = weighted_sum(kernel, tile, xs, rows, cols, weights)
+    if reduce_fn is jnp.sum:
+        return total
+    norm = jnp.sum(jnp.where(valid, weights, 0))
+    return total / jnp.where(norm > 0, norm, 1)
+
+
+def one_positive(sums: RowSums) -> tuple[Array, Array]:
+    """InfoNCE of each row, log(1 + negatives / positive), and which rows have one."""
+    return jax.nn.softplus(sums.lse[0] - sums.positive), sums.count > 0
+
+
+def strip_tile(r: Any) -> Callable[..., Any]:
+    """A strip of rows against all columns: the loss, then at once the gradient."""
+    side, weights = r
+    x_transposed = jax.lax.optimization_barrier(side.x.T)
+    sets = ("negatives",)
+
+    def tile(c, mine, theirs):
+        logits, masks = product(side.x, c.x), pair_masks(side, c)
+        empty = start(side.x, side.x.shape[0], 1)
+        sums = finish(absorb(empty, logits, masks, sets, axis=1))
+        loss, valid = one_positive(sums)
+        if weights is None:
+            return (loss, valid, None), theirs
+        # softplus'(gap) is the share of the negatives; the positive gets minus it.
+        share = jnp.where(valid, weights, 0)
+        share = share * jax.nn.sigmoid(sums.lse[0] - sums.positive)
+        slopes = RowSums((share,), -share, None)
+        slope = score_gradient(logits, masks, sets, Known(side, sums, slopes), axis=1)
+        slope = slope.astype(c.x.dtype)
+        theirs = theirs + product(x_transposed, slope, (1, 0))
+        return (loss, valid, product(slope, c.x, (1, 0))), theirs
+
+    return tile
+
+
+def info_nce_kernel(tile: int, xs: Any, rows: Side, cols: Side, weights: Any) -> Any:
+    """Strips of `tile` rows by all columns; 2 n m d operations, 6 with gradients."""
+    a, b = xs
+    (n, d), m = a.shape, b.shape[0]
+    t = block_size(n, tile)
+    r = split_side(rows._replace(x=a), t)
+    c = split_side(cols._replace(x=b), m)
+    blocks = r.x.shape[0]
+    loss, grads = zeros(a, blocks, t), weights is not None
+    mine = (loss, loss > 0, zeros(a, blocks, t, d) if grads else None)
+    theirs = zeros(a, 1, d, m) if grads else None
+    mine, theirs = sweep(strip_tile, (r, split(weights, t)), c, mine, theirs)
+    loss, valid, da = join(mine, n)
+    if grads:
+        grads = (da.astype(a.dtype), theirs[0].T.astype(b.dtype))
+    return loss, valid, grads
+
+
+def softplus_and_sigmoid(x: Array) -> tuple[Array, Array]:
+    """log(1 + exp(x)) and its derivative, from one exponential.
+
+    In float32 the logarithm is the series 2 atanh(u / (2 + u)) of log(1 + u), whose
+    terms to the 13th power leave 1e-8; a library logarithm costs five exponentials.
+    """
+    u = jnp.exp(-jnp.abs(x))
+    if x.dtype == jnp.float32:
+        s = u / (2 + u)
+        z = s * s
+        log1p = jnp.zeros_like(z)
+        for power in (13, 11, 9, 7, 5, 3, 1):
+            log1p = log1p * z + 2 / power
+        log1p = log1p * s
+    else:
+        log1p = jnp.log1p(u)
+    return jnp.maximum(x, 0) + log1p, jnp.where(x >= 0, 1, u) / (1 + u)
+
+
+def sigmoid_tile(r: Any) -> Callable[..., Any]:
+    """Pairs judged one by one: loss and, with weights, gradient of the same tile."""
+    side, bias, weights = r
+    x_transposed = jax.lax.optimization_barrier(side.x.T)
+
+    def tile(c, mine, theirs):
+        loss, count, da, dbias = mine
+        masks = pair_masks(side, c)
+        positive, counts = masks["positives"], masks["all"]
+        logits = product(side.x, c.x) + bias[:, None]
+        value, slope = softplus_and_sigmoid(jnp.where(positive, -logits, logits))
+        loss = loss + jnp.sum(jnp.where(counts, value, 0), axis=1)
+        count = count + jnp.sum(counts, axis=1, dtype=count.dtype)
+        if weights is not None:
+            slope = jnp.where(positive, -slope, slope) * weights[:, None]
+            slope = jnp.where(counts, slope, 0)
+            dbias = dbias + jnp.sum(slope, axis=1)
+            slope = slope.astype(c.x.dtype)
+            da = da + product(slope, c.x, (1, 0))
+            theirs = theirs + product(x_transposed, slope, (1, 0))
+        return (loss, count, da, dbias), theirs
+
+    return tile
+
+
+def sigmoid_kernel(tile: int, xs: Any, rows: Side, cols: Side, weights: Any) -> Any:
+    """2 n m d operations, 6 with gradients; xs = (a, b, bias [n])."""
+    a, b, bias = xs
+    (n, d), m = a.shape, b.shape[0]
+    t, u = block_size(n, tile), block_size(m, tile)
+    r = split_side(rows._replace(x=a), t)
+    c = split_side(cols._replace(x=b), u)
+    blocks, grads = r.x.shape[0], weights is not None
+    one = zeros(a, blocks, t)
+    mine = (one, one, zeros(a, blocks, t, d) if grads else None, one if grads else None)
+    theirs = zeros(a, c.x.shape[0], d, u) if grads else None
+    r = (r, *split((bias, weights), t))
+    mine, theirs = sweep(sigmoid_tile, r, c, mine, theirs)
+    loss, count, da, dbias = join(mine, n)
+    if grads:
+        db = join(jnp.swapaxes(theirs, 1, 2), m)
+        grads = (da.astype(a.dtype), db.astype(b.dtype), dbias)
+    return loss, count > 0, grads
+
+
+# The losses
+
+
+def operands(scale: Scale, **embeddings: Array) -> list[Array]:
+    """The embeddings in one floating-point type, the first multiplied by the scale.
+
+    A single set is multiplied by the root of the scale, so that both sides have it.
+    """
+    numerics.check_positive(scale=scale)
+    for name, x in embeddings.items():
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(
+                f"{name}: expected floating point, got {x.dtype}{list(x.shape)}"
+            )
+    dtype = jnp.result_type(*embeddings.values())
+    first, *others = (x.astype(dtype) for x in embeddings.values())
+    return [times(first, scale if others else jnp.sqrt(scale)), *others]
+
+
+def times(x: Array, factor: Scale) -> Array:
+    """The embeddings times a scalar, rounded once to their own type."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    return (x.astype(wide) * jnp.asarray(factor, wide)).astype(x.dtype)
+
+
+def pair_of_ids(name: str, ids: Any, n: int, m: int) -> tuple[Any, Any]:
+    """The two id arrays of a relation between rows and columns, checked."""
+    if ids is None:
+        return None, None
+    if not (isinstance(ids, tuple) and len(ids) == 2):
+        raise ValueError(f"{name}: expected a pair (ids of rows, ids of columns)")
+    for x, size, side in ((ids[0], n, "rows"), (ids[1], m, "columns")):
+        x = numerics.check_integer(x, f"{name} of {side}")
+        if x.shape != (size,):
+            raise ValueError(
+                f"{name} of {side}: expected shape [{size}], got {list(x.shape)}"
+            )
+    return ids
+
+
+def add_extra(
+    sums: RowSums, rows: Side, factor: Scale, extra: Any, plan: Plan, mode: Mode
+) -> RowSums:
+    """The sums with further columns, an array or a `Side`, against factor * rows."""
+    if extra is None:
+        return sums
+    extra = extra if isinstance(extra, Side) else Side(extra)
+    numerics.check_shapes(embeddings=(rows.x, "n d"), extra=(extra.x, "k d"))
+    rows = rows._replace(x=times(rows.x, factor))
+    extra = extra._replace(x=extra.x.astype(rows.x.dtype))
+    more, _ = pair_sums(rows, extra, plan._replace(two_way=False), mode)
+    lse = tuple(jnp.logaddexp(x, y) for x, y in zip(sums.lse, more.lse, strict=True))
+    return RowSums(lse, sums.positive + more.positive, sums.count + more.count)
+
+
+def tiled_logsumexp(
+    a: Float[Array, "n d"],
+    b: Float[Array, "m d"],
+    *,
+    scale: Scale = 1.0,
+    where: Bool[Array, " n"] | None = None,
+    where_candidates: Bool[Array, " m"] | None = None,
+    exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    block: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    tile: int = TILE,
+    mode: Mode = "auto",
+) -> Float[Array, " n"]:
+    """logsumexp over candidates of scaled inner products, differentiable in a and b.
+
+        y_i = log sum_j exp(scale a_i . b_j)        (nats)
+
+    Any loss that is a function of such sums and of scores of single pairs is built
+    from it in memory linear in n + m.
+
+    Args:
+      a: anchors.
+      b: candidates.
+      scale: factor of the inner products, one over the temperature; > 0.
+      where: anchors that count.
+      where_candidates: candidates that count.
+      exclude: ids of anchors and of candidates; pairs with equal ids are left out.
+      block: ids of anchors and of candidates; only pairs with equal ids count.
+      tile: rows and columns per tile.
+      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
+        dense up to two tiles a side.
+
+    Returns:
+      one value per anchor; `numerics.MASKED` where no candidate counts.
+
+    Raises:
+      TypeError: embeddings that are not floating point.
+      ValueError: shapes that do not fit together, scale not above 0, unknown mode.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from contrastive_jax import parallel
+      >>> parallel.tiled_logsumexp(jnp.eye(2), jnp.eye(2), scale=2.0).round(3)
+      Array([2.127, 2.127], dtype=float32)
+    """
+    rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, block)
+    return pair_sums(rows, cols, Plan(("all",), tile), mode)[0].lse[0]
+
+
+def two_sides(
+    a: Array,
+    b: Array,
+    scale: Scale,
+    where: Any,
+    where_candidates: Any,
+    exclude: Any,
+    block: Any,
+) -> tuple[Side, Side]:
+    """Checked rows and columns, scaled, without labels."""
+    sizes = numerics.check_shapes(
+        a=(a, "n d"),
+        b=(b, "m d"),
+        where=(where, "n"),
+        where_candidates=(where_candidates, "m"),
+    )
+    n, m = sizes["n"], sizes["m"]
+    exclude = pair_of_ids("exclude", exclude, n, m)
+    block = pair_of_ids("block", block, n, m)
+    a, b = operands(scale, a=a, b=b)
+    rows = Side(a, where=mask(where, "where"), exclude=exclude[0], block=block[0])
+    where_candidates = mask(where_candidates, "where_candidates")
+    cols = Side(b, where=where_candidates, exclude=exclude[1], block=block[1])
+    return rows, cols
+
+
+def mask(where: Any, name: str) -> Any:
+    """The mask, checked; None stays None."""
+    return None if where is None else numerics.check_mask(where, name)
+
+
+def tiled_info_nce(
+    a: Float[Array, "n d"],
+    b: Float[Array, "m d"],
+    labels: Int[Array, " n"] | None = None,
+    *,
+    scale: Scale = 1.0,
+    where: Bool[Array, " n"] | None = None,
+    where_candidates: Bool[Array, " m"] | None = None,
+    exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    block: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+    tile: int = TILE,
+    mode: Mode = "auto",
+) -> Float[Array, "..."]:
+    """`losses.info_nce` of scaled inner products, without the score matrix.
+
+        loss_i = log sum_j exp(scale a_i . b_j) - scale a_i . b_labels[i]     (nats)
+
+    Queues and hard negatives are further rows of b. Values and gradients equal those of
+    the plain loss. Operations: 6 n m d with the gradient; scratch: 4 to 16 MB.
+
+    Args:
+      a: anchors.
+      b: candidates.
+      labels: row of b that is each anchor's positive; `arange(n)` when None.
+      scale: factor of the inner products, one over the temperature; > 0, may be learnt.
+      where: anchors that count.
+      where_candidates: candidates that count; an anchor whose positive is masked drops
+        out.
+      exclude: ids of anchors and of candidates; pairs with equal ids are no negatives.
+      block: ids of anchors and of candidates; only pairs with equal ids count.
+      weights: one non-negative weight per anchor.
+      reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
+      tile: rows and columns per tile.
+      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
+        dense up to two tiles a side.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, scale not above 0, unknown mode.
+
+    References:
+      van den Oord et al. 2018, arXiv:1807.03748, eq. 4.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from contrastive_jax import parallel
+      >>> parallel.tiled_info_nce(jnp.eye(2), jnp.eye(2), scale=2.0).round(3)
+      Array(0.127, dtype=float32)
+    """
+    rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, block)
+    (n, _), m = rows.x.shape, cols.x.shape[0]
+    if labels is None and m < n:
+        raise ValueError(
+            f"labels: needed when there are fewer candidates (m = {m}) than anchors "
+            f"(n = {n})"
+        )
+    labels = jnp.arange(n) if labels is None else labels
+    numerics.check_shapes(a=(a, "n d"), labels=(labels, "n"), weights=(weights, "n"))
+    rows = rows._replace(label=numerics.check_integer(labels, "labels"))
+    cols = cols._replace(label=jnp.arange(m))
+    strip = min(tile, STRIP_SCORES // m)
+    if use_dense(mode, tile, n, m) or strip < 64:
+        sums, _ = pair_sums(rows, cols, Plan(("negatives",), tile), mode)
+        loss, valid = one_positive(sums)
+        return numerics.safe_reduce(
+            loss, where=valid, weights=weights, reduce_fn=reduce_fn
+        )
+    xs, ids = (rows.x, cols.x), (rows._replace(x=None), cols._replace(x=None))
+    return fused(info_nce_kernel, strip, xs, *ids, weights, reduce_fn)
+
+
+def tiled_two_way_info_nce(
+    a: Float[Array, "n d"],
+    b: Float[Array, "n d"],
+    *,
+    scale: Scale = 1.0,
+    where: Bool[Array, " n"] | None = None,
+    exclude: Int[Array, " n"] | None = None,
+    block: Int[Array, " n"] | None = None,
+    extra_a: Float[Array, "k d"] | Side | None = None,
+    extra_b: Float[Array, "l d"] | Side | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+    tile: int = TILE,
+    mode: Mode = "auto",
+) -> Float[Array, "..."]:
+    """`losses.two_way_info_nce` (CLIP) of scaled inner products, without the matrix.
+
+        loss_i = (info_nce(a_i -> b) + info_nce(b_i -> a)) / 2          (nats)
+
+    Row i of a belongs to row i of b. Operations: 8 n^2 d with the gradient; scratch:
+    a few tiles.
+
+    Args:
+      a: one side of the pairs.
+      b: the other side.
+      scale: factor of the inner products, one over the temperature; > 0, may be learnt.
+      where: pairs that count, as anchors and as candidates.
+      exclude: one id per pair; a_i and b_j with equal ids are no negatives.
+      block: one id per pair; only a_i and b_j with equal ids count.
+      extra_a: more candidates for the anchors in b: an array, or a `Side` with masks.
+      extra_b: more candidates for the anchors in a (queue, hard negatives).
+      weights: one non-negative weight per pair.
+      reduce_fn: `jnp.mean` or `jnp.sum` over pairs that count; None gives [n].
+      tile: rows and columns per tile.
+      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
+        dense up to two tiles a side.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, scale not above 0, unknown mode.
+
+    References:
+      Radford et al. 2021, arXiv:2103.00020, figure 3.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from contrastive_jax import parallel
+      >>> parallel.tiled_two_way_info_nce(jnp.eye(2), jnp.eye(2), scale=2.0).round(3)
+      Array(0.127, dtype=float32)
+    """
+    numerics.check_shapes(a=(a, "n d"), b=(b, "n d"), weights=(weights, "n"))
+    same = [None if ids is None else (ids, ids) for ids in (exclude, block)]
+    rows, cols = two_sides(a, b, scale, where, where, *same)
+    ids = jnp.arange(a.shape[0])
+    rows, cols = rows._replace(label=ids), cols._replace(label=ids)
+    plan = Plan(("negatives",), tile, two_way=True)
+    row_sums, col_sums = pair_sums(rows, cols, plan, mode)
+    loss, valid = two_directions(
+        add_extra(row_sums, rows, 1.0, extra_b, plan, mode),
+        add_extra(col_sums, cols, scale, extra_a, plan, mode),
+    )
+    return numerics.safe_reduce(loss, where=valid, weights=weights, reduce_fn=reduce_fn)
+
+
+def two_directions(row_sums: RowSums, col_sums: RowSums) -> tuple[Array, Array]:
+    """The mean InfoNCE of both directions, and which pairs have a positive."""
+    (forward, valid), (backward, _) = one_positive(row_sums), one_positive(col_sums)
+    return (forward + backward) / 2, valid
+
+
+def tiled_nt_xent(
+    x: Float[Array, "n d"],
+    *,
+    scale: Scale = 1.0,
+    where: Bool[Array, " n"] | None = None,
+    exclude: Int[Array, " n"] | None = None,
+    block: Int[Array, " n"] | None = None,
+    extra: Float[Array, "k d"] | Side | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+    tile: int = TILE,
+    mode: Mode = "auto",
+) -> Float[Array, "..."]:
+    """`losses.nt_xent` (SimCLR) of scaled inner products, without the score matrix.
+
+        loss_i = log sum_{j != i} exp(scale x_i . x_j) - scale x_i . x_other(i)  (nats)
+
+    Operations: 4 (2n)^2 d with the gradient, as only the upper triangle is visited.
+
+    Args:
+      x: first views, then second views in the same order.
+      scale: factor of the inner products, one over the temperature; > 0, may be learnt.
+      where: rows that count, as anchors and as candidates.
+      exclude: one id per row; rows with equal ids are no negatives of each other.
+      block: one id per row; only rows with equal ids are pairs.
+      extra: more negatives (a queue): an array, or a `Side` with masks.
+      weights: one non-negative weight per anchor.
+      reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [2n].
+      tile: rows and columns per tile.
+      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
+        dense up to two tiles a side.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: an odd number of rows, shapes that do not fit together, scale not
+        above 0, unknown mode.
+
+    References:
+      Chen et al. 2020, arXiv:2002.05709, eq. 1.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from contrastive_jax import parallel
+      >>> views = jnp.concatenate([jnp.eye(2), jnp.eye(2)])
+      >>> parallel.tiled_nt_xent(views, scale=2.0).round(3)
+      Array(0.24, dtype=float32)
+    """
+    rows = one_side(x, scale, where, exclude, block, weights)
+    if x.shape[0] % 2:
+        raise ValueError(
+            f"x: expected two views (an even number of rows), got shape {list(x.shape)}"
+        )
+    rows = rows._replace(label=jnp.tile(jnp.arange(x.shape[0] // 2), 2))
+    plan = Plan(("negatives",), tile)
+    sums, _ = pair_sums(rows, None, plan, mode)
+    sums = add_extra(sums, rows, jnp.sqrt(scale), extra, plan, mode)
+    loss, valid = one_positive(sums)
+    return numerics.safe_reduce(loss, where=valid, weights=weights, reduce_fn=reduce_fn)
+
+
+def one_side(
+    x: Array, scale: Scale, where: Any, exclude: Any, block: Any, weights: Any
+) -> Side:
+    """A checked set against itself, times the root of the scale, without labels."""
+    numerics.check_shapes(
+        x=(x, "n d"),
+        where=(where, "n"),
+        exclude=(exclude, "n"),
+        block=(block, "n"),
+        weights=(weights, "n"),
+    )
+    (x,) = operands(scale, x=x)
+    me = jnp.arange(x.shape[0])
+    return Side(x, me=me, where=mask(where, "where"), exclude=exclude, block=block)
+
+
+def tiled_supervised_contrastive(
+    x: Float[Array, "n d"],
+    labels: Int[Array, " n"],
+    *,
+    scale: Scale = 1.0,
+    where: Bool[Array, " n"] | None = None,
+    block: Int[Array, " n"] | None = None,
+    extra: Side | None = None,
+    weights: Float[Array, " n"] | None = None,
+    form: Literal["out", "in"] = "out",
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+    tile: int = TILE,
+    mode: Mode = "auto",
+) -> Float[Array, "..."]:
+    """`losses.supervised_contrastive` of one set against itself, without the matrix.
+
+        out: loss_i = mean_{p in P(i)} ( logsumexp_{a != i} s_ia - s_ip )
+        in:  loss_i = logsumexp_{a != i} s_ia - logsumexp_{p in P(i)} s_ip + log |P(i)|
+                                              s_ij = scale x_i . x_j      (nats)
+
+    P(i) are the other rows with the label of i. Operations: 4 n^2 d with the gradient.
+
+    Args:
+      x: all views of all examples.
+      labels: class of each row.
+      scale: factor of the inner products, one over the temperature; > 0, may be learnt.
+      where: rows that count, as anchors and as candidates.
+      block: one id per row; only rows with equal ids are pairs.
+      extra: more candidates (a queue): a `Side` with embeddings and labels.
+      weights: one non-negative weight per anchor.
+      form: "out" averages outside of the logarithm, "in" inside.
+      reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
+        [n].
+      tile: rows and columns per tile.
+      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
+        dense up to two tiles a side.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, an unknown form, scale not above 0,
+        unknown mode.
+
+    References:
+      Khosla et al. 2020, arXiv:2004.11362, eq. 2 (out) and eq. 3 (in).
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from contrastive_jax import parallel
+      >>> x, labels = jnp.eye(4), jnp.array([0, 0, 1, 1])
+      >>> parallel.tiled_supervised_contrastive(x, labels).round(3)
+      Array(1.099, dtype=float32)
+    """
+    rows = one_side(x, scale, where, None, block, weights)
+    numerics.check_shapes(x=(x, "n d"), labels=(labels, "n"))
+    rows = rows._replace(label=numerics.check_integer(labels, "labels"))
+    plan = Plan(supervised_sets(form), tile)
+    sums, _ = pair_sums(rows, None, plan, mode)
+    sums = add_extra(sums, rows, jnp.sqrt(scale), extra, plan, mode)
+    loss, valid = many_positives(sums)
+    return numerics.safe_reduce(loss, where=valid, weights=weights, reduce_fn=reduce_fn)
+
+
+def supervised_sets(form: str) -> tuple[str, ...]:
+    """The sums that each form of the supervised loss needs."""
+    if form not in ("out", "in"):
+        raise ValueError(f'form: expected "out" or "in", got {form!r}')
+    return ("all",) if form == "out" else ("negatives", "positives")
+
+
+def many_positives(sums: RowSums) -> tuple[Array, Array]:
+    """The supervised loss of each row, "out" from one logsumexp, "in" from two."""
+    count = jnp.maximum(sums.count, 1)
+    if len(sums.lse) == 1:
+        return sums.lse[0] - sums.positive / count, sums.count > 0
+    return jax.nn.softplus(sums.lse[0] - sums.lse[1]) + jnp.log(count), sums.count > 0
+
+
+def tiled_sigmoid(
+    a: Float[Array, "n d"],
+    b: Float[Array, "m d"],
+    labels: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    *,
+    scale: Scale = 1.0,
+    bias: Scale = 0.0,
+    where: Bool[Array, " n"] | None = None,
+    where_candidates: Bool[Array, " m"] | None = None,
+    exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    block: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+    tile: int = TILE,
+    mode: Mode = "auto",
+) -> Float[Array, "..."]:
+    """`losses.sigmoid` (SigLIP) of scaled inner products, without the score matrix.
+
+        loss_i = sum_j softplus(-y_ij (scale a_i . b_j + bias)),  y = 1 or -1   (nats)
+
+    Operations: 6 n m d with the gradient; scratch: a few tiles.
+
+    Args:
+      a: anchors.
+      b: candidates.
+      labels: ids of anchors and of candidates; pairs with equal ids match (y = 1). Row
+        i matches row i when None.
+      scale: factor of the inner products; > 0, may be learnt.
+      bias: added to every score; may be learnt.
+      where: anchors that count.
+      where_candidates: candidates that count.
+      exclude: ids of anchors and of candidates; pairs with equal ids that do not match
+        are left out.
+      block: ids of anchors and of candidates; only pairs with equal ids count.
+      weights: one non-negative weight per anchor.
+      reduce_fn: `jnp.mean` over anchors (the published form divides by the number of
+        anchors, not of pairs) or `jnp.sum`; None gives [n].
+      tile: rows and columns per tile.
+      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
+        dense up to two tiles a side.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, scale not above 0, unknown mode.
+
+    References:
+      Zhai et al. 2023, arXiv:2303.15343, section 3.2.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from contrastive_jax import parallel
+      >>> x = jnp.eye(2)
+      >>> parallel.tiled_sigmoid(x, x, scale=10.0, bias=-5.0).round(4)
+      Array(0.0134, dtype=float32)
+    """
+    rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, block)
+    n, m = a.shape[0], b.shape[0]
+    numerics.check_shapes(a=(a, "n d"), weights=(weights, "n"))
+    labels = (jnp.arange(n), jnp.arange(m)) if labels is None else labels
+    labels = pair_of_ids("labels", labels, n, m)
+    rows, cols = rows._replace(label=labels[0]), cols._replace(label=labels[1])
+    # One bias per row: its gradient then needs no sum over devices in the kernel.
+    bias = zeros(rows.x, n) + jnp.asarray(bias, zeros(rows.x).dtype)
+    if use_dense(mode, tile, n, m):
+        masks = pair_masks(rows, cols)
+        logits = product(rows.x, cols.x) + bias[:, None]
+        loss = jax.nn.softplus(jnp.where(masks["positives"], -logits, logits))
+        loss = jnp.sum(jnp.where(masks["all"], loss, 0), axis=1)
+        valid = jnp.any(masks["all"], axis=1)
+        return numerics.safe_reduce(
+            loss, where=valid, weights=weights, reduce_fn=reduce_fn
+        )
+    xs, ids = (rows.x, cols.x, bias), (rows._replace(x=None), cols._replace(x=None))
+    return fused(sigmoid_kernel, tile, xs, *ids, weights, reduce_fn)

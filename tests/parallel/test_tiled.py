@@ -1,0 +1,358 @@
+"""Tiled losses against the plain ones: values, gradients, masks, digits, memory."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from contrastive_jax import losses, parallel, similarity
+from contrastive_jax.parallel import tiled
+
+TILE = 16  # 37 rows: three tiles, the last one ragged
+N, M, D = 37, 53, 5
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(N, D)), RNG.normal(size=(M, D))
+IDS = RNG.integers(0, 6, size=M)  # classes, duplicates or blocks
+WHERE, WHERE_B = RNG.random(N) < 0.8, RNG.random(M) < 0.8
+WEIGHTS = RNG.random(N)
+LABELS = RNG.integers(0, M, size=N)
+QUEUE, QUEUE_IDS = RNG.normal(size=(29, D)), RNG.integers(0, 6, size=29)
+
+
+def same(x, y):
+    return jnp.asarray(x)[:, None] == jnp.asarray(y)[None, :]
+
+
+# Every case: (tiled, plain), both functions of (a [N, D], b [M, D], scale, bias) and of
+# reduce_fn. The plain one writes all masks as matrices.
+
+
+def scores(a, b, scale):
+    return similarity.dot(a, b) * scale
+
+
+def info_nce(masked):
+    where = jnp.asarray(WHERE)[:, None] & jnp.asarray(WHERE_B)[None, :]
+    where &= same(LABELS, np.arange(M)) | ~same(IDS[:N], IDS)
+    where &= same(IDS[:N] // 3, IDS // 3)
+
+    def fast(a, b, scale, bias, mode, reduce_fn):
+        options = dict(
+            where=jnp.asarray(WHERE),
+            where_candidates=jnp.asarray(WHERE_B),
+            exclude=(jnp.asarray(IDS[:N]), jnp.asarray(IDS)),
+            block=(jnp.asarray(IDS[:N] // 3), jnp.asarray(IDS // 3)),
+            weights=jnp.asarray(WEIGHTS, a.dtype),
+        )
+        return parallel.tiled_info_nce(
+            a,
+            b,
+            jnp.asarray(LABELS),
+            scale=scale,
+            tile=TILE,
+            mode=mode,
+            reduce_fn=reduce_fn,
+            **(options if masked else {}),
+        )
+
+    def plain(a, b, scale, bias, reduce_fn):
+        options = dict(where=where, weights=jnp.asarray(WEIGHTS, a.dtype))
+        return losses.info_nce(
+            scores(a, b, scale),
+            jnp.asarray(LABELS),
+            reduce_fn=reduce_fn,
+            **(options if masked else {}),
+        )
+
+    return fast, plain
+
+
+def two_way(masked):
+    keep, ids = jnp.asarray(WHERE), jnp.asarray(IDS[:N])
+    where = keep[:, None] & keep[None, :] & (~same(ids, ids) | jnp.eye(N, dtype=bool))
+
+    def fast(a, b, scale, bias, mode, reduce_fn):
+        options = dict(
+            where=keep, exclude=ids, weights=jnp.asarray(WEIGHTS, a.dtype)
+        )
+        return parallel.tiled_two_way_info_nce(
+            a,
+            b[:N],
+            scale=scale,
+            tile=TILE,
+            mode=mode,
+            reduce_fn=reduce_fn,
+            **(options if masked else {}),
+        )
+
+    def plain(a, b, scale, bias, reduce_fn):
+        options = dict(where=where, weights=jnp.asarray(WEIGHTS, a.dtype))
+        return losses.two_way_info_nce(
+            scores(a, b[:N], scale),
+            reduce_fn=reduce_fn,
+            **(options if masked else {}),
+        )
+
+    return fast, plain
+
+
+def two_way_extra():
+    """Queues on both sides; one of them half empty."""
+    full = jnp.arange(29) < 20
+
+    def fast(a, b, scale, bias, mode, reduce_fn):
+        queue = jnp.asarray(QUEUE, a.dtype)
+        return parallel.tiled_two_way_info_nce(
+            a,
+            b[:N],
+            extra_a=parallel.Side(queue, where=full),
+            extra_b=b[N:],
+            scale=scale,
+            tile=TILE,
+            mode=mode,
+            reduce_fn=reduce_fn,
+        )
+
+    def plain(a, b, scale, bias, reduce_fn):
+        queue = jnp.asarray(QUEUE, a.dtype)[:20]
+        forward = losses.info_nce(scores(a, b, scale), reduce_fn=reduce_fn)
+        back = scores(b[:N], jnp.concatenate([a, queue]), scale)
+        return (forward + losses.info_nce(back, reduce_fn=reduce_fn)) / 2
+
+    return fast, plain
+
+
+def nt_xent(masked):
+    n = N - 1  # 2 x 18 rows
+    keep, ids = jnp.asarray(WHERE[:n]), jnp.asarray(IDS[:n])
+    other = (jnp.arange(n) + n // 2) % n
+    where = keep[:, None] & keep[None, :] & (~same(ids, ids) | same(other, np.arange(n)))
+
+    def fast(a, b, scale, bias, mode, reduce_fn):
+        options = dict(
+            where=keep, exclude=ids, weights=jnp.asarray(WEIGHTS[:n], a.dtype)
+        )
+        return parallel.tiled_nt_xent(
+            a[:n],
+            scale=scale,
+            tile=TILE,
+            mode=mode,
+            reduce_fn=reduce_fn,
+            **(options if masked else {}),
+        )
+
+    def plain(a, b, scale, bias, reduce_fn):
+        options = dict(where=where, weights=jnp.asarray(WEIGHTS[:n], a.dtype))
+        return losses.nt_xent(
+            scores(a[:n], a[:n], scale),
+            reduce_fn=reduce_fn,
+            **(options if masked else {}),
+        )
+
+    return fast, plain
+
+
+def nt_xent_extra():
+    def fast(a, b, scale, bias, mode, reduce_fn):
+        return parallel.tiled_nt_xent(
+            a[:36], extra=b, scale=scale, tile=TILE, mode=mode, reduce_fn=reduce_fn
+        )
+
+    def plain(a, b, scale, bias, reduce_fn):
+        logits = scores(a[:36], jnp.concatenate([a[:36], b]), scale)
+        where = ~same(np.arange(36), np.arange(36 + M))
+        labels = (jnp.arange(36) + 18) % 36
+        return losses.info_nce(logits, labels, where=where, reduce_fn=reduce_fn)
+
+    return fast, plain
+
+
+def supervised(form, masked):
+    ids, keep = jnp.asarray(IDS[:N]), jnp.asarray(WHERE)
+    block = jnp.asarray(LABELS % 2)
+    others = ~jnp.eye(N, dtype=bool)
+    some = others & keep[:, None] & keep[None, :] & same(block, block)
+
+    def fast(a, b, scale, bias, mode, reduce_fn):
+        options = dict(where=keep, block=block, weights=jnp.asarray(WEIGHTS, a.dtype))
+        return parallel.tiled_supervised_contrastive(
+            a,
+            ids,
+            form=form,
+            scale=scale,
+            tile=TILE,
+            mode=mode,
+            reduce_fn=reduce_fn,
+            **(options if masked else {}),
+        )
+
+    def plain(a, b, scale, bias, reduce_fn):
+        return losses.supervised_contrastive(
+            scores(a, a, scale),
+            same(ids, ids),
+            where=some if masked else others,
+            weights=jnp.asarray(WEIGHTS, a.dtype) if masked else None,
+            form=form,
+            reduce_fn=reduce_fn,
+        )
+
+    return fast, plain
+
+
+def supervised_extra(form):
+    ids, queue_ids = jnp.asarray(IDS[:N]), jnp.asarray(QUEUE_IDS)
+
+    def fast(a, b, scale, bias, mode, reduce_fn):
+        return parallel.tiled_supervised_contrastive(
+            a,
+            ids,
+            extra=parallel.Side(b[:29], label=queue_ids),
+            form=form,
+            scale=scale,
+            tile=TILE,
+            mode=mode,
+            reduce_fn=reduce_fn,
+        )
+
+    def plain(a, b, scale, bias, reduce_fn):
+        return losses.supervised_contrastive(
+            scores(a, jnp.concatenate([a, b[:29]]), scale),
+            same(ids, jnp.concatenate([ids, queue_ids])),
+            where=~same(np.arange(N), np.arange(N + 29)),
+            form=form,
+            reduce_fn=reduce_fn,
+        )
+
+    return fast, plain
+
+
+def sigmoid(masked):
+    where = jnp.asarray(WHERE)[:, None] & jnp.asarray(WHERE_B)[None, :]
+
+    def fast(a, b, scale, bias, mode, reduce_fn):
+        options = dict(
+            where=jnp.asarray(WHERE),
+            where_candidates=jnp.asarray(WHERE_B),
+            labels=(jnp.asarray(IDS[:N]), jnp.asarray(IDS)),
+            weights=jnp.asarray(WEIGHTS, a.dtype),
+        )
+        return parallel.tiled_sigmoid(
+            a,
+            b,
+            scale=scale,
+            bias=bias,
+            tile=TILE,
+            mode=mode,
+            reduce_fn=reduce_fn,
+            **(options if masked else {}),
+        )
+
+    def plain(a, b, scale, bias, reduce_fn):
+        options = dict(
+            positives=same(IDS[:N], IDS),
+            where=where,
+            weights=jnp.asarray(WEIGHTS, a.dtype),
+        )
+        return losses.sigmoid(
+            scores(a, b, scale) + bias,
+            reduce_fn=reduce_fn,
+            **(options if masked else {}),
+        )
+
+    return fast, plain
+
+
+def logsumexp(masked):
+    where = jnp.asarray(WHERE_B)[None, :] & ~same(IDS[:N], IDS)
+
+    def fast(a, b, scale, bias, mode, reduce_fn):
+        options = dict(
+            where_candidates=jnp.asarray(WHERE_B),
+            exclude=(jnp.asarray(IDS[:N]), jnp.asarray(IDS)),
+        )
+        y = parallel.tiled_logsumexp(
+            a, b, scale=scale, tile=TILE, mode=mode, **(options if masked else {})
+        )
+        return y if reduce_fn is None else reduce_fn(y)
+
+    def plain(a, b, scale, bias, reduce_fn):
+        x = scores(a, b, scale)
+        y = jax.nn.logsumexp(x, axis=1, where=where if masked else None)
+        return y if reduce_fn is None else reduce_fn(y)
+
+    return fast, plain
+
+
+CASES = {
+    "info_nce": info_nce(False),
+    "info_nce masked": info_nce(True),
+    "two_way": two_way(False),
+    "two_way masked": two_way(True),
+    "two_way extra": two_way_extra(),
+    "nt_xent": nt_xent(False),
+    "nt_xent masked": nt_xent(True),
+    "nt_xent extra": nt_xent_extra(),
+    "out": supervised("out", False),
+    "out masked": supervised("out", True),
+    "out extra": supervised_extra("out"),
+    "in": supervised("in", False),
+    "in masked": supervised("in", True),
+    "in extra": supervised_extra("in"),
+    "sigmoid": sigmoid(False),
+    "sigmoid masked": sigmoid(True),
+    "logsumexp": logsumexp(False),
+    "logsumexp masked": logsumexp(True),
+}
+
+
+def value_and_gradients(f, dtype, reduce_fn, **options):
+    """The loss and its gradients in a, b, scale and bias.
+
+    A loss per row is weighted with numbers of both signs before it is differentiated.
+    """
+
+    def total(a, b, scale, bias):
+        y = f(a, b, scale, bias, reduce_fn=reduce_fn, **options)
+        mix = jnp.cos(jnp.arange(y.size, dtype=y.dtype)) if y.ndim else 1
+        return jnp.sum(mix * y), y
+
+    args = [jnp.asarray(x, dtype) for x in (A, B, 1.7, -0.4)]
+    run = jax.jit(
+        jax.value_and_grad(total, (0, 1, 2, 3), has_aux=True),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    (_, y), grads = run(*args)
+    return y, grads
+
+
+def assert_close(got, want, tolerance):
+    """Every array within tolerance of the largest entry of the wanted one."""
+    for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert x.shape == y.shape and x.dtype == y.dtype
+        np.testing.assert_allclose(x, y, atol=tolerance * (1e-3 + np.abs(y).max()))
+
+
+# Rows with cotangents of both signs take another path where the gradient is formed in
+# the forward pass; the others share one.
+PER_ROW = ["info_nce masked", "sigmoid masked", "in masked", "logsumexp"]
+FLOAT64 = [(name, jnp.mean) for name in CASES] + [(name, None) for name in PER_ROW]
+
+
+@pytest.mark.parametrize(("name", "reduce_fn"), FLOAT64)
+def test_equals_the_plain_loss_in_float64(name, reduce_fn, x64):
+    fast, plain = CASES[name]
+    want = value_and_gradients(plain, jnp.float64, reduce_fn)
+    assert np.abs(want[1][0]).max() > 1e-3
+    got = value_and_gradients(fast, jnp.float64, reduce_fn, mode="tiled")
+    assert_close(got, want, 1e-12)
+
+
+@pytest.mark.parametrize("name", ["info_nce", "two_way masked", "out", "sigmoid"])
+def test_equals_the_plain_loss_in_float32(name):
+    fast, plain = CASES[name]
+    want = value_and_gradients(plain, jnp.float32, jnp.sum)
+    for mode in ("tiled", "dense"):
+        got = value_and_gradients(fast, jnp.float32, jnp.sum, mode=mode)
+        assert_close(got, want, 1e-5)
