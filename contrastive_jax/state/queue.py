@@ -128,7 +128,9 @@ def queue_filled(queue: Queue | ClassQueue) -> Bool[Array, "..."]:
       >>> queue_filled(queue_push(queue, jnp.array([[1.0], [2.0]])))
       Array([ True,  True, False], dtype=bool)
     """
-    return jnp.arange(queue.keys.shape[-2]) < queue.count[..., None]
+    shape = queue.keys.shape[:-1]
+    place = jax.lax.broadcasted_iota(queue.count.dtype, shape, len(shape) - 1)
+    return place < queue.count[..., None]
 
 
 def class_queue_init(

@@ -160,11 +160,13 @@ def whitening_matrix(
         return jax.scipy.linalg.solve_triangular(factor, identity, lower=True).T
     if method == "newton":
         trace = jnp.trace(covariance)
-        scaled = covariance / trace
-        root = jnp.eye(d, dtype=covariance.dtype)
+        # The iteration in P alone loses its symmetry to rounding and diverges; carried
+        # along with scaled @ P it is the same numbers and stable.
+        identity = jnp.eye(d, dtype=covariance.dtype)
+        image, root = covariance / trace, identity
         for _ in range(num_iters):
-            cube = _matmul(_matmul(root, root), root)
-            root = (3 * root - _matmul(cube, scaled)) / 2
+            factor = (3 * identity - _matmul(root, image)) / 2
+            image, root = _matmul(image, factor), _matmul(factor, root)
         return root / jnp.sqrt(trace)
     raise ValueError(f'method: expected "eigh", "newton" or "cholesky", got {method!r}')
 
