@@ -1,8 +1,9 @@
 """Contract cases of losses/nce.py."""
 
+import jax
 import jax.numpy as jnp
 
-from contrastive_jax import losses, similarity
+from contrastive_jax import losses, pairs, similarity
 
 from .cases import Case
 
@@ -57,10 +58,57 @@ def gathered_views(a, b, gather, rows):
 
 def gathered_diagonal(a, b, gather, rows):
     logits = similarity.dot(a, gather(b))
-    return {"logits": logits, "positives": rows[:, None] == jnp.arange(logits.shape[1])}
+    return {"logits": logits, "positives": pairs.one_column(rows, logits.shape[1])}
+
+
+def directions(rng, n):
+    """Scores of all four directions against n + 2 candidates."""
+    blocks = ("reverse_logits", "query_logits", "document_logits")
+    scores = {name: 3 * rng.normal(size=(n, n + 2)) for name in blocks}
+    return {**columns(rng, n), **scores}
+
+
+def gathered_directions(a, b, gather, rows):
+    return {
+        **gathered_two_way(a, b, gather, rows),
+        "query_logits": similarity.dot(a, gather(a)),
+        "document_logits": similarity.dot(b, gather(b)),
+    }
+
+
+def queued(rng, n):
+    """A positive and n + 2 queued negatives for each anchor."""
+    return {
+        "positive_logits": 3 * rng.normal(size=n),
+        "negative_logits": 3 * rng.normal(size=(n, n + 2)),
+    }
+
+
+def soft_targets(rng, n):
+    targets = rng.random((n, n + 2))
+    targets /= targets.sum(axis=1, keepdims=True)
+    return {"logits": 3 * rng.normal(size=(n, n + 2)), "targets": targets}
+
+
+def gathered_soft_targets(a, b, gather, rows):
+    logits = similarity.dot(a, gather(b))
+    return {"logits": logits, "targets": jax.nn.softmax(similarity.dot(b, gather(a)))}
+
+
+def weighted(rng, n):
+    """Scores with a log-weight of every candidate."""
+    return {**columns(rng, n), "log_weights": rng.normal(size=(n, n + 2))}
+
+
+def gathered_weights(a, b, gather, rows):
+    cosines = similarity.cosine(gather(a), gather(b)).diagonal()
+    every = losses.decoupled_weights(cosines)
+    return {**gathered_columns(a, b, gather, rows), "positive_weights": every[rows]}
 
 
 COLUMNS = {"logits": "n m", "labels": "n"}
+
+HELPERS = ("decoupled_weights",)
 
 CASES = {
     "info_nce": Case(
@@ -74,6 +122,25 @@ CASES = {
         where=None,
         gathered=gathered_two_way,
     ),
+    "info_nce/smooth": Case(
+        losses.info_nce,
+        {**COLUMNS, "log_weights": "n m"},
+        weighted,
+        ("logits", "log_weights"),
+        options={"margin": 0.3, "label_smoothing": 0.2},
+    ),
+    "all_direction_info_nce": Case(
+        losses.all_direction_info_nce,
+        {
+            **COLUMNS,
+            "reverse_logits": "n m",
+            "query_logits": "n m",
+            "document_logits": "n m",
+        },
+        directions,
+        ("logits", "reverse_logits", "query_logits", "document_logits"),
+        gathered=gathered_directions,
+    ),
     "nt_xent": Case(
         losses.nt_xent,
         {"logits": "2n 2m", "rows": "n"},
@@ -81,6 +148,44 @@ CASES = {
         ("logits",),
         where="2n 2m",
         gathered=gathered_views,
+    ),
+    "decoupled": Case(
+        losses.decoupled, COLUMNS, columns, ("logits",), gathered=gathered_columns
+    ),
+    "decoupled/weighted": Case(
+        losses.decoupled,
+        {**COLUMNS, "positive_weights": "n"},
+        lambda rng, n: {**columns(rng, n), "positive_weights": rng.random(n)},
+        ("logits", "positive_weights"),
+        gathered=gathered_weights,
+    ),
+    "debiased": Case(
+        losses.debiased, COLUMNS, columns, ("logits",), gathered=gathered_columns
+    ),
+    "hard_negative": Case(
+        losses.hard_negative, COLUMNS, columns, ("logits",), gathered=gathered_columns
+    ),
+    "moco": Case(
+        losses.moco,
+        {"positive_logits": "n", "negative_logits": "n m"},
+        queued,
+        ("positive_logits", "negative_logits"),
+    ),
+    "moco_v3": Case(
+        losses.moco_v3,
+        COLUMNS,
+        columns,
+        ("logits",),
+        options={"temperature": 0.2},
+        gathered=gathered_columns,
+    ),
+    "soft_target_cross_entropy": Case(
+        losses.soft_target_cross_entropy,
+        {"logits": "n m", "targets": "n m"},
+        soft_targets,
+        ("logits", "targets"),
+        without_positives=lambda x: {**x, "targets": 0 * x["targets"]},
+        gathered=gathered_soft_targets,
     ),
     "sigmoid": Case(
         losses.sigmoid,

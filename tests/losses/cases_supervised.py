@@ -22,6 +22,25 @@ def gathered_classes(a, b, gather, rows):
     }
 
 
+def classified(rng, n):
+    """Class scores besides scores and positives; more classes than examples."""
+    return {
+        "class_logits": rng.normal(size=(n, 9)),
+        "labels": rng.integers(0, 9, n),
+        **pair_mask(rng, n),
+    }
+
+
+def gathered_classified(a, b, gather, rows):
+    both = jnp.concatenate([a, b])
+    labels = jnp.concatenate([rows, rows]) % 3
+    return {
+        "class_logits": both,
+        "labels": labels,
+        **gathered_classes(a, b, gather, rows),
+    }
+
+
 PAIRS = {"logits": "n m", "positives": "n m"}
 
 CASES = {
@@ -40,5 +59,37 @@ CASES = {
         ("logits",),
         options={"form": "in"},
         without_positives=without_positives,
+    ),
+    "supervised_contrastive/released": Case(
+        losses.supervised_contrastive,
+        PAIRS,
+        pair_mask,
+        ("logits",),
+        options={"denominator": "own", "scale": 0.5, "count_all": True},
+        without_positives=without_positives,
+    ),
+    "multi_positive": Case(
+        losses.multi_positive,
+        PAIRS,
+        pair_mask,
+        ("logits",),
+        without_positives=without_positives,
+        gathered=gathered_classes,
+    ),
+    "multi_positive/pairs": Case(
+        losses.multi_positive,
+        PAIRS,
+        pair_mask,
+        ("logits",),
+        options={"over": "pairs"},
+        without_positives=without_positives,
+        gathered=gathered_classes,
+    ),
+    "cross_entropy_supervised_contrastive": Case(
+        losses.cross_entropy_supervised_contrastive,
+        {"class_logits": "n c", "labels": "n", **PAIRS},
+        classified,
+        ("class_logits", "logits"),
+        gathered=gathered_classified,
     ),
 }

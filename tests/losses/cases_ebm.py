@@ -1,0 +1,76 @@
+"""Contract cases of ebm/nce.py."""
+
+from contrastive_jax import ebm
+
+from .cases import Case
+from .cases_nce import COLUMNS, columns, gathered_columns, pair_mask
+
+
+def sampled(rng, n):
+    """Scores of one positive and n + 2 negatives per example."""
+    return {
+        "positive_scores": rng.normal(size=n),
+        "negative_scores": rng.normal(size=(n, n + 2)),
+    }
+
+
+def with_noise(rng, n):
+    return {
+        **sampled(rng, n),
+        "positive_log_noise": -rng.random(n),
+        "negative_log_noise": -rng.random((n, n + 2)),
+    }
+
+
+def energies(rng, n):
+    return {k.replace("scores", "energies"): 3 * v for k, v in sampled(rng, n).items()}
+
+
+def scored(make):
+    """The inputs of a maker with "scores" for "logits"."""
+
+    def renamed(*args):
+        return {k.replace("logits", "scores"): v for k, v in make(*args).items()}
+
+    return renamed
+
+
+SAMPLED = {"positive_scores": "n", "negative_scores": "n k"}
+NOISE = {"positive_log_noise": "n", "negative_log_noise": "n k"}
+SCORES = ("positive_scores", "negative_scores")
+
+CASES = {
+    "binary_nce": Case(
+        ebm.binary_nce, SAMPLED, sampled, SCORES, options={"shift": 0.5}, where="n"
+    ),
+    "binary_nce/noise": Case(
+        ebm.binary_nce, {**SAMPLED, **NOISE}, with_noise, SCORES, where="n"
+    ),
+    "negative_sampling": Case(
+        ebm.negative_sampling, SAMPLED, sampled, SCORES, where="n"
+    ),
+    "ranking_nce": Case(
+        ebm.ranking_nce, {**SAMPLED, **NOISE}, with_noise, SCORES, where="n"
+    ),
+    "energy_hinge": Case(
+        ebm.energy_hinge,
+        {"positive_energies": "n", "negative_energies": "n k"},
+        energies,
+        ("positive_energies", "negative_energies"),
+        options={"margin": 6.0},
+        where="n",
+    ),
+    "input_label_matching": Case(
+        ebm.input_label_matching,
+        {"scores": "n m", "positives": "n m"},
+        scored(pair_mask),
+        ("scores",),
+    ),
+    "info_nce_bound": Case(
+        ebm.info_nce_bound,
+        {"scores": "n m", "labels": COLUMNS["labels"]},
+        scored(columns),
+        ("scores",),
+        gathered=scored(gathered_columns),
+    ),
+}

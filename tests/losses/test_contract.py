@@ -1,0 +1,481 @@
+"""One contract for every exported loss of `losses` and `ebm` (see `cases.Case`).
+
+The checks of one loss share compiled functions, so that the battery stays quick: all
+inputs of equal shape run as one batch through one compiled function (`Results`).
+"""
+
+import functools
+import inspect
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, PartitionSpec
+
+from contrastive_jax import ebm, losses, parallel
+
+from .cases import all_cases, all_helpers
+
+CASES = all_cases()
+GATHERED = [name for name, case in CASES.items() if case.gathered]
+OTHERS = [name for name in CASES if name not in GATHERED]
+N = 4
+
+every_loss = pytest.mark.parametrize("name", CASES)
+
+
+def corners(case):
+    """Options under which a loss must stay finite."""
+    named = inspect.signature(case.loss).parameters
+    cold = [{"temperature": 1e-3}] if "temperature" in named else []
+    return [*case.corners, *cold]
+
+
+def test_every_exported_loss_has_a_case():
+    listed = {name.split("/")[0] for name in CASES} | all_helpers()
+    estimators = {
+        name
+        for name in ebm.__all__
+        if getattr(ebm, name).__module__ == "contrastive_jax.ebm.nce"
+    }
+    assert listed == set(losses.__all__) | estimators
+
+
+def test_every_case_names_its_loss():
+    for name, case in CASES.items():
+        assert case.loss.__name__ == name.split("/")[0]
+
+
+@every_loss
+def test_eager_equals_jit_and_vmap(name):
+    case, results = CASES[name], results_of(name)
+    eager = case.loss(**full_inputs(case), **case.options)
+    assert eager.dtype == jnp.float32
+    assert_close(results.base.loss, eager)
+    inputs = make(case, seed=1)
+    jitted = jax.jit(functools.partial(case.loss, **case.options))
+    assert_close(jitted(**inputs), case.loss(**inputs, **case.options))
+    assert_close(results.other.loss, jitted(**inputs))
+    assert results.base.loss != results.other.loss, "the two batches do not differ"
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_pmap_and_shard_map_of_separate_batches(name):
+    # The losses with a global form run under both mappers further below.
+    case, results = CASES[name], results_of(name)
+    both = stack([make(case), make(case, seed=1)])
+    want = jnp.stack([results.base.loss, results.other.loss])
+    devices = jax.devices()[:2]
+    mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+    split = PartitionSpec("data")
+
+    def loss(inputs):
+        return case.loss(**inputs, **case.options)
+
+    def local(inputs):
+        return loss(jax.tree.map(lambda x: x[0], inputs))[None]
+
+    sharded = jax.shard_map(
+        local, mesh=mesh, in_specs=split, out_specs=split, check_vma=False
+    )
+    assert_close(jax.pmap(loss, devices=devices)(both), want)
+    assert_close(jax.jit(sharded)(both), want)
+
+
+@pytest.mark.parametrize("name", GATHERED)
+def test_global_form_on_eight_devices_equals_one_device(name):
+    case = CASES[name]
+    rng = np.random.default_rng(5)
+    batch = {k: jnp.asarray(rng.normal(size=(16, 3)), jnp.float32) for k in ("a", "b")}
+    params = jnp.asarray(rng.normal(size=(3, 3)), jnp.float32)
+
+    def step(params, batch, axis_name=None):
+        rows = parallel.global_rows(batch["a"].shape[0], axis_name)
+        gather = functools.partial(parallel.gather, axis_name=axis_name)
+
+        def loss_fn(params):
+            a, b = (jnp.tanh(batch[k] @ params) for k in ("a", "b"))
+            inputs = case.gathered(a, b, gather, rows)
+            return case.loss(**inputs, **case.options)
+
+        return parallel.value_and_grad(loss_fn, axis_name)(params)
+
+    want = jax.jit(step)(params, batch)
+    assert np.abs(want[1]).max() > 0
+    mesh = Mesh(np.array(jax.devices()), ("data",), axis_types=(AxisType.Auto,))
+    everywhere, split = PartitionSpec(), PartitionSpec("data")
+    run = functools.partial(step, axis_name="data")
+    pmapped = jax.pmap(run, "data", in_axes=(None, 0), out_axes=None)
+    shards = jax.tree.map(lambda x: x.reshape(8, -1, *x.shape[1:]), batch)
+    assert_close(pmapped(params, shards), want, rtol=1e-4)
+    sharded = jax.shard_map(
+        run,
+        mesh=mesh,
+        in_specs=(everywhere, split),
+        out_specs=everywhere,
+        check_vma=False,
+    )
+    assert_close(jax.jit(sharded)(params, batch), want, rtol=1e-4)
+
+
+@every_loss
+def test_gradient_equals_finite_differences_and_float64_is_kept(name):
+    case, step = CASES[name], 1e-6
+    with jax.enable_x64(True):
+        inputs = full_inputs(case, dtype=jnp.float64)
+        rng = np.random.default_rng(7)
+        directions = [
+            {k: jnp.asarray(rng.normal(size=inputs[k].shape)) for k in case.grads}
+            for _ in range(3)
+        ]
+
+        def moved(direction, size):
+            return {
+                k: v + size * direction[k] if k in direction else v
+                for k, v in inputs.items()
+            }
+
+        points = [inputs]
+        for direction in directions:
+            points += [moved(direction, step), moved(direction, -step)]
+        out = compiled(name)(stack(points))
+        assert out.loss.dtype == out.each.dtype == jnp.float64
+        np.testing.assert_allclose(
+            out.loss[0], results_of(name).base.loss, rtol=2e-4, atol=2e-5
+        )
+        for i, direction in enumerate(directions):
+            got = (out.loss[2 * i + 1] - out.loss[2 * i + 2]) / (2 * step)
+            want = sum(jnp.sum(out.grads[k][0] * direction[k]) for k in case.grads)
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
+
+
+@every_loss
+def test_extreme_inputs_are_finite_and_nan_is_not_hidden(name):
+    results = results_of(name)
+    for what, out in results.extremes.items():
+        assert all_finite(out), f"{what}: {out}"
+    if CASES[name].without_positives:
+        assert_zero(results.extremes["no positives"])
+    assert np.isnan(results.nan.loss), "a NaN in the input is hidden"
+    first = CASES[name].grads[0]
+    assert np.isnan(results.nan.grads[first]).any(), (
+        "a NaN leaves no trace in gradients"
+    )
+
+
+@every_loss
+def test_one_anchor_is_finite(name):
+    case = CASES[name]
+    out = jax.jit(evaluate(case))(full_inputs(case, n=1))
+    assert all_finite(out), out
+
+
+@pytest.mark.parametrize(
+    ("name", "corner"), [(n, c) for n, case in CASES.items() for c in corners(case)]
+)
+def test_corner_of_the_options_is_finite(name, corner):
+    case = CASES[name]
+    out = jax.jit(evaluate(case, **corner))(full_inputs(case))
+    assert all_finite(out), out
+
+
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.where])
+def test_masked_is_as_if_absent_and_nothing_left_gives_zero(name):
+    case, results = CASES[name], results_of(name)
+    _, _, less, picks = absent(case, make(case))
+    want = jax.jit(evaluate(case))({**less, **extras(case, less)})
+    assert_close(results.masked.loss, want.loss)
+    kept = {k: take(v, case.axes[k], picks) for k, v in results.masked.grads.items()}
+    assert_close(kept, want.grads)
+    for k, v in results.masked.grads.items():
+        # All of the gradient is at what is left.
+        np.testing.assert_allclose(np.abs(v).sum(), np.abs(kept[k]).sum(), rtol=1e-5)
+    assert results.masked.loss != results.base.loss, "the mask makes no difference"
+    assert_zero(results.nothing)
+
+
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.reduces])
+def test_reductions_weights_and_permutation(name):
+    case, results = CASES[name], results_of(name)
+    inputs, each = make(case), results.base.each
+    total = case.loss(**inputs, **case.options, reduce_fn=jnp.sum)
+    np.testing.assert_allclose(each.sum(), total, rtol=1e-5, atol=1e-5)
+    assert_close(case.loss(**inputs, **case.options), results.base.loss)
+    np.testing.assert_allclose(
+        results.uneven.each,
+        (uneven_weights(case, inputs) * each.T).T,
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    assert_zero(results.weightless)
+    if case.permutes:
+        order = reorder(case, inputs)
+        rows = order["n"] if len(each) == len(order["n"]) else order["2n"]
+        np.testing.assert_allclose(
+            results.shuffled.each, each[rows], rtol=1e-5, atol=1e-5
+        )
+    np.testing.assert_allclose(
+        results.shuffled.loss, results.base.loss, rtol=1e-5, atol=1e-5
+    )
+
+
+@every_loss
+def test_half_precision_is_computed_in_float32(name):
+    case = CASES[name]
+    for dtype in (jnp.bfloat16, jnp.float16):
+        half = make(case, dtype=dtype)
+        single = {
+            k: v.astype(jnp.float32) if is_float(v) else v for k, v in half.items()
+        }
+        got = case.loss(**half, **case.options)
+        assert got.dtype == jnp.float32
+        want = case.loss(**single, **case.options)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@every_loss
+def test_bad_input_raises_and_names_the_argument(name):
+    case = CASES[name]
+    # Without the type hooks of the test run, which would speak first.
+    loss = functools.partial(inspect.unwrap(case.loss), **case.options)
+    inputs, full = make(case), full_inputs(case)
+    for key, x in inputs.items():
+        wrong = x.astype(jnp.int32 if is_float(x) else jnp.float32)
+        with pytest.raises(TypeError, match=rf"^{key}: "):
+            loss(**{**inputs, key: wrong})
+        with pytest.raises(ValueError, match=rf"^{key}: "):
+            loss(**{**inputs, key: x[None]})
+        with pytest.raises(ValueError, match=r"^\w+: "):
+            loss(**{**inputs, key: x[:0]})
+    for key in set(full) - set(inputs):
+        with pytest.raises(ValueError, match=rf"^{key}: "):
+            loss(**{**inputs, key: full[key][None]})
+    if case.where:
+        with pytest.raises(TypeError, match=r"^where: "):
+            loss(**{**inputs, "where": full["where"].astype(jnp.int32)})
+
+
+# What the tests above compare: a loss, its anchors' losses and its gradients.
+
+
+class Out(NamedTuple):
+    """What a loss returns for one set of inputs."""
+
+    loss: Any
+    each: Any
+    grads: Any
+
+
+class Results(NamedTuple):
+    """What a loss returns for many inputs of equal shape."""
+
+    base: Out
+    other: Out
+    nan: Out
+    extremes: dict[str, Out]
+    masked: Out | None
+    nothing: Out | None
+    shuffled: Out | None
+    uneven: Out | None
+    weightless: Out | None
+
+
+def evaluate(case, **options):
+    """Loss, losses of the anchors and gradients, as a function of the inputs."""
+    options = {**case.options, **options}
+
+    def run(inputs):
+        def of(wrt):
+            return case.loss(**{**inputs, **wrt}, **options)
+
+        wrt = {k: inputs[k] for k in case.grads}
+        loss, grads = jax.value_and_grad(of)(wrt)
+        each = case.loss(**inputs, **options, reduce_fn=None) if case.reduces else loss
+        return Out(loss, each, grads)
+
+    return run
+
+
+@functools.cache
+def compiled(name):
+    """`evaluate` for a batch of inputs of equal shape, compiled once per precision."""
+    return jax.jit(jax.vmap(evaluate(CASES[name])))
+
+
+@functools.cache
+def results_of(name):
+    """The results of one loss for all inputs of the usual shape."""
+    case = CASES[name]
+    base = full_inputs(case)
+
+    def floats(change):
+        return {k: change(v) if k in case.grads else v for k, v in base.items()}
+
+    n = axis_sizes(case, base).get("n", N)
+    first = case.grads[0]
+    variants = {
+        "base": base,
+        "other": {**base, **make(case, seed=1)},
+        "nan": {**base, first: jnp.full_like(base[first], jnp.nan)},
+        "zero": floats(jnp.zeros_like),
+        "identical": floats(lambda x: jnp.broadcast_to(x[:1], x.shape)),
+        "large": floats(lambda x: case.large * x),
+        "one label": {**base, **with_labels(case, base, jnp.zeros(n, jnp.int32))},
+        "all labels differ": {**base, **with_labels(case, base, jnp.arange(n))},
+    }
+    extremes = ["base", "zero", "identical", "large", "one label", "all labels differ"]
+    if case.without_positives:
+        variants["no positives"] = case.without_positives(base)
+        extremes.append("no positives")
+    if case.where:
+        where, garbage, _, _ = absent(case, make(case))
+        variants["masked"] = {**base, **garbage, "where": where}
+        variants["nothing"] = {**base, "where": jnp.zeros_like(where)}
+    if case.reduces:
+        variants["uneven"] = {**base, "weights": uneven_weights(case, base)}
+        variants["weightless"] = {**base, "weights": 0 * base["weights"]}
+        picks = reorder(case, base)
+        shuffled = {k: take(base[k], axes, picks) for k, axes in case.axes.items()}
+        variants["shuffled"] = {**base, **shuffled}
+    out = compiled(name)(stack(variants.values()))
+    outs = {
+        k: jax.tree.map(lambda x, i=i: np.asarray(x[i]), out)
+        for i, k in enumerate(variants)
+    }
+    return Results(
+        extremes={k: outs[k] for k in extremes},
+        **{k: outs.get(k) for k in Results._fields if k != "extremes"},
+    )
+
+
+# Inputs.
+
+
+def make(case, n=N, seed=0, dtype=jnp.float32):
+    """Valid inputs as jax arrays, floats in the given precision."""
+    inputs = case.make(np.random.default_rng(seed), max(n, case.smallest))
+    return {
+        k: jnp.asarray(v, dtype if np.asarray(v).dtype.kind == "f" else None)
+        for k, v in inputs.items()
+    }
+
+
+def full_inputs(case, n=N, dtype=jnp.float32):
+    """Valid inputs with a mask and weights under which everything counts the same."""
+    inputs = make(case, n, dtype=dtype)
+    return {**inputs, **extras(case, inputs)}
+
+
+def extras(case, inputs):
+    """The mask and the weights under which everything counts the same."""
+    sizes = axis_sizes(case, inputs)
+    out = {}
+    if case.where:
+        out["where"] = jnp.ones([sizes[axis] for axis in case.where.split()], bool)
+    if case.reduces:
+        each = functools.partial(case.loss, **case.options, reduce_fn=None)
+        shape = jax.eval_shape(lambda inputs: each(**inputs), inputs).shape
+        out["weights"] = jnp.ones(shape[:1], inputs[case.grads[0]].dtype)
+    return out
+
+
+def axis_sizes(case, inputs):
+    """The size of every axis by its name."""
+    sizes = {}
+    for name, axes in case.axes.items():
+        sizes.update(zip(axes.split(), inputs[name].shape, strict=True))
+    for one, two in (("n", "2n"), ("m", "2m")):
+        if one not in sizes and two in sizes:
+            sizes[one] = sizes[two] // 2
+        if one in sizes:
+            sizes[two] = 2 * sizes[one]
+    return sizes
+
+
+def with_labels(case, inputs, labels):
+    """The given labels in place of every argument with one integer per anchor."""
+    return {
+        k: labels
+        for k, axes in case.axes.items()
+        if axes == "n" and jnp.issubdtype(inputs[k].dtype, jnp.integer)
+    }
+
+
+def uneven_weights(case, inputs):
+    return jnp.arange(1.0, extras(case, inputs)["weights"].shape[0] + 1)
+
+
+def reorder(case, inputs):
+    """A permutation of the anchors, and the same of two views."""
+    n = axis_sizes(case, inputs)["n"]
+    order = jnp.asarray(np.random.default_rng(3).permutation(n))
+    return {"n": order, "2n": jnp.concatenate([order, order + n])}
+
+
+def absent(case, inputs):
+    """One candidate (or anchor, where there are no others) left out in two ways.
+
+    Returns:
+      the mask without it; the inputs with something senseless in its place; the inputs
+      without it; what is left of each axis.
+    """
+    sizes = axis_sizes(case, inputs)
+    axis = "m" if "m" in case.where else "n"
+    size = sizes[axis]
+    left = np.arange(size) < size - 1
+    left = {axis: left, f"2{axis}": np.tile(left, 2)}
+    where = spread(left, case.where, sizes)
+    garbage, less = {}, {}
+    picks = {word: np.flatnonzero(kept) for word, kept in left.items()}
+    for k, axes in case.axes.items():
+        less[k] = take(inputs[k], axes, picks)
+        if k in case.grads:
+            kept = spread(left, axes, sizes)
+            garbage[k] = jnp.where(kept, inputs[k], 1e3)
+    return where, garbage, less, picks
+
+
+def spread(left, axes, sizes):
+    """True at the entries of an array of those axes that are left."""
+    words = axes.split()
+    out = jnp.ones([sizes[word] for word in words], bool)
+    for axis, word in enumerate(words):
+        if word in left:
+            shape = [-1 if i == axis else 1 for i in range(len(words))]
+            out = out & left[word].reshape(shape)
+    return out
+
+
+def take(x, axes, picks):
+    """The picked entries along the named axes of an array."""
+    for axis, word in enumerate(axes.split()):
+        if word in picks:
+            x = jnp.take(x, jnp.asarray(picks[word]), axis=axis)
+    return x
+
+
+def stack(trees):
+    return jax.tree.map(lambda *xs: jnp.stack(xs), *trees)
+
+
+def is_float(x):
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def all_finite(tree):
+    return all(np.isfinite(x).all() for x in jax.tree.leaves(tree))
+
+
+def assert_zero(out):
+    for x in jax.tree.leaves(out):
+        np.testing.assert_array_equal(x, np.zeros_like(x))
+
+
+def assert_close(got, want, rtol=1e-5):
+    """Equal up to `rtol` of the largest entry of each array, and at least of 1."""
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(
+            g, w, rtol=rtol, atol=rtol * max(np.abs(w).max(), 0.1)
+        )
