@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 
 def curves(
-    lines: Sequence[Mapping[str, float]], names: Sequence[str], *, x: str = "step"
+    lines: Sequence[Mapping[str, Any]], names: Sequence[str], *, x: str = "step"
 ) -> Figure:
     """One panel per metric over the steps.
 
@@ -32,7 +32,7 @@ def curves(
     return figure
 
 
-def bars(groups: Mapping[str, Mapping[str, float]], *, ylabel: str) -> Figure:
+def bars(groups: Mapping[str, Mapping[str, Any]], *, ylabel: str) -> Figure:
     """Bars side by side: one cluster per group, one colour per name inside.
 
     Args:

@@ -392,6 +392,7 @@ def _ranking(scores, relevance, where, ties, gain="linear") -> _Ranking:
         scores=(scores, "q n"), relevance=(relevance, "q n"), where=(where, "q n")
     )
     scores = numerics.at_least_f32(scores, "scores")
+    where = None if where is None else jnp.asarray(where)
     where = numerics.mask_or_all(where, scores.shape)
     grades = jnp.where(where, jnp.asarray(relevance).astype(scores.dtype), 0)
     if gain == "exponential":

@@ -30,8 +30,9 @@ def pearson(
         return 0.0
     x, y = x - np.mean(x), y - np.mean(y)
     # Scaled first, so that neither huge nor tiny values leave the range of floats.
-    x, y = x / np.linalg.norm(x), y / np.linalg.norm(y)
-    return float(np.clip(np.sum(x * y), -1, 1))
+    x, y = (v / np.max(np.abs(v)) for v in (x, y))
+    value = np.sum(x * y) / np.sqrt(np.sum(x * x) * np.sum(y * y))
+    return float(np.clip(value, -1, 1))
 
 
 def spearman(

@@ -1,0 +1,65 @@
+"""Detection measures against scikit-learn, with and without ties."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from contrastive_jax import evaluation
+
+
+def scores(seed, ties):
+    rng = np.random.default_rng(seed)
+    inside, outside = rng.normal(1, 1, 57), rng.normal(0, 1, 83)
+    return (np.round(inside), np.round(outside)) if ties else (inside, outside)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("ties", [False, True])
+def test_equal_scikit_learn(seed, ties):
+    inside, outside = scores(seed, ties)
+    both = np.concatenate([inside, outside])
+    positive = np.arange(len(both)) < len(inside)
+    got = evaluation.ood_metrics(inside, outside)
+    fpr, tpr, _ = roc_curve(positive, both, drop_intermediate=False)
+    want = {
+        "auroc": roc_auc_score(positive, both),
+        "aupr_in": average_precision_score(positive, both),
+        "aupr_out": average_precision_score(~positive, -both),
+        "fpr95": np.min(fpr[tpr >= 0.95]),
+    }
+    assert got.keys() == want.keys()
+    for name in want:
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-12, err_msg=name)
+
+
+def test_pairs_by_hand():
+    # Pairs (in, out): 3 > 1, 3 > 2, 2 > 1, 2 = 2: (3 + 1 / 2) / 4.
+    inside, outside = np.array([3.0, 2.0]), np.array([1.0, 2.0])
+    assert evaluation.auroc(inside, outside) == 3.5 / 4
+
+
+def test_extremes():
+    low, high = np.zeros(4), np.ones(6)
+    perfect = evaluation.ood_metrics(high, low)
+    assert perfect == {"auroc": 1.0, "aupr_in": 1.0, "aupr_out": 1.0, "fpr95": 0.0}
+    assert evaluation.auroc(low, high) == 0.0
+    constant = evaluation.ood_metrics(np.zeros(6), low)
+    assert constant == {"auroc": 0.5, "aupr_in": 0.6, "aupr_out": 0.4, "fpr95": 1.0}
+    # Infinite scores are scores.
+    assert evaluation.auroc(np.array([np.inf]), np.array([-np.inf])) == 1.0
+
+
+def test_exactly_95_of_100_pass():
+    inside = np.arange(100.0)
+    assert evaluation.fpr_at_tpr(inside, np.array([5.0])) == 1.0
+    assert evaluation.fpr_at_tpr(inside, np.array([4.9])) == 0.0
+    assert evaluation.fpr_at_tpr(inside, np.array([0.0]), tpr=1.0) == 1.0
+
+
+def test_wrong_input_is_named():
+    with pytest.raises(ValueError, match="out_scores: expected real numbers, got NaN"):
+        evaluation.auroc(np.ones(3), np.array([np.nan]))
+    with pytest.raises(ValueError, match="in_scores: n must be at least 1"):
+        evaluation.auroc(np.ones(0), np.ones(2))
+    with pytest.raises(ValueError, match="tpr: expected a share"):
+        evaluation.fpr_at_tpr(np.ones(3), np.ones(2), tpr=0.0)
