@@ -50,7 +50,7 @@ def check_batch(batch: dict[str, Any], num_devices: int) -> None:
       ValueError: naming the array, its rows and the number of devices.
     """
     for name, x in batch.items():
-        rows = np.shape(x)[0] if np.ndim(x) else 0
+        rows = x.shape[0] if x.shape else 0
         if rows == 0 or rows % num_devices:
             raise ValueError(
                 f"batch[{name!r}]: {rows} rows do not split over {num_devices} "
@@ -58,12 +58,51 @@ def check_batch(batch: dict[str, Any], num_devices: int) -> None:
             )
 
 
+class MappedStep:
+    """A step mapped over devices: call it, or lower it for shapes alone.
+
+    Args:
+      jitted: a compiled function of (state, batch).
+      arrange: brings a host batch into the form that `jitted` takes.
+      place: puts the state where `jitted` wants it.
+      num_devices: devices a batch is split over.
+    """
+
+    def __init__(
+        self,
+        jitted: Any,
+        arrange: Callable[[Any], Any],
+        place: Callable[[Any], Any],
+        num_devices: int,
+    ):
+        self.jitted, self.arrange, self.place = jitted, arrange, place
+        self.num_devices = num_devices
+
+    def __call__(self, state: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
+        """One step; the state handed in is consumed.
+
+        Raises:
+          ValueError: a batch that does not split evenly over the devices.
+        """
+        check_batch(batch, self.num_devices)
+        return self.jitted(self.place(state), self.arrange(batch))
+
+    def lower(self, state: Any, batch: dict[str, Any]) -> Any:
+        """Traces and lowers for arrays or `jax.ShapeDtypeStruct`s; allocates nothing.
+
+        Raises:
+          ValueError: a batch that does not split evenly over the devices.
+        """
+        check_batch(batch, self.num_devices)
+        return self.jitted.lower(state, jax.eval_shape(self.arrange, batch))
+
+
 def data_parallel(
     make_step: MakeStep,
     mapper: str = "pmap",
     *,
     devices: int = 0,
-) -> Callable[[Any, dict[str, Any]], tuple[Any, Any]]:
+) -> MappedStep:
     """Maps a step over devices.
 
     Args:
@@ -76,28 +115,33 @@ def data_parallel(
       `step(state, batch) -> (state, metrics)`. The state handed in is consumed.
 
     Raises:
-      ValueError: an unknown mapper, more devices than there are, or (when called) a
-        batch that does not split evenly.
+      ValueError: an unknown mapper, or more devices than there are.
     """
     if mapper not in MAPPERS:
         raise ValueError(
             f"mapper: expected one of {', '.join(MAPPERS)}, got {mapper!r}"
         )
     chosen = choose_devices(devices)
-    build = {"pmap": map_pmap, "shard_map": map_shard_map, "jit": map_jit}[mapper]
-    mapped = build(make_step, chosen)
+    if mapper == "pmap":
+        return map_pmap(make_step(axis_name=AXIS), chosen)
+    mesh = make_mesh(chosen)
+    if mapper == "jit":
+        return place_and_jit(make_step(axis_name=None), mesh)
+    mapped = jax.shard_map(
+        make_step(axis_name=AXIS),
+        mesh=mesh,
+        in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+        out_specs=PartitionSpec(),
+        # Gathered rows are equal on all devices, which the check cannot know.
+        check_vma=False,
+    )
+    return place_and_jit(mapped, mesh)
 
-    def step(state, batch):
-        check_batch(batch, len(chosen))
-        return mapped(state, batch)
 
-    return step
-
-
-def map_pmap(make_step: MakeStep, devices: list[jax.Device]) -> Callable[..., Any]:
+def map_pmap(step: Callable[..., Any], devices: list[jax.Device]) -> MappedStep:
     """The step under `jax.pmap`; state and results need no device axis."""
     mapped = jax.pmap(
-        make_step(axis_name=AXIS),
+        step,
         AXIS,
         in_axes=(None, 0),
         out_axes=None,
@@ -105,34 +149,14 @@ def map_pmap(make_step: MakeStep, devices: list[jax.Device]) -> Callable[..., An
         donate_argnums=(0,),
     )
 
-    def split(x):
-        return x.reshape(len(devices), -1, *x.shape[1:])
+    def split(batch):
+        return jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
 
-    return lambda state, batch: mapped(state, jax.tree.map(split, batch))
-
-
-def map_shard_map(make_step: MakeStep, devices: list[jax.Device]) -> Callable[..., Any]:
-    """The step under `jax.shard_map`, jitted."""
-    mesh = make_mesh(devices)
-    replicated, split = PartitionSpec(), PartitionSpec(AXIS)
-    mapped = jax.shard_map(
-        make_step(axis_name=AXIS),
-        mesh=mesh,
-        in_specs=(replicated, split),
-        out_specs=replicated,
-        # Gathered rows are equal on all devices, which the check cannot know.
-        check_vma=False,
-    )
-    return place_and_jit(mapped, mesh)
+    return MappedStep(mapped, split, lambda state: state, len(devices))
 
 
-def map_jit(make_step: MakeStep, devices: list[jax.Device]) -> Callable[..., Any]:
-    """The whole-batch step under `jax.jit` on sharded arrays."""
-    return place_and_jit(make_step(axis_name=None), make_mesh(devices))
-
-
-def place_and_jit(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """Jits a step with the state replicated over the mesh and the batch split."""
+def place_and_jit(step: Callable[..., Any], mesh: Mesh) -> MappedStep:
+    """The step under `jax.jit`, state replicated over the mesh, batch split."""
     everywhere = NamedSharding(mesh, PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec(AXIS))
     jitted = jax.jit(
@@ -141,9 +165,10 @@ def place_and_jit(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
         out_shardings=everywhere,
         donate_argnums=(0,),
     )
-
-    def mapped(state, batch):
-        # A state fresh from init or a checkpoint sits on one device.
-        return jitted(jax.device_put(state, everywhere), jax.device_put(batch, split))
-
-    return mapped
+    # A state fresh from init or a checkpoint sits on one device.
+    return MappedStep(
+        jitted,
+        lambda batch: jax.device_put(batch, split),
+        lambda state: jax.device_put(state, everywhere),
+        mesh.size,
+    )

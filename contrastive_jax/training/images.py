@@ -82,8 +82,12 @@ def batches(
 
 def init_variables(model: nn.Module, data: Mapping[str, Any], seed: int) -> Any:
     """Fresh variables of a model for the images of a set."""
-    image = next(batches(data, seed=seed, start_step=0))["image"][:2]
-    return model.init(jax.random.key(seed), to_unit(image), train=False)
+    size = data["size"]
+    shape = (size, size, 3)  # images read from disk are cut to size and have colour
+    if not size:
+        found = image_sets.load(data["name"], data["data_dir"])
+        shape = found.train_image.shape[1:]
+    return model.init(jax.random.key(seed), jnp.zeros((2, *shape)), train=False)
 
 
 def two_views(
@@ -211,7 +215,7 @@ def write_report(
     *,
     title: str,
     summary: str,
-    results: Mapping[str, float],
+    results: Mapping[str, Any],
     curves: tuple[str, ...],
     encode: Encode,
     data: Mapping[str, Any],

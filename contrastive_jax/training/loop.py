@@ -98,7 +98,8 @@ def fit(
                 continue
             pending = jax.device_get(pending)
             check_finite(pending, saved)
-            values, pending = dict(pending[-1][1]), []
+            values = {name: float(x) for name, x in pending[-1][1].items()}
+            pending = []
             if evaluate:
                 for name, function in evals.items():
                     found = function(state)

@@ -10,12 +10,10 @@ import pathlib
 import sys
 from typing import Any
 
-import numpy as np
-
 FILE = "metrics.jsonl"
 
 
-def read(workdir: str | pathlib.Path) -> list[dict[str, float]]:
+def read(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     """All logged lines of a run, oldest first; none when it has not begun."""
     file = pathlib.Path(workdir) / FILE
     if not file.exists():
@@ -61,7 +59,6 @@ class Writer:
         only_events: dict[str, float] | None = None,
     ) -> None:
         """Writes one line; `only_events` (speeds) goes to the event files alone."""
-        values = {name: float(np.asarray(x)) for name, x in values.items()}
         self.file.write(json.dumps({"step": step, **values}) + "\n")
         self.file.flush()
         try:
