@@ -123,7 +123,7 @@ def sweep(
     mine: Any,
     theirs: Any,
     *,
-    triangle: bool = False,
+    triangle: Callable[..., Any] | None = None,
 ) -> tuple[Any, Any]:
     """Visits every tile, one block of rows after the other.
 
@@ -134,8 +134,9 @@ def sweep(
       cols: blocked pytree, [column blocks, ...].
       mine: result so far of every block of rows.
       theirs: result so far of every block of columns; None when there is none.
-      triangle: rows and columns are one set: visits the tiles (i, i), with `theirs`
-        None, and (i, j > i).
+      triangle: for one set against itself: visits the tiles (i, i), with `theirs` None,
+        and (i, j > i). A block of rows starts from `triangle(mine, theirs)`, which adds
+        what it gathered as a block of columns.
     """
     num_rows, num_cols = (jax.tree.leaves(x)[0].shape[0] for x in (rows, cols))
 
@@ -149,8 +150,8 @@ def sweep(
             return mine, put(theirs, j, new)
 
         first = 0
-        if triangle:
-            mine, _ = tile(take(cols, i), mine, None)
+        if triangle is not None:
+            mine, _ = tile(take(cols, i), triangle(mine, take(theirs, i)), None)
             first = i + 1
         mine, theirs = jax.lax.fori_loop(first, num_cols, one_tile, (mine, theirs))
         return theirs, mine
@@ -188,6 +189,17 @@ def split_side(side: Side, size: int) -> Side:
 def join(tree: Any, n: int) -> Any:
     """[blocks, size, ...] back to [n, ...] in every leaf."""
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], tree)
+
+
+def transpose_blocks(x: Array) -> Array:
+    """[blocks, d, size] to [blocks, size, d], one block at a time in one buffer."""
+    blocks, d, size = x.shape
+
+    def one(i, flat):
+        return put(flat, i, take(flat, i).reshape(d, size).T.reshape(-1))
+
+    flat = jax.lax.fori_loop(0, blocks, one, x.reshape(blocks, d * size))
+    return flat.reshape(blocks, size, d)
 
 
 def zeros(like: Any, *shape: int, fill: float = 0.0) -> Array:
@@ -357,12 +369,10 @@ def sums_forward(plan: Plan, xs: Any, rows: Side, cols: Side | None) -> Any:
         c,
         running(r),
         running(c) if b is None or plan.two_way else None,
-        triangle=b is None,
+        triangle=merge if b is None else None,
     )
-    if b is None:
-        mine, theirs = merge(mine, theirs), None
     row_sums = join(finish(mine), n)
-    col_sums = join(finish(theirs), m) if theirs is not None else None
+    col_sums = join(finish(theirs), m) if plan.two_way else None
     return (row_sums, col_sums), (xs, rows, cols, row_sums, col_sums)
 
 
@@ -385,14 +395,11 @@ def sums_backward(plan: Plan, kept: Any, slopes: Any) -> Any:
         c,
         zeros(a, r.side.x.shape[0], t, d),
         zeros(a, c.side.x.shape[0], d, u),
-        triangle=b is None,
+        triangle=(lambda mine, theirs: mine + theirs.T) if b is None else None,
     )
-    da, db = join(da, n), join(jnp.swapaxes(db, 1, 2), m)
-    if b is None:
-        da, db = da + db, None
-    else:
-        db = db.astype(b.dtype)
-    return (da.astype(a.dtype), db), None, None
+    da = join(da, n).astype(a.dtype)
+    db = None if b is None else join(transpose_blocks(db), m).astype(b.dtype)
+    return (da, db), None, None
 
 
 tiled_sums.defvjp(sums_forward, sums_backward)
@@ -416,7 +423,7 @@ def dense_sums(plan: Plan, xs: Any, rows: Side, cols: Side | None) -> tuple[Any,
     return sums(1), sums(0) if plan.two_way else None
 
 
-def use_dense(mode: Mode, tile: int, n: int, m: int) -> bool:
+def use_dense(mode: str, tile: int, n: int, m: int) -> bool:
     """Whether to form the whole matrix: asked for, or no larger than 2 x 2 tiles."""
     if mode not in ("auto", "tiled", "dense"):
         raise ValueError(f'mode: expected "auto", "tiled" or "dense", got {mode!r}')
@@ -476,7 +483,9 @@ weighted_sum.defvjp(weighted_sum_forward, weighted_sum_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def per_row(kernel: Any, tile: int, xs: Any, rows: Side, cols: Side | None) -> tuple[Any, Any]:
+def per_row(
+    kernel: Any, tile: int, xs: Any, rows: Side, cols: Side | None
+) -> tuple[Any, Any]:
     """(loss [n], 0 where not valid; valid [n]); the gradient takes a second sweep."""
     loss, valid, _ = kernel(tile, xs, rows, cols, None)
     return jnp.where(valid, loss, 0), valid
@@ -626,7 +635,7 @@ def sigmoid_kernel(tile: int, xs: Any, rows: Side, cols: Side, weights: Any) -> 
     mine, theirs = sweep(sigmoid_tile, r, c, mine, theirs)
     loss, count, da, dbias = join(mine, n)
     if grads:
-        db = join(jnp.swapaxes(theirs, 1, 2), m)
+        db = join(transpose_blocks(theirs), m)
         grads = (da.astype(a.dtype), db.astype(b.dtype), dbias)
     return loss, count > 0, grads
 

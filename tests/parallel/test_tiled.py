@@ -1,6 +1,6 @@
 """Tiled losses against the plain ones: values, gradients, masks, digits, memory."""
 
-import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from contrastive_jax import losses, parallel, similarity
-from contrastive_jax.parallel import tiled
 
 TILE = 16  # 37 rows: three tiles, the last one ragged
 N, M, D = 37, 53, 5
@@ -74,9 +73,7 @@ def two_way(masked):
     where = keep[:, None] & keep[None, :] & (~same(ids, ids) | jnp.eye(N, dtype=bool))
 
     def fast(a, b, scale, bias, mode, reduce_fn):
-        options = dict(
-            where=keep, exclude=ids, weights=jnp.asarray(WEIGHTS, a.dtype)
-        )
+        options = dict(where=keep, exclude=ids, weights=jnp.asarray(WEIGHTS, a.dtype))
         return parallel.tiled_two_way_info_nce(
             a,
             b[:N],
@@ -128,7 +125,9 @@ def nt_xent(masked):
     n = N - 1  # 2 x 18 rows
     keep, ids = jnp.asarray(WHERE[:n]), jnp.asarray(IDS[:n])
     other = (jnp.arange(n) + n // 2) % n
-    where = keep[:, None] & keep[None, :] & (~same(ids, ids) | same(other, np.arange(n)))
+    where = (
+        keep[:, None] & keep[None, :] & (~same(ids, ids) | same(other, np.arange(n)))
+    )
 
     def fast(a, b, scale, bias, mode, reduce_fn):
         options = dict(
@@ -307,6 +306,11 @@ CASES = {
 }
 
 
+def jitted(f):
+    """Compiled quickly rather than well."""
+    return jax.jit(f, compiler_options={"xla_backend_optimization_level": 0})
+
+
 def value_and_gradients(f, dtype, reduce_fn, **options):
     """The loss and its gradients in a, b, scale and bias.
 
@@ -319,10 +323,7 @@ def value_and_gradients(f, dtype, reduce_fn, **options):
         return jnp.sum(mix * y), y
 
     args = [jnp.asarray(x, dtype) for x in (A, B, 1.7, -0.4)]
-    run = jax.jit(
-        jax.value_and_grad(total, (0, 1, 2, 3), has_aux=True),
-        compiler_options={"xla_backend_optimization_level": 0},
-    )
+    run = jitted(jax.value_and_grad(total, (0, 1, 2, 3), has_aux=True))
     (_, y), grads = run(*args)
     return y, grads
 
@@ -337,7 +338,9 @@ def assert_close(got, want, tolerance):
 # Rows with cotangents of both signs take another path where the gradient is formed in
 # the forward pass; the others share one.
 PER_ROW = ["info_nce masked", "sigmoid masked", "in masked", "logsumexp"]
-FLOAT64 = [(name, jnp.mean) for name in CASES] + [(name, None) for name in PER_ROW]
+UNMASKED = ("info_nce", "two_way", "nt_xent", "out", "sigmoid")  # in float32 below
+FLOAT64 = [(name, jnp.mean) for name in CASES if name not in UNMASKED]
+FLOAT64 += [(name, None) for name in PER_ROW]
 
 
 @pytest.mark.parametrize(("name", "reduce_fn"), FLOAT64)
@@ -349,10 +352,142 @@ def test_equals_the_plain_loss_in_float64(name, reduce_fn, x64):
     assert_close(got, want, 1e-12)
 
 
-@pytest.mark.parametrize("name", ["info_nce", "two_way masked", "out", "sigmoid"])
+@pytest.mark.parametrize("name", UNMASKED)
 def test_equals_the_plain_loss_in_float32(name):
     fast, plain = CASES[name]
     want = value_and_gradients(plain, jnp.float32, jnp.sum)
     for mode in ("tiled", "dense"):
         got = value_and_gradients(fast, jnp.float32, jnp.sum, mode=mode)
         assert_close(got, want, 1e-5)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    "loss", ["tiled_info_nce", "tiled_two_way_info_nce", "tiled_nt_xent"]
+)
+def test_a_saturated_batch_keeps_its_gradient(loss, x64):
+    """Loss near 1e-15 at scale 50: float32 against float64, at most 1e-4 apart."""
+    x = unit(np.random.default_rng(1).normal(size=(128, 128)))
+    y = unit(x + 0.03 * np.random.default_rng(2).normal(size=x.shape))
+
+    def f(dtype):
+        a, b = (jnp.asarray(np.float32(v), dtype) for v in (x, y))
+        args = (jnp.concatenate([a, b]),) if loss == "tiled_nt_xent" else (a, b)
+
+        def run(*args):
+            return getattr(parallel, loss)(*args, scale=50.0, tile=48, mode="tiled")
+
+        return jitted(jax.value_and_grad(run))(*args)
+
+    (want, want_grad), (got, got_grad) = f(jnp.float64), f(jnp.float32)
+    assert 1e-17 < want < 1e-12
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+    error = np.linalg.norm(got_grad - want_grad) / np.linalg.norm(want_grad)
+    assert error < 1e-4
+
+
+def test_half_precision_operands():
+    """Products of bfloat16 with float32 sums: float32 loss, bfloat16 gradients."""
+    a, b = (jnp.asarray(unit(x), jnp.bfloat16) for x in (A, B[:N]))
+
+    def f(a, b):
+        return parallel.tiled_two_way_info_nce(a, b, scale=10.0, tile=16, mode="tiled")
+
+    f = jitted(jax.value_and_grad(f, (0, 1)))
+    got, grads = f(a, b)
+    exact = [x.astype(jnp.float32) for x in (a, b)]
+    want, want_grads = f(*exact)
+    assert got.dtype == jnp.float32 and grads[0].dtype == jnp.bfloat16
+    np.testing.assert_allclose(got, want, rtol=2e-2)
+    for x, y in zip(grads, want_grads, strict=True):
+        assert np.abs(x.astype(jnp.float32) - y).max() < 2e-2 * np.abs(y).max()
+
+
+@pytest.mark.parametrize("loss", ["tiled_two_way_info_nce", "tiled_sigmoid"])
+def test_nothing_counts_gives_zero_and_zero_gradient(loss):
+    def f(a):
+        none = jnp.zeros(N, bool)
+        b = jnp.asarray(B[:N], jnp.float32)
+        return getattr(parallel, loss)(a, b, where=none, tile=16, mode="tiled")
+
+    value, grad = jitted(jax.value_and_grad(f))(jnp.asarray(A, jnp.float32))
+    assert value == 0
+    np.testing.assert_array_equal(grad, 0)
+
+
+def test_not_a_number_is_not_hidden():
+    a = jnp.asarray(A, jnp.float32).at[3, 1].set(jnp.nan)
+    b = jnp.asarray(B[:N], jnp.float32)
+
+    def f(a):
+        return parallel.tiled_two_way_info_nce(a, b, tile=16, mode="tiled")
+
+    value, grad = jitted(jax.value_and_grad(f))(a)
+    assert jnp.isnan(value) and jnp.isnan(grad[3]).all()
+
+
+def scratch_bytes(loss, *shapes, **options):
+    """Scratch memory of the compiled loss and gradient; nothing is allocated."""
+    args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    f = jax.grad(lambda *args: loss(*args, **options), tuple(range(len(args))))
+    return jax.jit(f).lower(*args).compile().memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize(
+    ("loss", "sides", "limit"),
+    [
+        ("tiled_two_way_info_nce", 2, 6),
+        ("tiled_nt_xent", 1, 8),
+        ("tiled_sigmoid", 2, 6),
+        ("tiled_info_nce", 2, 60),
+    ],
+)
+def test_scratch_memory_is_a_few_tiles(loss, sides, limit):
+    """In MiB; one score matrix would take 1,024."""
+    got = scratch_bytes(getattr(parallel, loss), *[(16384, 16)] * sides)
+    assert got < limit * 2**20
+
+
+def test_small_batches_take_the_dense_form_and_dense_mode_differentiates_twice():
+    def f(a, mode):
+        return parallel.tiled_nt_xent(a, tile=16, mode=mode)
+
+    a = jnp.asarray(A[:36], jnp.float32)
+
+    def loops(mode, rows):
+        text = str(jax.make_jaxpr(lambda a: f(a, mode))(a[:rows]))
+        return "scan" in text or "while" in text
+
+    assert loops("tiled", 32) and loops("auto", 36)
+    assert not loops("auto", 32) and not loops("dense", 36)
+    hessian = jax.jit(jax.hessian(lambda a: f(a, "dense")))(a[:4])
+    assert np.isfinite(hessian).all() and np.abs(hessian).max() > 0
+
+
+def test_bad_input_is_named():
+    # Without the type hooks of the test run, which would speak first.
+    one = inspect.unwrap(parallel.tiled_info_nce)
+    two = inspect.unwrap(parallel.tiled_two_way_info_nce)
+    views = inspect.unwrap(parallel.tiled_nt_xent)
+    classes = inspect.unwrap(parallel.tiled_supervised_contrastive)
+    a, b, ids = jnp.zeros((4, 3)), jnp.zeros((5, 3)), jnp.arange(4)
+    for error, message, call in [
+        (ValueError, r"b: expected shape \[n, d\]", lambda: two(a, b)),
+        (ValueError, "b: expected .* d = 3", lambda: one(a, jnp.zeros((5, 2)))),
+        (ValueError, "scale: expected a finite", lambda: one(a, b, scale=0.0)),
+        (ValueError, "scale: expected a finite", lambda: one(a, b, scale=-1.0)),
+        (ValueError, "scale: expected a finite", lambda: one(a, b, scale=np.nan)),
+        (ValueError, "labels: needed", lambda: one(b, a)),
+        (ValueError, 'mode: expected "auto"', lambda: one(a, b, mode="fast")),
+        (ValueError, "tile: expected", lambda: one(a, b, tile=0)),
+        (ValueError, "exclude of columns", lambda: one(a, b, exclude=(ids, ids))),
+        (ValueError, "even number", lambda: views(b)),
+        (ValueError, 'form: expected "out"', lambda: classes(a, ids, form="both")),
+        (TypeError, "a: expected floating", lambda: one(ids[:, None], ids[:, None])),
+        (TypeError, "where: expected booleans", lambda: two(a, a, where=ids)),
+    ]:
+        with pytest.raises(error, match=message):
+            call()
