@@ -4,6 +4,8 @@ All take [n, d] and can be jitted; `alignment` and `uniformity` of the losses' f
 are computed here in tiles, for sets of any size.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +43,7 @@ def alignment(x: Embeddings, y: Embeddings, *, alpha: float = 2.0) -> Float[Arra
     return jnp.mean(jnp.sum((x - y) ** 2, axis=-1) ** (alpha / 2))
 
 
+@functools.partial(jax.jit, static_argnames=("t", "chunk"))
 def uniformity(x: Embeddings, *, t: float = 2.0, chunk: int = 1024) -> Float[Array, ""]:
     """Log of the mean Gaussian potential of pairs on the unit sphere; lower is better.
 

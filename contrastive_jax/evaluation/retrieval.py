@@ -9,6 +9,9 @@ Documents of equal score have no order of their own. `ties` says which value sta
 "expected", the mean over all their orders (computed in closed form), "pessimistic",
 the less relevant first, or "optimistic", the more relevant first. An encoder that maps
 everything to one point gets chance level, 0, or a perfect value.
+
+These functions sort whole lists. With many documents use `gold_ranks` where each query
+has one right answer, else `judged_lists` on the best k of `nearest_neighbours`.
 """
 
 import functools
@@ -366,6 +369,58 @@ def gold_ranks(
     return jax.lax.map(lambda pair: rank(*pair), (queries, gold), batch_size=chunk)
 
 
+def judged_lists(
+    scores: Float[Array | np.ndarray, "q k"],
+    indices: Int[Array | np.ndarray, "q k"],
+    relevant: Int[Array | np.ndarray, "q r"],
+    grades: Shaped[Array | np.ndarray, "q r"] | None = None,
+) -> tuple[Float[Array, "q k+r"], Float[Array, "q k+r"], Bool[Array, "q k+r"]]:
+    """Scores, relevance and mask of retrieved documents, for the measures up to rank k.
+
+    The relevant documents that were not retrieved follow as columns of score -inf, so
+    that recall and the best gain know of them.
+
+    Args:
+      scores: of the k best documents of each query.
+      indices: which documents they are.
+      relevant: the relevant documents of each query, padded with -1.
+      grades: theirs, above 0; 1 when None.
+
+    Returns:
+      `scores`, `relevance` and `where`, [q, k + r], as the measures take them.
+
+    Raises:
+      TypeError: indices that are not integers.
+      ValueError: shapes that do not fit together.
+
+    Examples:
+      >>> scores, indices = jnp.array([[0.9, 0.8]]), jnp.array([[4, 7]])
+      >>> lists = judged_lists(scores, indices, jnp.array([[7, 3, -1]]))
+      >>> recall(*lists[:2], where=lists[2], k=2)
+      Array(0.5, dtype=float32)
+    """
+    numerics.check_shapes(
+        scores=(scores, "q k"),
+        indices=(indices, "q k"),
+        relevant=(relevant, "q r"),
+        grades=(grades, "q r"),
+    )
+    scores = numerics.at_least_f32(scores, "scores")
+    indices = numerics.check_integer(indices, "indices")
+    relevant = numerics.check_integer(relevant, "relevant")
+    judged = relevant >= 0
+    grades = jnp.ones(relevant.shape) if grades is None else jnp.asarray(grades)
+    grades = jnp.where(judged, grades.astype(scores.dtype), 0)
+    match = (indices[:, :, None] == relevant[:, None, :]) & judged[:, None, :]
+    missed = judged & ~jnp.any(match, axis=1)
+    found = jnp.sum(jnp.where(match, grades[:, None, :], 0), axis=-1)
+    return (
+        jnp.concatenate([scores, jnp.full_like(grades, -jnp.inf)], axis=1),
+        jnp.concatenate([found, grades], axis=1),
+        jnp.concatenate([jnp.ones_like(indices, bool), missed], axis=1),
+    )
+
+
 class _Ranking(NamedTuple):
     """Per sorted position, [q, n]; expectations over the orders of tied documents.
 
@@ -386,6 +441,7 @@ class _Ranking(NamedTuple):
     earlier_hits: Array
 
 
+@functools.partial(jax.jit, static_argnames=("ties", "gain"))
 def _ranking(scores, relevance, where, ties, gain="linear") -> _Ranking:
     """Sorts each query's documents and averages over tied groups."""
     numerics.check_shapes(
@@ -395,23 +451,19 @@ def _ranking(scores, relevance, where, ties, gain="linear") -> _Ranking:
     where = None if where is None else jnp.asarray(where)
     where = numerics.mask_or_all(where, scores.shape)
     grades = jnp.where(where, jnp.asarray(relevance).astype(scores.dtype), 0)
-    if gain == "exponential":
-        gains = jnp.exp2(grades) - 1
-    elif gain == "linear":
-        gains = grades
-    else:
+    if gain not in ("exponential", "linear"):
         raise ValueError(f'gain: expected "exponential" or "linear", got {gain!r}')
     if ties not in ("expected", "pessimistic", "optimistic"):
         raise ValueError(
             f'ties: expected "expected", "pessimistic" or "optimistic", got {ties!r}'
         )
     # Documents that do not count come last; then by score; then as `ties` says.
-    second = grades if ties == "pessimistic" else -grades
-    keys = (second, -scores, ~where)
-    order = jax.vmap(lambda *keys: jnp.lexsort(keys))(*keys)
-    scores, where, grades, gains = (
-        jnp.take_along_axis(x, order, axis=1) for x in (scores, where, grades, gains)
+    sign = 1 if ties == "pessimistic" else -1
+    absent, scores, grades = jax.lax.sort(
+        (~where, -scores, sign * grades), dimension=1, num_keys=3
     )
+    where, grades = ~absent, sign * grades
+    gains = jnp.exp2(grades) - 1 if gain == "exponential" else grades
     relevant = (grades > 0).astype(scores.dtype)
     new = (scores[:, 1:] != scores[:, :-1]) | (where[:, 1:] != where[:, :-1])
     if ties != "expected":

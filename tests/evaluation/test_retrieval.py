@@ -182,6 +182,27 @@ def test_gold_ranks_give_the_reciprocal_rank():
     np.testing.assert_allclose(np.mean(1 / ranks), want, rtol=1e-6)
 
 
+def test_judged_lists_equal_whole_lists():
+    rng = np.random.default_rng(0)
+    queries, documents = rng.normal(size=(6, 4)), rng.normal(size=(40, 4))
+    queries, documents = queries.astype(np.float32), documents.astype(np.float32)
+    relevant = np.stack([rng.permutation(40)[:5] for _ in range(6)])
+    relevant[:, 3:] = np.where(rng.uniform(size=(6, 2)) < 0.5, -1, relevant[:, 3:])
+    grades = rng.integers(1, 4, (6, 5))
+    whole = np.zeros((6, 40))
+    for q, r in np.argwhere(relevant >= 0):
+        whole[q, relevant[q, r]] = grades[q, r]
+    best = evaluation.nearest_neighbours(queries, documents, k=8)
+    scores, relevance, where = evaluation.judged_lists(*best, relevant, grades)
+    for name in ("recall", "ndcg", "average_precision", "reciprocal_rank"):
+        measure = functools.partial(MEASURES[name][0], k=8, reduce_fn=None)
+        want = measure(queries @ documents.T, whole)
+        assert 0 < np.mean(want) < 1
+        np.testing.assert_allclose(
+            measure(scores, relevance, where=where), want, rtol=1e-5, err_msg=name
+        )
+
+
 def test_wrong_input_is_named():
     scores, grades = (jnp.asarray(x) for x in lists())
     with pytest.raises(ValueError, match="k: expected at least 1, got 0"):
