@@ -213,6 +213,7 @@ def lambda_loss(
     scheme: Literal["ranknet", "ndcg1", "ndcg2", "lambdarank", "ndcg2++"] = "ndcg2",
     k: int | None = None,
     mu: float = 10.0,
+    over: Literal["lists", "pairs"] = "lists",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Pairwise logistic loss weighted by what a swap would change in the NDCG.
@@ -236,19 +237,19 @@ def lambda_loss(
       scheme: the weights w.
       k: only pairs of which both are among the first k; the ideal DCG is cut there too.
       mu: of "ndcg2++".
-      reduce_fn: `jnp.mean` or `jnp.sum` over lists that have a pair; None gives [n].
+      over: what `jnp.mean` divides by: lists that have a pair, or pairs.
+      reduce_fn: `jnp.mean` or `jnp.sum`; None gives the sums of the lists, [n].
 
     Raises:
       TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown scheme, k < 1.
+      ValueError: shapes that do not fit together, an unknown scheme or over, k < 1.
 
     References:
       Wang et al. 2018, The LambdaLoss Framework for Ranking Metric Optimization, CIKM;
       Burges 2010, MSR-TR-2010-82 (RankNet, LambdaRank).
 
     Deviations:
-      allRank sums over all lists, or averages over all pairs; the paper's loss is per
-      list.
+      allRank sums over all lists, or averages over all pairs (`over`).
 
     Examples:
       >>> logits, relevance = jnp.zeros((1, 2)), jnp.array([[1.0, 0.0]])
@@ -266,11 +267,15 @@ def lambda_loss(
         counts = counts & (relevance[:, :, None] > relevance[:, None, :])
     cost = -jax.nn.log_sigmoid(logits[:, :, None] - logits[:, None, :]) / math.log(2)
     cost = cost * swap_weights(rank, gain, scheme, mu)
+    options = dict(weights=weights, reduce_fn=reduce_fn)
+    if over == "pairs":
+        return numerics.reduce_terms(cost, where=counts, **options)
+    if over != "lists":
+        raise ValueError(f'over: expected "lists" or "pairs", got {over!r}')
     return numerics.safe_reduce(
         jnp.sum(jnp.where(counts, cost, 0), axis=(1, 2)),
         where=jnp.any(counts, axis=(1, 2)),
-        weights=weights,
-        reduce_fn=reduce_fn,
+        **options,
     )
 
 
@@ -320,8 +325,10 @@ def wasserstein(
     values = numerics.at_least_f32(values, "values")
     targets = numerics.at_least_f32(targets, "targets")
     where = numerics.mask_or_all(where, values.shape)
-    first = jnp.arange(values.shape[1]) < jnp.sum(where, axis=1, keepdims=True)
-    gaps = jnp.abs(sort_first(values, where) - sort_first(targets, where))
+    count = jnp.sum(where, axis=1, keepdims=True)
+    first = jnp.arange(values.shape[1])[None, :] < count
+    gaps = sort_first(values, where) - sort_first(targets, where)
+    gaps = gaps * jnp.sign(gaps)  # the gradient at NaN is NaN, unlike that of jnp.abs
     return numerics.safe_reduce(
         numerics.masked_mean(jnp.where(first, gaps, 0) ** power, first, axis=1),
         where=jnp.any(where, axis=1),

@@ -733,13 +733,14 @@ def circle(
     weights: Float[Array, " n"] | None = None,
     margin: float = 0.25,
     gamma: float = 256.0,
+    constant_weights: bool = True,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Each score paced by its own distance from the optimum.
 
         loss_i = log(1 + sum_{k in N(i)} exp(gamma a_ik (s_ik - margin))
                        * sum_{p in P(i)} exp(-gamma a_ip (s_ip - 1 + margin)))
-        a_ip = max(0, 1 + margin - s_ip),  a_ik = max(0, s_ik + margin), no gradient
+        a_ip = max(0, 1 + margin - s_ip),  a_ik = max(0, s_ik + margin)
 
     Args:
       scores: cosines of n anchors against m candidates.
@@ -749,6 +750,7 @@ def circle(
       margin: relaxation; the optimum of a positive is 1 + margin, of a negative
         -margin.
       gamma: scale, > 0.
+      constant_weights: stops the gradient through the weights a, as in the paper.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive and a
         negative; None gives [n].
 
@@ -766,7 +768,7 @@ def circle(
     """
     numerics.check_positive(gamma=gamma)
     scores, positives, negatives = check_pairs(positives, where, weights, scores=scores)
-    fixed = jax.lax.stop_gradient(scores)
+    fixed = jax.lax.stop_gradient(scores) if constant_weights else scores
     pull = -gamma * numerics.hinge(1 + margin - fixed) * (scores - 1 + margin)
     push = gamma * numerics.hinge(fixed + margin) * (scores - margin)
     where = jnp.any(positives, axis=1) & jnp.any(negatives, axis=1)

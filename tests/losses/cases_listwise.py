@@ -1,0 +1,64 @@
+"""Contract cases of losses/listwise.py."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from contrastive_jax import losses
+
+from .cases import Case
+
+
+def lists(rng, n):
+    """Scores and graded labels of n lists of n + 3 items; the last one is relevant."""
+    relevance = np.round(rng.uniform(0, 3, size=(n, n + 3)))
+    relevance[:, -1] = 2.0
+    relevance[:, 0] = 3.0
+    relevance[:, 1] = 0.0
+    return {"logits": rng.normal(size=(n, n + 3)), "relevance": relevance}
+
+
+def values(rng, n):
+    return {name: rng.normal(size=(n, n + 3)) for name in ("values", "targets")}
+
+
+def without_relevance(inputs):
+    return {**inputs, "relevance": jnp.zeros_like(inputs["relevance"])}
+
+
+LISTS = {"logits": "n m", "relevance": "n m"}
+
+
+def of_lists(loss, **options):
+    return Case(loss, LISTS, lists, ("logits",), **options)
+
+
+CASES = {
+    "list_softmax": of_lists(losses.list_softmax, without_positives=without_relevance),
+    "listnet": of_lists(losses.listnet),
+    "listwise_kl": of_lists(losses.listwise_kl),
+    "approx_ndcg": of_lists(losses.approx_ndcg, without_positives=without_relevance),
+    "lambda_loss": of_lists(losses.lambda_loss, without_positives=without_relevance),
+    **{
+        f"lambda_loss/{scheme}": of_lists(
+            losses.lambda_loss,
+            options={"scheme": scheme, **options},
+            without_positives=without_relevance if scheme != "ndcg1" else None,
+        )
+        for scheme, options in {
+            "ranknet": {"over": "pairs"},
+            "ndcg1": {},
+            "lambdarank": {"k": 4},
+            "ndcg2++": {"mu": 5.0},
+        }.items()
+    },
+    "wasserstein": Case(
+        losses.wasserstein, {"values": "n m", "targets": "n m"}, values, ("values",)
+    ),
+    "wasserstein/squared": Case(
+        losses.wasserstein,
+        {"values": "n m", "targets": "n m"},
+        values,
+        ("values", "targets"),
+        options={"power": 2.0},
+    ),
+}

@@ -1,0 +1,59 @@
+"""Contract cases of losses/proxy.py."""
+
+from contrastive_jax import losses, similarity
+
+from .cases import Case
+
+
+def cosines(rng, n):
+    """Cosines of n examples to n + 2 classes, of which the last has no example."""
+    return {
+        "cosines": rng.uniform(-0.9, 0.9, size=(n, n + 2)),
+        "labels": rng.integers(0, n + 1, n),
+    }
+
+
+def logits(rng, n):
+    inputs = cosines(rng, n)
+    return {"logits": 3 * inputs["cosines"] - 3, "labels": inputs["labels"]}
+
+
+def gathered(a, b, gather, rows):
+    """A loss of the whole batch: every device computes all of it."""
+    classes = gather(b)[:5]
+    return {
+        "cosines": similarity.cosine(gather(a), classes),
+        "labels": gather(rows) % 5,
+    }
+
+
+COSINES = {"cosines": "n m", "labels": "n"}
+LOGITS = {"logits": "n m", "labels": "n"}
+
+CASES = {
+    "proxy_nca": Case(losses.proxy_nca, LOGITS, logits, ("logits",)),
+    "proxy_nca/positive": Case(
+        losses.proxy_nca,
+        LOGITS,
+        logits,
+        ("logits",),
+        options={"positive_in_denominator": True},
+    ),
+    "proxy_anchor": Case(
+        losses.proxy_anchor,
+        COSINES,
+        cosines,
+        ("cosines",),
+        reduces=False,
+        options={"alpha": 8.0},
+        gathered=gathered,
+    ),
+    "arcface": Case(
+        losses.arcface, COSINES, cosines, ("cosines",), options={"scale": 8.0}
+    ),
+    "arcface/published": Case(losses.arcface, COSINES, cosines, ("cosines",)),
+    "cosface": Case(losses.cosface, COSINES, cosines, ("cosines",)),
+    "normalized_softmax": Case(
+        losses.normalized_softmax, COSINES, cosines, ("cosines",)
+    ),
+}
