@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from contrastive_jax import numerics
+from contrastive_jax.losses import distill
 
 
 def list_softmax(
@@ -118,7 +119,7 @@ def listwise_kl(
                                                     p = softmax(logits)       (nats)
 
     `listnet` less the entropy of t: the same gradient in the logits, and 0 at the
-    optimum. Divide both arguments by a temperature beforehand.
+    optimum. It is `distillation_kl` with the labels for a teacher, at temperature 1.
 
     Args:
       logits: scores of m items in each of n lists, temperature applied.
@@ -140,13 +141,8 @@ def listwise_kl(
       0.0
     """
     logits, relevance, where = check_lists(logits, relevance, where, weights)
-    log_p = numerics.masked_log_softmax(logits, where)
-    log_t = numerics.masked_log_softmax(relevance, where)
-    return numerics.safe_reduce(
-        jnp.sum(jnp.where(where, jnp.exp(log_t), 0) * (log_t - log_p), axis=1),
-        where=jnp.any(where, axis=1),
-        weights=weights,
-        reduce_fn=reduce_fn,
+    return distill.distillation_kl(
+        logits, relevance, where=where, weights=weights, reduce_fn=reduce_fn
     )
 
 

@@ -183,6 +183,18 @@ def normalized_softmax(inputs, args):
     return {"loss": losses.normalized_softmax(scores, inputs["labels"], **options)}
 
 
+def vicreg(inputs, args):
+    loss = losses.vicreg(
+        inputs["z_a"],
+        inputs["z_b"],
+        invariance=float(args["invariance_lambda"]),
+        variance=float(args["variance_mu"]),
+        covariance=float(args["covariance_v"]),
+        eps=args["eps"],
+    )
+    return {"loss": loss}
+
+
 def simclr_ntxent_symmetric(inputs, args):
     views = jnp.concatenate([inputs["z_a"], inputs["z_b"]])
     logits = similarity.cosine(views, views) / args["temperature"]
@@ -208,5 +220,6 @@ ADAPTERS = {
     "intra_pair_variance": intra_pair_variance,
     "tuplet_margin": tuplet_margin,
     "fast_ap": fast_ap,
+    "vicreg": vicreg,
     "simclr_ntxent_symmetric": simclr_ntxent_symmetric,
 }

@@ -67,9 +67,7 @@ def mnr(inputs, args):
         "doc_to_doc": jnp.tile(~eye, (1, len(docs))),
     }
     log_weights = {k: jnp.zeros_like(v) for k, v in scores.items()}
-    log_weights["query_to_doc"] = hardness(
-        args, scores["query_to_doc"], n, len(docs)
-    )
+    log_weights["query_to_doc"] = hardness(args, scores["query_to_doc"], n, len(docs))
     chosen = args.get("directions", ["query_to_doc"])
     directions = [k for k in scores if k == "query_to_doc" or k in chosen]
     own = jnp.diagonal(scores["query_to_doc"])[:, None]
@@ -180,6 +178,24 @@ def mega_batch_margin(inputs, args):
     return {"loss": loss}
 
 
+def margin_mse(inputs, args):
+    scores, teacher = own_scores(inputs, args), inputs["labels"]
+    if args["labels"] == "margin":
+        margins = teacher.reshape(scores.shape[0], -1)
+    else:
+        margins = teacher[:, :1] - teacher[:, 1:]
+    return {"loss": losses.margin_mse(scores[:, 0], scores[:, 1:], margins)}
+
+
+def distill_kl(inputs, args):
+    loss = losses.distillation_kl(
+        own_scores(inputs, args),
+        inputs["labels"],
+        temperature=float(args["temperature"]),
+    )
+    return {"loss": loss}
+
+
 ADAPTERS = {
     "mnr": mnr,
     "cosent": cosent,
@@ -192,5 +208,7 @@ ADAPTERS = {
     "batch_hard_triplet": batch_hard_triplet,
     "batch_semi_hard_triplet": batch_semi_hard_triplet,
     "batch_hard_soft_margin_triplet": batch_hard_soft_margin_triplet,
+    "margin_mse": margin_mse,
+    "distill_kl": distill_kl,
     "mega_batch_margin": mega_batch_margin,
 }

@@ -37,28 +37,25 @@ CASES = {
     "listnet": of_lists(losses.listnet),
     "listwise_kl": of_lists(losses.listwise_kl),
     "approx_ndcg": of_lists(losses.approx_ndcg, without_positives=without_relevance),
-    "lambda_loss": of_lists(losses.lambda_loss, without_positives=without_relevance),
-    **{
-        f"lambda_loss/{scheme}": of_lists(
-            losses.lambda_loss,
-            options={"scheme": scheme, **options},
-            without_positives=without_relevance if scheme != "ndcg1" else None,
-        )
-        for scheme, options in {
-            "ranknet": {"over": "pairs"},
-            "ndcg1": {},
-            "lambdarank": {"k": 4},
-            "ndcg2++": {"mu": 5.0},
-        }.items()
-    },
-    "wasserstein": Case(
-        losses.wasserstein, {"values": "n m", "targets": "n m"}, values, ("values",)
+    "lambda_loss": of_lists(
+        losses.lambda_loss,
+        options={"scheme": "ndcg2++"},
+        without_positives=without_relevance,
+        corners=tuple(
+            {"scheme": scheme, "k": k, "over": over}
+            for scheme, k, over in (
+                ("ranknet", None, "pairs"),
+                ("ndcg1", 2, "lists"),
+                ("ndcg2", 9, "lists"),
+                ("lambdarank", 1, "pairs"),
+            )
+        ),
     ),
-    "wasserstein/squared": Case(
+    "wasserstein": Case(
         losses.wasserstein,
         {"values": "n m", "targets": "n m"},
         values,
         ("values", "targets"),
-        options={"power": 2.0},
+        corners=({"power": 2.0}, {"power": 1.5}),
     ),
 }

@@ -178,12 +178,6 @@ CASES = {
         options={"margin": 0.3},
         corners=({"margin": -9.0},),
     ),
-    "triplet_batch_all/nonzero": of_distances(
-        losses.triplet_batch_all,
-        options={"margin": 0.3, "average": "nonzero"},
-        corners=({"margin": -9.0},),
-        gathered=None,
-    ),
     "triplet_batch_all/swap": Case(
         losses.triplet_batch_all,
         {**DISTANCES, "swap_distances": "m m"},
@@ -193,19 +187,14 @@ CASES = {
         options={"margin": 0.3},
         gathered=gathered_with_swap,
     ),
-    "triplet_batch_hard": of_distances(losses.triplet_batch_hard),
-    "triplet_batch_hard/keep": of_distances(
-        losses.triplet_batch_hard,
-        without_positives=None,
-        options={"incomplete": "keep", "soft": True, "margin": 0.0},
+    "triplet_batch_hard": of_distances(
+        losses.triplet_batch_hard, corners=({"incomplete": "keep", "soft": True},)
     ),
     "triplet_semi_hard": of_distances(
-        losses.triplet_semi_hard, make=distances_between, options={"margin": 1.0}
-    ),
-    "triplet_semi_hard/keep": of_distances(
         losses.triplet_semi_hard,
         make=distances_between,
-        options={"margin": 1.0, "incomplete": "keep"},
+        options={"margin": 1.0},
+        corners=({"incomplete": "keep", "soft": True},),
     ),
     "pair_margin": Case(
         losses.pair_margin,
@@ -252,11 +241,8 @@ CASES = {
         without_positives=without_positives,
         gathered=gathered_all("distances", similarity.euclidean_distance),
     ),
-    "generalized_lifted_structure": of_distances(losses.generalized_lifted_structure),
-    "generalized_lifted_structure/keep": of_distances(
-        losses.generalized_lifted_structure,
-        without_positives=None,
-        options={"incomplete": "keep"},
+    "generalized_lifted_structure": of_distances(
+        losses.generalized_lifted_structure, corners=({"incomplete": "keep"},)
     ),
     "multi_similarity": of_scores(losses.multi_similarity, without_positives=None),
     # The gradient with constant weights is no derivative: see test_margin.
@@ -288,13 +274,5 @@ CASES = {
         unit_triplets,
         (*SIDES, "negatives"),
         gathered=gathered_triplets,
-    ),
-    "angular/others": Case(
-        losses.angular,
-        SIDES,
-        unit_sides,
-        tuple(SIDES),
-        where="n n",
-        options={"angle": 0.7},
     ),
 }

@@ -31,13 +31,12 @@ COSINES = {"cosines": "n m", "labels": "n"}
 LOGITS = {"logits": "n m", "labels": "n"}
 
 CASES = {
-    "proxy_nca": Case(losses.proxy_nca, LOGITS, logits, ("logits",)),
-    "proxy_nca/positive": Case(
+    "proxy_nca": Case(
         losses.proxy_nca,
         LOGITS,
         logits,
         ("logits",),
-        options={"positive_in_denominator": True},
+        corners=({"positive_in_denominator": True},),
     ),
     "proxy_anchor": Case(
         losses.proxy_anchor,
@@ -49,9 +48,13 @@ CASES = {
         gathered=gathered,
     ),
     "arcface": Case(
-        losses.arcface, COSINES, cosines, ("cosines",), options={"scale": 8.0}
+        losses.arcface,
+        COSINES,
+        cosines,
+        ("cosines",),
+        options={"scale": 8.0},
+        corners=({"scale": 64.0, "margin": 3.0},),
     ),
-    "arcface/published": Case(losses.arcface, COSINES, cosines, ("cosines",)),
     "cosface": Case(losses.cosface, COSINES, cosines, ("cosines",)),
     "normalized_softmax": Case(
         losses.normalized_softmax, COSINES, cosines, ("cosines",)
