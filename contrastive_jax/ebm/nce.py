@@ -288,7 +288,7 @@ def energy_hinge(
     negative_energies = jnp.where(negatives, negative_energies, -numerics.MASKED)
     lowest = jnp.min(negative_energies, axis=-1, initial=-numerics.MASKED)
     return numerics.safe_reduce(
-        jax.nn.relu(margin + positive_energies - lowest),
+        numerics.hinge(margin + positive_energies - lowest),
         where=where & some,
         weights=weights,
         reduce_fn=reduce_fn,

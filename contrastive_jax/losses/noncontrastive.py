@@ -421,4 +421,4 @@ def spread_and_overlap(
     deviation = numerics.safe_sqrt(jnp.diagonal(covariance) + eps)
     others = ~jnp.eye(x.shape[1], dtype=bool)
     overlap = jnp.sum(jnp.where(others, covariance, 0) ** 2) / x.shape[1]
-    return jnp.mean(jax.nn.relu(1 - deviation)), overlap
+    return jnp.mean(numerics.hinge(1 - deviation)), overlap

@@ -71,6 +71,11 @@ def modules() -> list[Any]:
     return [importlib.import_module(f"{__package__}.{name}") for name in names]
 
 
+def all_groups() -> dict[str, list[str]]:
+    """The names of the cases of each module."""
+    return {module.__name__: list(module.CASES) for module in modules()}
+
+
 def all_cases() -> dict[str, Case]:
     """The cases of all modules."""
     return {name: case for module in modules() for name, case in module.CASES.items()}

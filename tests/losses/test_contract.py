@@ -1,7 +1,8 @@
 """One contract for every exported loss of `losses` and `ebm` (see `cases.Case`).
 
-The checks of one loss share compiled functions, so that the battery stays quick: all
-inputs of equal shape run as one batch through one compiled function (`Results`).
+Compiling takes nearly all of the time. So all inputs of equal shape run as one batch,
+and all cases of one module are compiled together (`together`); each test then looks at
+what came out for one case.
 """
 
 import functools
@@ -10,18 +11,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from contrastive_jax import ebm, losses, parallel
 
-from .cases import all_cases, all_helpers
+from .cases import all_cases, all_groups, all_helpers
 
 CASES = all_cases()
+GROUPS = all_groups()
 GATHERED = [name for name, case in CASES.items() if case.gathered]
 OTHERS = [name for name in CASES if name not in GATHERED]
 N = 4
+SPLIT = PartitionSpec("data")
 
 every_loss = pytest.mark.parametrize("name", CASES)
 
@@ -55,100 +59,39 @@ def test_eager_equals_jit_and_vmap(name):
     assert eager.dtype == jnp.float32
     assert_close(results.base.loss, eager)
     inputs = make(case, seed=1)
-    jitted = jax.jit(functools.partial(case.loss, **case.options))
-    assert_close(jitted(**inputs), case.loss(**inputs, **case.options))
-    assert_close(results.other.loss, jitted(**inputs))
+    assert_close(results.other.loss, case.loss(**inputs, **case.options))
+    assert_close(result(jitted, name).loss, results.other.loss)
     assert results.base.loss != results.other.loss, "the two batches do not differ"
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_pmap_and_shard_map_of_separate_batches(name):
     # The losses with a global form run under both mappers further below.
-    case, results = CASES[name], results_of(name)
-    both = stack([make(case), make(case, seed=1)])
-    want = jnp.stack([results.base.loss, results.other.loss])
-    devices = jax.devices()[:2]
-    mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
-    split = PartitionSpec("data")
-
-    def loss(inputs):
-        return case.loss(**inputs, **case.options)
-
-    def local(inputs):
-        return loss(jax.tree.map(lambda x: x[0], inputs))[None]
-
-    sharded = jax.shard_map(
-        local, mesh=mesh, in_specs=split, out_specs=split, check_vma=False
-    )
-    assert_close(jax.pmap(loss, devices=devices)(both), want)
-    assert_close(jax.jit(sharded)(both), want)
+    results = results_of(name)
+    want = [results.base.loss, results.other.loss]
+    for mapper in ("pmap", "shard_map"):
+        assert_close(list(result(separate, name, mapper)), want)
 
 
 @pytest.mark.parametrize("name", GATHERED)
 def test_global_form_on_eight_devices_equals_one_device(name):
-    case = CASES[name]
-    rng = np.random.default_rng(5)
-    batch = {k: jnp.asarray(rng.normal(size=(16, 3)), jnp.float32) for k in ("a", "b")}
-    params = jnp.asarray(rng.normal(size=(3, 3)), jnp.float32)
-
-    def step(params, batch, axis_name=None):
-        rows = parallel.global_rows(batch["a"].shape[0], axis_name)
-        gather = functools.partial(parallel.gather, axis_name=axis_name)
-
-        def loss_fn(params):
-            a, b = (jnp.tanh(batch[k] @ params) for k in ("a", "b"))
-            inputs = case.gathered(a, b, gather, rows)
-            return case.loss(**inputs, **case.options)
-
-        return parallel.value_and_grad(loss_fn, axis_name)(params)
-
-    want = jax.jit(step)(params, batch)
+    want = result(in_common, name, "jit")
     assert np.abs(want[1]).max() > 0
-    mesh = Mesh(np.array(jax.devices()), ("data",), axis_types=(AxisType.Auto,))
-    everywhere, split = PartitionSpec(), PartitionSpec("data")
-    run = functools.partial(step, axis_name="data")
-    pmapped = jax.pmap(run, "data", in_axes=(None, 0), out_axes=None)
-    shards = jax.tree.map(lambda x: x.reshape(8, -1, *x.shape[1:]), batch)
-    assert_close(pmapped(params, shards), want, rtol=1e-4)
-    sharded = jax.shard_map(
-        run,
-        mesh=mesh,
-        in_specs=(everywhere, split),
-        out_specs=everywhere,
-        check_vma=False,
-    )
-    assert_close(jax.jit(sharded)(params, batch), want, rtol=1e-4)
+    for mapper in ("pmap", "shard_map"):
+        assert_close(result(in_common, name, mapper), want, rtol=1e-4)
 
 
 @every_loss
 def test_gradient_equals_finite_differences_and_float64_is_kept(name):
-    case, step = CASES[name], 1e-6
-    with jax.enable_x64(True):
-        inputs = full_inputs(case, dtype=jnp.float64)
-        rng = np.random.default_rng(7)
-        directions = [
-            {k: jnp.asarray(rng.normal(size=inputs[k].shape)) for k in case.grads}
-            for _ in range(3)
-        ]
-
-        def moved(direction, size):
-            return {
-                k: v + size * direction[k] if k in direction else v
-                for k, v in inputs.items()
-            }
-
-        points = [inputs]
-        for direction in directions:
-            points += [moved(direction, step), moved(direction, -step)]
-        out = compiled(name)(stack(points))
-        assert out.loss.dtype == out.each.dtype == jnp.float64
-        np.testing.assert_allclose(
-            out.loss[0], results_of(name).base.loss, rtol=2e-4, atol=2e-5
-        )
-        for i, direction in enumerate(directions):
-            got = (out.loss[2 * i + 1] - out.loss[2 * i + 2]) / (2 * step)
-            want = sum(jnp.sum(out.grads[k][0] * direction[k]) for k in case.grads)
-            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
+    case, (out, directions, step) = CASES[name], result(in_float64, name)
+    assert out.loss.dtype == out.each.dtype == jnp.float64
+    np.testing.assert_allclose(
+        out.loss[0], results_of(name).base.loss, rtol=2e-4, atol=2e-5
+    )
+    for i, direction in enumerate(directions):
+        got = (out.loss[2 * i + 1] - out.loss[2 * i + 2]) / (2 * step)
+        want = sum(np.sum(out.grads[k][0] * direction[k]) for k in case.grads)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
 
 
 @every_loss
@@ -167,25 +110,21 @@ def test_extreme_inputs_are_finite_and_nan_is_not_hidden(name):
 
 @every_loss
 def test_one_anchor_is_finite(name):
-    case = CASES[name]
-    out = jax.jit(evaluate(case))(full_inputs(case, n=1))
+    out = result(single, name)
     assert all_finite(out), out
 
 
-@pytest.mark.parametrize(
-    ("name", "corner"), [(n, c) for n, case in CASES.items() for c in corners(case)]
-)
-def test_corner_of_the_options_is_finite(name, corner):
-    case = CASES[name]
-    out = jax.jit(evaluate(case, **corner))(full_inputs(case))
-    assert all_finite(out), out
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if corners(case)])
+def test_corners_of_the_options_are_finite(name):
+    for corner, out in zip(corners(CASES[name]), result(cornered, name), strict=True):
+        assert all_finite(out), f"{corner}: {out}"
 
 
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.where])
 def test_masked_is_as_if_absent_and_nothing_left_gives_zero(name):
     case, results = CASES[name], results_of(name)
-    _, _, less, picks = absent(case, make(case))
-    want = jax.jit(evaluate(case))({**less, **extras(case, less)})
+    _, _, _, picks = absent(case, make(case))
+    want = result(shorter, name)
     assert_close(results.masked.loss, want.loss)
     kept = {k: take(v, case.axes[k], picks) for k, v in results.masked.grads.items()}
     assert_close(kept, want.grads)
@@ -236,10 +175,9 @@ def test_half_precision_is_computed_in_float32(name):
 
 
 @every_loss
-def test_bad_input_raises_and_names_the_argument(name):
+def test_bad_input_raises_and_names_the_argument(name, without_type_hooks):
     case = CASES[name]
-    # Without the type hooks of the test run, which would speak first.
-    loss = functools.partial(inspect.unwrap(case.loss), **case.options)
+    loss = functools.partial(case.loss, **case.options)
     inputs, full = make(case), full_inputs(case)
     for key, x in inputs.items():
         wrong = x.astype(jnp.int32 if is_float(x) else jnp.float32)
@@ -298,16 +236,210 @@ def evaluate(case, **options):
     return run
 
 
+def together(names, run, inputs, mapper=jax.jit):
+    """`run(case, inputs)` for many cases, compiled together.
+
+    A case that raises has the exception for its result.
+    """
+    errors = {}
+
+    def attempt(run, names):
+        out = {}
+        for name in names:
+            try:
+                out[name] = run(name)
+            except Exception as error:
+                errors[name] = error
+        return out
+
+    def program(given):
+        return attempt(lambda name: run(CASES[name], given[name]), given)
+
+    out = mapper(program)(attempt(lambda name: inputs(CASES[name]), names))
+    return {**jax.tree.map(np.asarray, out), **errors}
+
+
+def result(compute, name, *args):
+    """What one of the functions below holds for one case."""
+    group = next(group for group, names in GROUPS.items() if name in names)
+    out = compute(group, *args)[name]
+    if isinstance(out, Exception):
+        raise out
+    return out
+
+
 @functools.cache
-def compiled(name):
-    """`evaluate` for a batch of inputs of equal shape, compiled once per precision."""
-    return jax.jit(jax.vmap(evaluate(CASES[name])))
+def batched(group):
+    """All variants of each case, as one batch."""
+
+    def run(case, inputs):
+        return jax.vmap(evaluate(case))(inputs)
+
+    return together(GROUPS[group], run, lambda case: stack(variants(case).values()))
+
+
+@functools.cache
+def jitted(group):
+    """The second batch of each case by itself."""
+    names = GROUPS[group]
+    run = lambda case, inputs: evaluate(case)(inputs)  # noqa: E731
+    return together(names, run, lambda case: variants(case)["other"])
+
+
+@functools.cache
+def single(group):
+    """Each case with one anchor."""
+    run = lambda case, inputs: evaluate(case)(inputs)  # noqa: E731
+    return together(GROUPS[group], run, lambda case: full_inputs(case, n=1))
+
+
+@functools.cache
+def shorter(group):
+    """Each case without what the mask leaves out."""
+    names = [name for name in GROUPS[group] if CASES[name].where]
+
+    def inputs(case):
+        less = absent(case, make(case))[2]
+        return {**less, **extras(case, less)}
+
+    return together(names, lambda case, inputs: evaluate(case)(inputs), inputs)
+
+
+@functools.cache
+def cornered(group):
+    """Each case under each of its corners."""
+
+    def run(case, inputs):
+        return [evaluate(case, **corner)(inputs) for corner in corners(case)]
+
+    return together(GROUPS[group], run, full_inputs)
+
+
+@functools.cache
+def in_float64(group):
+    """Each case at points around the inputs, the directions to them, the step."""
+    step = 1e-6
+
+    def points(case):
+        inputs, out = full_inputs(case, dtype=jnp.float64), []
+        for direction in directions(case):
+            for size in (step, -step):
+                moved = {k: inputs[k] + size * v for k, v in direction.items()}
+                out.append({**inputs, **moved})
+        return stack([inputs, *out])
+
+    def directions(case):
+        rng, inputs = np.random.default_rng(7), make(case)
+        shapes = {k: inputs[k].shape for k in case.grads}
+        return [{k: rng.normal(size=v) for k, v in shapes.items()} for _ in range(3)]
+
+    def run(case, inputs):
+        return jax.vmap(evaluate(case))(inputs)
+
+    with jax.enable_x64(True):
+        out = together(GROUPS[group], run, points)
+    return {
+        name: o if isinstance(o, Exception) else (o, directions(CASES[name]), step)
+        for name, o in out.items()
+    }
+
+
+@functools.cache
+def separate(group, mapper):
+    """Two batches of each case, each on its own device."""
+    names = [name for name in GROUPS[group] if name in OTHERS]
+
+    def run(case, inputs):
+        return case.loss(**inputs, **case.options)
+
+    def inputs(case):
+        return stack([make(case), make(case, seed=1)])
+
+    if mapper == "pmap":
+        return together(names, run, inputs, lambda f: jax.pmap(f, devices=devices(2)))
+
+    def local(case, inputs):
+        return run(case, jax.tree.map(lambda x: x[0], inputs))[None]
+
+    return together(names, local, inputs, lambda f: shard_map(f, 2))
+
+
+@functools.cache
+def in_common(group, mapper):
+    """Loss and gradient of the global form of each case: 16 examples, all devices."""
+    names = [name for name in GROUPS[group] if name in GATHERED]
+    rng = np.random.default_rng(5)
+    batch = {k: jnp.asarray(rng.normal(size=(16, 3)), jnp.float32) for k in ("a", "b")}
+    params = jnp.asarray(rng.normal(size=(3, 3)), jnp.float32)
+    axis_name = None if mapper == "jit" else "data"
+
+    def run(case, batch):
+        rows = parallel.global_rows(batch["a"].shape[0], axis_name)
+        gather = functools.partial(parallel.gather, axis_name=axis_name)
+
+        def loss_fn(params):
+            a, b = (jnp.tanh(batch[k] @ params) for k in ("a", "b"))
+            inputs = case.gathered(a, b, gather, rows)
+            return case.loss(**inputs, **case.options)
+
+        return parallel.value_and_grad(loss_fn, axis_name)(params)
+
+    if mapper == "jit":
+        return together(names, run, lambda case: batch)
+    if mapper == "shard_map":
+        return together(
+            names, run, lambda case: batch, lambda f: shard_map(f, 8, PartitionSpec())
+        )
+    shards = jax.tree.map(lambda x: x.reshape(8, 2, 3), batch)
+    return together(
+        names, run, lambda case: shards, lambda f: jax.pmap(f, "data", out_axes=None)
+    )
+
+
+def devices(count):
+    return jax.devices()[:count]
+
+
+def shard_map(f, count, out_specs=SPLIT):
+    mesh = Mesh(np.array(devices(count)), ("data",), axis_types=(AxisType.Auto,))
+    return jax.jit(
+        jax.shard_map(
+            f,
+            mesh=mesh,
+            in_specs=SPLIT,
+            out_specs=out_specs,
+            check_vma=False,
+        )
+    )
 
 
 @functools.cache
 def results_of(name):
     """The results of one loss for all inputs of the usual shape."""
-    case = CASES[name]
+    out = result(batched, name)
+    outs = {
+        k: jax.tree.map(lambda x, i=i: x[i], out)
+        for i, k in enumerate(variants(CASES[name]))
+    }
+    return Results(
+        extremes={k: v for k, v in outs.items() if k not in Results._fields[1:]},
+        **{k: outs.get(k) for k in Results._fields if k != "extremes"},
+    )
+
+
+@pytest.fixture
+def without_type_hooks():
+    """The library's own messages: the hooks of the test run would speak first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+# Inputs.
+
+
+def variants(case):
+    """Inputs of equal shape by name: usual ones, extreme ones, masked ones."""
     base = full_inputs(case)
 
     def floats(change):
@@ -315,7 +447,7 @@ def results_of(name):
 
     n = axis_sizes(case, base).get("n", N)
     first = case.grads[0]
-    variants = {
+    out = {
         "base": base,
         "other": {**base, **make(case, seed=1)},
         "nan": {**base, first: jnp.full_like(base[first], jnp.nan)},
@@ -325,32 +457,19 @@ def results_of(name):
         "one label": {**base, **with_labels(case, base, jnp.zeros(n, jnp.int32))},
         "all labels differ": {**base, **with_labels(case, base, jnp.arange(n))},
     }
-    extremes = ["base", "zero", "identical", "large", "one label", "all labels differ"]
     if case.without_positives:
-        variants["no positives"] = case.without_positives(base)
-        extremes.append("no positives")
+        out["no positives"] = case.without_positives(base)
     if case.where:
         where, garbage, _, _ = absent(case, make(case))
-        variants["masked"] = {**base, **garbage, "where": where}
-        variants["nothing"] = {**base, "where": jnp.zeros_like(where)}
+        out["masked"] = {**base, **garbage, "where": where}
+        out["nothing"] = {**base, "where": jnp.zeros_like(where)}
     if case.reduces:
-        variants["uneven"] = {**base, "weights": uneven_weights(case, base)}
-        variants["weightless"] = {**base, "weights": 0 * base["weights"]}
+        out["uneven"] = {**base, "weights": uneven_weights(case, base)}
+        out["weightless"] = {**base, "weights": 0 * base["weights"]}
         picks = reorder(case, base)
         shuffled = {k: take(base[k], axes, picks) for k, axes in case.axes.items()}
-        variants["shuffled"] = {**base, **shuffled}
-    out = compiled(name)(stack(variants.values()))
-    outs = {
-        k: jax.tree.map(lambda x, i=i: np.asarray(x[i]), out)
-        for i, k in enumerate(variants)
-    }
-    return Results(
-        extremes={k: outs[k] for k in extremes},
-        **{k: outs.get(k) for k in Results._fields if k != "extremes"},
-    )
-
-
-# Inputs.
+        out["shuffled"] = {**base, **shuffled}
+    return out
 
 
 def make(case, n=N, seed=0, dtype=jnp.float32):
