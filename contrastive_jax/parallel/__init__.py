@@ -17,6 +17,14 @@ from contrastive_jax.parallel.mapper import (
     data_parallel,
     make_mesh,
 )
+from contrastive_jax.parallel.ring import (
+    choose_exchange,
+    ring_info_nce,
+    ring_nt_xent,
+    ring_sigmoid,
+    ring_supervised_contrastive,
+    ring_two_way_info_nce,
+)
 from contrastive_jax.parallel.tiled import (
     Side,
     tiled_info_nce,
@@ -33,6 +41,7 @@ __all__ = [
     "axis_size",
     "check_batch",
     "choose_devices",
+    "choose_exchange",
     "data_parallel",
     "example_keys",
     "gather",
@@ -40,6 +49,11 @@ __all__ = [
     "log_mean_exp",
     "make_mesh",
     "mean",
+    "ring_info_nce",
+    "ring_nt_xent",
+    "ring_sigmoid",
+    "ring_supervised_contrastive",
+    "ring_two_way_info_nce",
     "sum",
     "tiled_info_nce",
     "tiled_logsumexp",

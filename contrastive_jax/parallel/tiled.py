@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from contrastive_jax import numerics
+from contrastive_jax.parallel import collectives
 
 Mode = Literal["auto", "tiled", "dense"]
 Scale = float | Float[Array, ""]
@@ -44,6 +45,8 @@ class Side(NamedTuple):
     """
 
     x: Any  # [n, d]
+    scale: Any = None  # [n] factor of a row's scores
+    bias: Any = None  # [n] added to a row's scores
     label: Any = None  # equal: a positive pair
     me: Any = None  # equal: one and the same example, which is no pair
     where: Any = None  # [n] booleans: False is as if absent
@@ -78,6 +81,14 @@ def product(a: Array, b: Array, contract: tuple[int, int] = (1, 1)) -> Array:
     return jax.lax.dot_general(
         a, b, axes, precision=jax.lax.Precision.HIGHEST, preferred_element_type=dtype
     )
+
+
+def scores(rows: Side, cols: Side) -> Array:
+    """The scores of a tile: inner products times scale plus bias of the row."""
+    logits = product(rows.x, cols.x)
+    if rows.scale is not None:
+        logits = logits * rows.scale[:, None]
+    return logits if rows.bias is None else logits + rows.bias[:, None]
 
 
 def pair_masks(rows: Side, cols: Side | None) -> dict[str, Any]:
@@ -182,7 +193,8 @@ def split_side(side: Side, size: int) -> Side:
     """`split`, where rows that fill up do not count."""
     n = side.x.shape[0]
     if n % size and side.where is None:
-        side = side._replace(where=jnp.ones(n, bool))
+        where = vary(jnp.ones(n, bool), varying_axes(side.x))
+        side = side._replace(where=where)
     return split(side, size)
 
 
@@ -282,7 +294,7 @@ def sums_tile(sets: tuple[str, ...], r: Side) -> Callable[..., Any]:
     """The tile of the forward sweep: absorbs scores into rows and, if any, columns."""
 
     def tile(c, mine, theirs):
-        logits, masks = product(r.x, c.x), pair_masks(r, c)
+        logits, masks = scores(r, c), pair_masks(r, c)
         mine = absorb(mine, logits, masks, sets, axis=1)
         if theirs is not None:
             theirs = absorb(theirs, logits, masks, sets, axis=0)
@@ -316,6 +328,20 @@ def score_gradient(
     return total
 
 
+def scaled_slope(slope: Array, rows: Side, cols: Side) -> Array:
+    """Gradient in the scores to gradient in the inner products, as an operand."""
+    if rows.scale is not None:
+        slope = slope * rows.scale[:, None]
+    return slope.astype(cols.x.dtype)
+
+
+def scale_gradient(rows: Side, da: Array) -> Array | None:
+    """Gradient in each row's scale, from the gradient in its embedding."""
+    if rows.scale is None:
+        return None
+    return jnp.sum(rows.x.astype(da.dtype) * da, axis=-1) / rows.scale
+
+
 def gradient_tile(sets: tuple[str, ...], r: Known) -> Callable[..., Any]:
     """The tile of the backward sweep: recomputes scores, adds to both gradients.
 
@@ -324,11 +350,11 @@ def gradient_tile(sets: tuple[str, ...], r: Known) -> Callable[..., Any]:
     x_transposed = jax.lax.optimization_barrier(r.side.x.T)
 
     def tile(c, mine, theirs):
-        logits, masks = product(r.side.x, c.side.x), pair_masks(r.side, c.side)
+        logits, masks = scores(r.side, c.side), pair_masks(r.side, c.side)
         slope = score_gradient(logits, masks, sets, r, axis=1)
         if c.sums is not None:
             slope = slope + score_gradient(logits, masks, sets, c, axis=0)
-        slope = slope.astype(c.side.x.dtype)
+        slope = scaled_slope(slope, r.side, c.side)
         mine = mine + product(slope, c.side.x, (1, 0))
         if theirs is not None:
             theirs = theirs + product(x_transposed, slope, (1, 0))
@@ -343,74 +369,81 @@ class Plan(NamedTuple):
     sets: tuple[str, ...]  # of "all", "negatives", "positives"
     tile: int
     two_way: bool = False  # sums of columns too
+    walk: Callable[..., Any] = sweep  # `sweep`, or the same over many devices
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def tiled_sums(plan: Plan, xs: Any, rows: Side, cols: Side | None) -> tuple[Any, Any]:
-    """RowSums of rows and (two-way) of columns; xs = (a, b), b None for one set."""
-    return sums_forward(plan, xs, rows, cols)[0]
+def tiled_sums(plan: Plan, rows: Side, cols: Side | None) -> tuple[Any, Any]:
+    """RowSums of rows and (two-way) of columns; cols None for one set."""
+    return sums_forward(plan, rows, cols)[0]
 
 
-def sums_forward(plan: Plan, xs: Any, rows: Side, cols: Side | None) -> Any:
+def sums_forward(plan: Plan, rows: Side, cols: Side | None) -> Any:
     """The sums, and what the backward pass needs: inputs and sums."""
-    a, b = xs
-    n, m = a.shape[0], a.shape[0] if b is None else b.shape[0]
-    num_sets = len(plan.sets)
-    r = split_side(rows._replace(x=a), block_size(n, plan.tile))
-    c = r if b is None else split_side(cols._replace(x=b), block_size(m, plan.tile))
+    a, n, num_sets = rows.x, rows.x.shape[0], len(plan.sets)
+    r = split_side(rows, block_size(n, plan.tile))
+    c = r
+    if cols is not None:
+        c = split_side(cols, block_size(cols.x.shape[0], plan.tile))
 
     def running(side):
         blocks, size = side.x.shape[:2]
         return split(start(a, blocks * size, num_sets), size)
 
-    mine, theirs = sweep(
+    mine, theirs = plan.walk(
         functools.partial(sums_tile, plan.sets),
         r,
         c,
         running(r),
-        running(c) if b is None or plan.two_way else None,
-        triangle=merge if b is None else None,
+        running(c) if cols is None or plan.two_way else None,
+        triangle=merge if cols is None else None,
     )
     row_sums = join(finish(mine), n)
-    col_sums = join(finish(theirs), m) if plan.two_way else None
-    return (row_sums, col_sums), (xs, rows, cols, row_sums, col_sums)
+    col_sums = join(finish(theirs), cols.x.shape[0]) if plan.two_way else None
+    return (row_sums, col_sums), (rows, cols, row_sums, col_sums)
+
+
+def add_transposed(mine: Array, theirs: Array) -> Array:
+    """Gradients of a block as rows plus those as columns, which lie transposed."""
+    return mine + jnp.swapaxes(theirs, -1, -2)
 
 
 def sums_backward(plan: Plan, kept: Any, slopes: Any) -> Any:
-    """Gradients of both sets of embeddings."""
-    (a, b), rows, cols, row_sums, col_sums = kept
+    """Gradients of embeddings and scale."""
+    rows, cols, row_sums, col_sums = kept
     row_slope, col_slope = slopes
-    n, d = a.shape
+    a, (n, d) = rows.x, rows.x.shape
     t = block_size(n, plan.tile)
-    r = Known(split_side(rows._replace(x=a), t), *split((row_sums, row_slope), t))
-    if b is None:
-        c, m, u = r, n, t
-    else:
-        m = b.shape[0]
-        u = block_size(m, plan.tile)
-        c = Known(split_side(cols._replace(x=b), u), *split((col_sums, col_slope), u))
-    da, db = sweep(
+    r = Known(split_side(rows, t), *split((row_sums, row_slope), t))
+    c, u = r, t
+    if cols is not None:
+        u = block_size(cols.x.shape[0], plan.tile)
+        c = Known(split_side(cols, u), *split((col_sums, col_slope), u))
+    da, db = plan.walk(
         functools.partial(gradient_tile, plan.sets),
         r,
         c,
         zeros(a, r.side.x.shape[0], t, d),
         zeros(a, c.side.x.shape[0], d, u),
-        triangle=(lambda mine, theirs: mine + theirs.T) if b is None else None,
+        triangle=add_transposed if cols is None else None,
     )
-    da = join(da, n).astype(a.dtype)
-    db = None if b is None else join(transpose_blocks(db), m).astype(b.dtype)
-    return (da, db), None, None
+    da = join(da, n)
+    dscale = scale_gradient(rows, da)
+    if cols is None:
+        # The gradient holds every pair twice, from both of its rows.
+        dscale = None if dscale is None else dscale / 2
+        return Side(da.astype(a.dtype), scale=dscale), None
+    db = join(transpose_blocks(db), cols.x.shape[0])
+    return Side(da.astype(a.dtype), scale=dscale), Side(db.astype(cols.x.dtype))
 
 
 tiled_sums.defvjp(sums_forward, sums_backward)
 
 
-def dense_sums(plan: Plan, xs: Any, rows: Side, cols: Side | None) -> tuple[Any, Any]:
+def dense_sums(plan: Plan, rows: Side, cols: Side | None) -> tuple[Any, Any]:
     """`tiled_sums` from the whole matrix by ordinary differentiation."""
-    a, b = xs
-    r, c = rows._replace(x=a), (rows if b is None else cols)._replace(x=b)
-    c = r if b is None else c
-    logits, masks = product(r.x, c.x), pair_masks(r, c)
+    cols = rows if cols is None else cols
+    logits, masks = scores(rows, cols), pair_masks(rows, cols)
 
     def sums(axis):
         positive = masks["positives"]
@@ -446,57 +479,52 @@ def pair_sums(
     n = rows.x.shape[0]
     dense = use_dense(mode, plan.tile, n, n if cols is None else cols.x.shape[0])
     rows, cols = vary_alike(rows, cols)
-    xs = (rows.x, None if cols is None else cols.x)
-    rows = rows._replace(x=None)
-    cols = None if cols is None else cols._replace(x=None)
-    return (dense_sums if dense else tiled_sums)(plan, xs, rows, cols)
+    return (dense_sums if dense else tiled_sums)(plan, rows, cols)
 
 
 # Gradient formed in the forward pass: one-way InfoNCE and the sigmoid loss
 #
-# A kernel is `kernel(tile, xs, rows, cols, weights) -> (loss [n], valid [n], grads)`:
-# gradients of sum(weights * loss) in xs, or None when weights is None.
+# A kernel is `kernel(plan, rows, cols, weights) -> (loss [n], valid [n], grads)`, with
+# the gradients of sum(weights * loss) in rows and cols, or None when weights is None.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def weighted_sum(
-    kernel: Any, tile: int, xs: Any, rows: Side, cols: Side, weights: Array
+    kernel: Any, plan: Plan, rows: Side, cols: Side, weights: Array
 ) -> tuple[Any, Any]:
     """(sum of weights * loss over valid rows, valid [n]); one sweep with gradient."""
-    loss, valid, _ = kernel(tile, xs, rows, cols, None)
+    loss, valid, _ = kernel(plan, rows, cols, None)
     return jnp.sum(jnp.where(valid, weights * loss, 0)), valid
 
 
-def weighted_sum_forward(kernel, tile, xs, rows, cols, weights):
-    loss, valid, grads = kernel(tile, xs, rows, cols, weights)
+def weighted_sum_forward(kernel, plan, rows, cols, weights):
+    loss, valid, grads = kernel(plan, rows, cols, weights)
     loss = jnp.where(valid, loss, 0)
     return (jnp.sum(weights * loss), valid), (grads, loss)
 
 
-def weighted_sum_backward(kernel, tile, kept, slopes):
+def weighted_sum_backward(kernel, plan, kept, slopes):
     (grads, loss), slope = kept, slopes[0]
     grads = jax.tree.map(lambda g: (slope * g).astype(g.dtype), grads)
-    return grads, None, None, slope * loss
+    return *grads, slope * loss
 
 
 weighted_sum.defvjp(weighted_sum_forward, weighted_sum_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def per_row(
-    kernel: Any, tile: int, xs: Any, rows: Side, cols: Side | None
-) -> tuple[Any, Any]:
+def per_row(kernel: Any, plan: Plan, rows: Side, cols: Side | None) -> tuple[Any, Any]:
     """(loss [n], 0 where not valid; valid [n]); the gradient takes a second sweep."""
-    loss, valid, _ = kernel(tile, xs, rows, cols, None)
+    loss, valid, _ = kernel(plan, rows, cols, None)
     return jnp.where(valid, loss, 0), valid
 
 
-def per_row_forward(kernel, tile, xs, rows, cols):
-    return per_row(kernel, tile, xs, rows, cols), (xs, rows, cols)
+def per_row_forward(kernel, plan, rows, cols):
+    return per_row(kernel, plan, rows, cols), (rows, cols)
 
 
-def per_row_backward(kernel, tile, kept, slopes):
-    return kernel(tile, *kept, slopes[0])[2], None, None
+def per_row_backward(kernel, plan, kept, slopes):
+    return kernel(plan, *kept, slopes[0])[2]
 
 
 per_row.defvjp(per_row_forward, per_row_backward)
@@ -504,27 +532,50 @@ per_row.defvjp(per_row_forward, per_row_backward)
 
 def fused(
     kernel: Any,
-    tile: int,
-    xs: Any,
+    plan: Plan,
     rows: Side,
     cols: Side,
     weights: Array | None,
     reduce_fn: numerics.ReduceFn | None,
+    axis_name: collectives.AxisName = None,
 ) -> Array:
     """The reduced loss of a kernel: in one sweep for means and sums."""
-    xs, rows, cols, weights = vary_alike(xs, rows, cols, weights)
+    rows, cols, weights = vary_alike(rows, cols, weights)
     if reduce_fn not in (jnp.mean, jnp.sum):
-        loss, valid = per_row(kernel, tile, xs, rows, cols)
-        return numerics.safe_reduce(
-            loss, where=valid, weights=weights, reduce_fn=reduce_fn
-        )
-    a = xs[0]
-    one = zeros(a, a.shape[0], fill=1.0)
+        loss, valid = per_row(kernel, plan, rows, cols)
+        return reduce_rows(loss, valid, weights, reduce_fn, axis_name)
+    one = zeros(rows.x, rows.x.shape[0], fill=1.0)
     weights = one if weights is None else jnp.asarray(weights, one.dtype)
-    total, valid = weighted_sum(kernel, tile, xs, rows, cols, weights)
+    total, valid = weighted_sum(kernel, plan, rows, cols, weights)
+    total = collectives.sum(total, axis_name)
     if reduce_fn is jnp.sum:
         return total
-    norm = jnp.sum(jnp.where(valid, weights, 0))
+    norm = collectives.sum(jnp.sum(jnp.where(valid, weights, 0)), axis_name)
+    return total / jnp.where(norm > 0, norm, 1)
+
+
+def reduce_rows(
+    loss: Array,
+    valid: Array,
+    weights: Array | None,
+    reduce_fn: numerics.ReduceFn | None,
+    axis_name: collectives.AxisName = None,
+) -> Array:
+    """`numerics.safe_reduce`, over the rows of all devices when there is an axis."""
+    options = dict(where=valid, weights=weights)
+    if axis_name is None or reduce_fn is None:
+        return numerics.safe_reduce(loss, **options, reduce_fn=reduce_fn)
+    if reduce_fn not in (jnp.mean, jnp.sum):
+        raise ValueError(
+            f"reduce_fn: expected jnp.mean, jnp.sum or None with an axis name, got "
+            f"{reduce_fn}"
+        )
+    total = numerics.safe_reduce(loss, **options, reduce_fn=jnp.sum)
+    total = collectives.sum(total, axis_name)
+    if reduce_fn is jnp.sum:
+        return total
+    norm = numerics.safe_reduce(jnp.ones_like(loss), **options, reduce_fn=jnp.sum)
+    norm = collectives.sum(norm, axis_name)
     return total / jnp.where(norm > 0, norm, 1)
 
 
@@ -540,7 +591,7 @@ def strip_tile(r: Any) -> Callable[..., Any]:
     sets = ("negatives",)
 
     def tile(c, mine, theirs):
-        logits, masks = product(side.x, c.x), pair_masks(side, c)
+        logits, masks = scores(side, c), pair_masks(side, c)
         empty = start(side.x, side.x.shape[0], 1)
         sums = finish(absorb(empty, logits, masks, sets, axis=1))
         loss, valid = one_positive(sums)
@@ -551,20 +602,20 @@ def strip_tile(r: Any) -> Callable[..., Any]:
         share = share * jax.nn.sigmoid(sums.lse[0] - sums.positive)
         slopes = RowSums((share,), -share, None)
         slope = score_gradient(logits, masks, sets, Known(side, sums, slopes), axis=1)
-        slope = slope.astype(c.x.dtype)
+        slope = scaled_slope(slope, side, c)
         theirs = theirs + product(x_transposed, slope, (1, 0))
         return (loss, valid, product(slope, c.x, (1, 0))), theirs
 
     return tile
 
 
-def info_nce_kernel(tile: int, xs: Any, rows: Side, cols: Side, weights: Any) -> Any:
-    """Strips of `tile` rows by all columns; 2 n m d operations, 6 with gradients."""
-    a, b = xs
+def info_nce_kernel(plan: Plan, rows: Side, cols: Side, weights: Any) -> Any:
+    """Strips of `plan.tile` rows by all columns; 2 n m d, with gradients 6."""
+    a, b = rows.x, cols.x
     (n, d), m = a.shape, b.shape[0]
-    t = block_size(n, tile)
-    r = split_side(rows._replace(x=a), t)
-    c = split_side(cols._replace(x=b), m)
+    t = block_size(n, plan.tile)
+    r = split_side(rows, t)
+    c = split_side(cols, m)
     blocks = r.x.shape[0]
     loss, grads = zeros(a, blocks, t), weights is not None
     mine = (loss, loss > 0, zeros(a, blocks, t, d) if grads else None)
@@ -572,7 +623,8 @@ def info_nce_kernel(tile: int, xs: Any, rows: Side, cols: Side, weights: Any) ->
     mine, theirs = sweep(strip_tile, (r, split(weights, t)), c, mine, theirs)
     loss, valid, da = join(mine, n)
     if grads:
-        grads = (da.astype(a.dtype), theirs[0].T.astype(b.dtype))
+        dscale = scale_gradient(rows, da)
+        grads = Side(da.astype(a.dtype), dscale), Side(theirs[0].T.astype(b.dtype))
     return loss, valid, grads
 
 
@@ -597,14 +649,14 @@ def softplus_and_sigmoid(x: Array) -> tuple[Array, Array]:
 
 def sigmoid_tile(r: Any) -> Callable[..., Any]:
     """Pairs judged one by one: loss and, with weights, gradient of the same tile."""
-    side, bias, weights = r
+    side, weights = r
     x_transposed = jax.lax.optimization_barrier(side.x.T)
 
     def tile(c, mine, theirs):
         loss, count, da, dbias = mine
         masks = pair_masks(side, c)
         positive, counts = masks["positives"], masks["all"]
-        logits = product(side.x, c.x) + bias[:, None]
+        logits = scores(side, c)
         value, slope = softplus_and_sigmoid(jnp.where(positive, -logits, logits))
         loss = loss + jnp.sum(jnp.where(counts, value, 0), axis=1)
         count = count + jnp.sum(counts, axis=1, dtype=count.dtype)
@@ -612,7 +664,7 @@ def sigmoid_tile(r: Any) -> Callable[..., Any]:
             slope = jnp.where(positive, -slope, slope) * weights[:, None]
             slope = jnp.where(counts, slope, 0)
             dbias = dbias + jnp.sum(slope, axis=1)
-            slope = slope.astype(c.x.dtype)
+            slope = scaled_slope(slope, side, c)
             da = da + product(slope, c.x, (1, 0))
             theirs = theirs + product(x_transposed, slope, (1, 0))
         return (loss, count, da, dbias), theirs
@@ -620,49 +672,45 @@ def sigmoid_tile(r: Any) -> Callable[..., Any]:
     return tile
 
 
-def sigmoid_kernel(tile: int, xs: Any, rows: Side, cols: Side, weights: Any) -> Any:
-    """2 n m d operations, 6 with gradients; xs = (a, b, bias [n])."""
-    a, b, bias = xs
+def sigmoid_kernel(plan: Plan, rows: Side, cols: Side, weights: Any) -> Any:
+    """2 n m d, with gradients 6; the rows have a bias."""
+    a, b = rows.x, cols.x
     (n, d), m = a.shape, b.shape[0]
-    t, u = block_size(n, tile), block_size(m, tile)
-    r = split_side(rows._replace(x=a), t)
-    c = split_side(cols._replace(x=b), u)
+    t, u = block_size(n, plan.tile), block_size(m, plan.tile)
+    r = split_side(rows, t)
+    c = split_side(cols, u)
     blocks, grads = r.x.shape[0], weights is not None
     one = zeros(a, blocks, t)
     mine = (one, one, zeros(a, blocks, t, d) if grads else None, one if grads else None)
     theirs = zeros(a, c.x.shape[0], d, u) if grads else None
-    r = (r, *split((bias, weights), t))
-    mine, theirs = sweep(sigmoid_tile, r, c, mine, theirs)
+    r = (r, split(weights, t))
+    mine, theirs = plan.walk(sigmoid_tile, r, c, mine, theirs)
     loss, count, da, dbias = join(mine, n)
     if grads:
         db = join(transpose_blocks(theirs), m)
-        grads = (da.astype(a.dtype), db.astype(b.dtype), dbias)
+        dscale = scale_gradient(rows, da)
+        grads = Side(da.astype(a.dtype), dscale, dbias), Side(db.astype(b.dtype))
     return loss, count > 0, grads
 
 
 # The losses
 
 
-def operands(scale: Scale, **embeddings: Array) -> list[Array]:
-    """The embeddings in one floating-point type, the first multiplied by the scale.
-
-    A single set is multiplied by the root of the scale, so that both sides have it.
-    """
-    numerics.check_positive(scale=scale)
+def operands(**embeddings: Array) -> list[Array]:
+    """The embeddings in one floating-point type."""
     for name, x in embeddings.items():
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(
                 f"{name}: expected floating point, got {x.dtype}{list(x.shape)}"
             )
     dtype = jnp.result_type(*embeddings.values())
-    first, *others = (x.astype(dtype) for x in embeddings.values())
-    return [times(first, scale if others else jnp.sqrt(scale)), *others]
+    return [x.astype(dtype) for x in embeddings.values()]
 
 
-def times(x: Array, factor: Scale) -> Array:
-    """The embeddings times a scalar, rounded once to their own type."""
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    return (x.astype(wide) * jnp.asarray(factor, wide)).astype(x.dtype)
+def per_row_scalar(value: Scale, x: Array) -> Array:
+    """A scale or bias once per row: its gradient then needs no sum inside a rule."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.full(x.shape[0], jnp.asarray(value, dtype))
 
 
 def pair_of_ids(name: str, ids: Any, n: int, m: int) -> tuple[Any, Any]:
@@ -680,15 +728,12 @@ def pair_of_ids(name: str, ids: Any, n: int, m: int) -> tuple[Any, Any]:
     return ids
 
 
-def add_extra(
-    sums: RowSums, rows: Side, factor: Scale, extra: Any, plan: Plan, mode: Mode
-) -> RowSums:
-    """The sums with further columns, an array or a `Side`, against factor * rows."""
+def add_extra(sums: RowSums, rows: Side, extra: Any, plan: Plan, mode: Mode) -> RowSums:
+    """The sums with further columns, given as an array or a `Side`."""
     if extra is None:
         return sums
     extra = extra if isinstance(extra, Side) else Side(extra)
     numerics.check_shapes(embeddings=(rows.x, "n d"), extra=(extra.x, "k d"))
-    rows = rows._replace(x=times(rows.x, factor))
     extra = extra._replace(x=extra.x.astype(rows.x.dtype))
     more, _ = pair_sums(rows, extra, plan._replace(two_way=False), mode)
     lse = tuple(jnp.logaddexp(x, y) for x, y in zip(sums.lse, more.lse, strict=True))
@@ -752,7 +797,7 @@ def two_sides(
     exclude: Any,
     block: Any,
 ) -> tuple[Side, Side]:
-    """Checked rows and columns, scaled, without labels."""
+    """Checked rows and columns with their scale, without labels."""
     sizes = numerics.check_shapes(
         a=(a, "n d"),
         b=(b, "m d"),
@@ -762,11 +807,16 @@ def two_sides(
     n, m = sizes["n"], sizes["m"]
     exclude = pair_of_ids("exclude", exclude, n, m)
     block = pair_of_ids("block", block, n, m)
-    a, b = operands(scale, a=a, b=b)
-    rows = Side(a, where=mask(where, "where"), exclude=exclude[0], block=block[0])
-    where_candidates = mask(where_candidates, "where_candidates")
+    numerics.check_positive(scale=scale)
+    where, where_candidates = (
+        mask(where, "where"),
+        mask(where_candidates, "where_candidates"),
+    )
+    a, b = operands(a=a, b=b)
+    rows = Side(a, where=where, exclude=exclude[0], block=block[0])
     cols = Side(b, where=where_candidates, exclude=exclude[1], block=block[1])
-    return rows, cols
+    # Both sides have the scale, since each may be the rows.
+    return tuple(s._replace(scale=per_row_scalar(scale, s.x)) for s in (rows, cols))
 
 
 def mask(where: Any, name: str) -> Any:
@@ -822,8 +872,8 @@ def tiled_info_nce(
     Examples:
       >>> import jax.numpy as jnp
       >>> from contrastive_jax import parallel
-      >>> parallel.tiled_info_nce(jnp.eye(2), jnp.eye(2), scale=2.0).round(3)
-      Array(0.127, dtype=float32)
+      >>> print(f"{parallel.tiled_info_nce(jnp.eye(2), jnp.eye(2), scale=2.0):.3f}")
+      0.127
     """
     rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, block)
     (n, _), m = rows.x.shape, cols.x.shape[0]
@@ -840,11 +890,8 @@ def tiled_info_nce(
     if use_dense(mode, tile, n, m) or strip < 64:
         sums, _ = pair_sums(rows, cols, Plan(("negatives",), tile), mode)
         loss, valid = one_positive(sums)
-        return numerics.safe_reduce(
-            loss, where=valid, weights=weights, reduce_fn=reduce_fn
-        )
-    xs, ids = (rows.x, cols.x), (rows._replace(x=None), cols._replace(x=None))
-    return fused(info_nce_kernel, strip, xs, *ids, weights, reduce_fn)
+        return reduce_rows(loss, valid, weights, reduce_fn)
+    return fused(info_nce_kernel, Plan((), strip), rows, cols, weights, reduce_fn)
 
 
 def tiled_two_way_info_nce(
@@ -894,8 +941,9 @@ def tiled_two_way_info_nce(
     Examples:
       >>> import jax.numpy as jnp
       >>> from contrastive_jax import parallel
-      >>> parallel.tiled_two_way_info_nce(jnp.eye(2), jnp.eye(2), scale=2.0).round(3)
-      Array(0.127, dtype=float32)
+      >>> x = jnp.eye(2)
+      >>> print(f"{parallel.tiled_two_way_info_nce(x, x, scale=2.0):.3f}")
+      0.127
     """
     numerics.check_shapes(a=(a, "n d"), b=(b, "n d"), weights=(weights, "n"))
     same = [None if ids is None else (ids, ids) for ids in (exclude, block)]
@@ -905,10 +953,10 @@ def tiled_two_way_info_nce(
     plan = Plan(("negatives",), tile, two_way=True)
     row_sums, col_sums = pair_sums(rows, cols, plan, mode)
     loss, valid = two_directions(
-        add_extra(row_sums, rows, 1.0, extra_b, plan, mode),
-        add_extra(col_sums, cols, scale, extra_a, plan, mode),
+        add_extra(row_sums, rows, extra_b, plan, mode),
+        add_extra(col_sums, cols, extra_a, plan, mode),
     )
-    return numerics.safe_reduce(loss, where=valid, weights=weights, reduce_fn=reduce_fn)
+    return reduce_rows(loss, valid, weights, reduce_fn)
 
 
 def two_directions(row_sums: RowSums, col_sums: RowSums) -> tuple[Array, Array]:
@@ -961,26 +1009,31 @@ def tiled_nt_xent(
       >>> import jax.numpy as jnp
       >>> from contrastive_jax import parallel
       >>> views = jnp.concatenate([jnp.eye(2), jnp.eye(2)])
-      >>> parallel.tiled_nt_xent(views, scale=2.0).round(3)
-      Array(0.24, dtype=float32)
+      >>> print(f"{parallel.tiled_nt_xent(views, scale=2.0):.3f}")
+      0.240
     """
     rows = one_side(x, scale, where, exclude, block, weights)
+    check_views(x)
+    rows = rows._replace(label=jnp.tile(jnp.arange(x.shape[0] // 2), 2))
+    plan = Plan(("negatives",), tile)
+    sums, _ = pair_sums(rows, None, plan, mode)
+    sums = add_extra(sums, rows, extra, plan, mode)
+    loss, valid = one_positive(sums)
+    return reduce_rows(loss, valid, weights, reduce_fn)
+
+
+def check_views(x: Array) -> None:
+    """Two views have an even number of rows."""
     if x.shape[0] % 2:
         raise ValueError(
             f"x: expected two views (an even number of rows), got shape {list(x.shape)}"
         )
-    rows = rows._replace(label=jnp.tile(jnp.arange(x.shape[0] // 2), 2))
-    plan = Plan(("negatives",), tile)
-    sums, _ = pair_sums(rows, None, plan, mode)
-    sums = add_extra(sums, rows, jnp.sqrt(scale), extra, plan, mode)
-    loss, valid = one_positive(sums)
-    return numerics.safe_reduce(loss, where=valid, weights=weights, reduce_fn=reduce_fn)
 
 
 def one_side(
     x: Array, scale: Scale, where: Any, exclude: Any, block: Any, weights: Any
 ) -> Side:
-    """A checked set against itself, times the root of the scale, without labels."""
+    """A checked set against itself with its scale, without labels."""
     numerics.check_shapes(
         x=(x, "n d"),
         where=(where, "n"),
@@ -988,9 +1041,10 @@ def one_side(
         block=(block, "n"),
         weights=(weights, "n"),
     )
-    (x,) = operands(scale, x=x)
-    me = jnp.arange(x.shape[0])
-    return Side(x, me=me, where=mask(where, "where"), exclude=exclude, block=block)
+    numerics.check_positive(scale=scale)
+    (x,) = operands(x=x)
+    side = Side(x, scale=per_row_scalar(scale, x), me=jnp.arange(x.shape[0]))
+    return side._replace(where=mask(where, "where"), exclude=exclude, block=block)
 
 
 def tiled_supervised_contrastive(
@@ -1042,17 +1096,17 @@ def tiled_supervised_contrastive(
       >>> import jax.numpy as jnp
       >>> from contrastive_jax import parallel
       >>> x, labels = jnp.eye(4), jnp.array([0, 0, 1, 1])
-      >>> parallel.tiled_supervised_contrastive(x, labels).round(3)
-      Array(1.099, dtype=float32)
+      >>> print(f"{parallel.tiled_supervised_contrastive(x, labels):.3f}")
+      1.099
     """
     rows = one_side(x, scale, where, None, block, weights)
     numerics.check_shapes(x=(x, "n d"), labels=(labels, "n"))
     rows = rows._replace(label=numerics.check_integer(labels, "labels"))
     plan = Plan(supervised_sets(form), tile)
     sums, _ = pair_sums(rows, None, plan, mode)
-    sums = add_extra(sums, rows, jnp.sqrt(scale), extra, plan, mode)
+    sums = add_extra(sums, rows, extra, plan, mode)
     loss, valid = many_positives(sums)
-    return numerics.safe_reduce(loss, where=valid, weights=weights, reduce_fn=reduce_fn)
+    return reduce_rows(loss, valid, weights, reduce_fn)
 
 
 def supervised_sets(form: str) -> tuple[str, ...]:
@@ -1122,8 +1176,8 @@ def tiled_sigmoid(
       >>> import jax.numpy as jnp
       >>> from contrastive_jax import parallel
       >>> x = jnp.eye(2)
-      >>> parallel.tiled_sigmoid(x, x, scale=10.0, bias=-5.0).round(4)
-      Array(0.0134, dtype=float32)
+      >>> print(f"{parallel.tiled_sigmoid(x, x, scale=10.0, bias=-5.0):.4f}")
+      0.0134
     """
     rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, block)
     n, m = a.shape[0], b.shape[0]
@@ -1131,16 +1185,12 @@ def tiled_sigmoid(
     labels = (jnp.arange(n), jnp.arange(m)) if labels is None else labels
     labels = pair_of_ids("labels", labels, n, m)
     rows, cols = rows._replace(label=labels[0]), cols._replace(label=labels[1])
-    # One bias per row: its gradient then needs no sum over devices in the kernel.
-    bias = zeros(rows.x, n) + jnp.asarray(bias, zeros(rows.x).dtype)
+    rows = rows._replace(bias=per_row_scalar(bias, rows.x))
     if use_dense(mode, tile, n, m):
         masks = pair_masks(rows, cols)
-        logits = product(rows.x, cols.x) + bias[:, None]
+        logits = scores(rows, cols)
         loss = jax.nn.softplus(jnp.where(masks["positives"], -logits, logits))
         loss = jnp.sum(jnp.where(masks["all"], loss, 0), axis=1)
         valid = jnp.any(masks["all"], axis=1)
-        return numerics.safe_reduce(
-            loss, where=valid, weights=weights, reduce_fn=reduce_fn
-        )
-    xs, ids = (rows.x, cols.x, bias), (rows._replace(x=None), cols._replace(x=None))
-    return fused(sigmoid_kernel, tile, xs, *ids, weights, reduce_fn)
+        return reduce_rows(loss, valid, weights, reduce_fn)
+    return fused(sigmoid_kernel, Plan((), tile), rows, cols, weights, reduce_fn)
