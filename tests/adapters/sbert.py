@@ -154,9 +154,15 @@ def batch_all_triplet(inputs, args):
     return {"loss": losses.triplet_batch_all(**batch(inputs, args), **options)}
 
 
+def batch_with_oneself(inputs, args):
+    """Everyone is a positive of itself, at distance 0, as in the batch-hard classes."""
+    return {**batch(inputs, args), "where": None, "incomplete": "keep"}
+
+
 def batch_hard_triplet(inputs, args):
-    options = dict(margin=float(args["margin"]), incomplete="keep")
-    return {"loss": losses.triplet_batch_hard(**batch(inputs, args), **options)}
+    options = batch_with_oneself(inputs, args)
+    loss = losses.triplet_batch_hard(**options, margin=float(args["margin"]))
+    return {"loss": loss}
 
 
 def batch_semi_hard_triplet(inputs, args):
@@ -165,8 +171,8 @@ def batch_semi_hard_triplet(inputs, args):
 
 
 def batch_hard_soft_margin_triplet(inputs, args):
-    options = dict(margin=0.0, soft=True, incomplete="keep")
-    return {"loss": losses.triplet_batch_hard(**batch(inputs, args), **options)}
+    options = batch_with_oneself(inputs, args)
+    return {"loss": losses.triplet_batch_hard(**options, margin=0.0, soft=True)}
 
 
 def mega_batch_margin(inputs, args):

@@ -173,18 +173,14 @@ CASES = {
         options={"margin": 1.0},
         corners=({"soft": True}, {"average": "nonzero"}, {"margin": -9.0}),
     ),
-    "triplet_batch_all": of_distances(
-        losses.triplet_batch_all,
-        options={"margin": 0.3},
-        corners=({"margin": -9.0},),
-    ),
-    "triplet_batch_all/swap": Case(
+    "triplet_batch_all": Case(
         losses.triplet_batch_all,
         {**DISTANCES, "swap_distances": "m m"},
         distances_and_swap,
         ("distances", "swap_distances"),
         without_positives=without_positives,
         options={"margin": 0.3},
+        corners=({"margin": -9.0}, {"average": "nonzero"}, {"soft": True}),
         gathered=gathered_with_swap,
     ),
     "triplet_batch_hard": of_distances(

@@ -1,0 +1,208 @@
+"""Values of losses/listwise.py against loops, rax and scipy."""
+
+import inspect
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import rax
+import scipy.stats
+
+from contrastive_jax import losses
+
+RNG = np.random.default_rng(0)
+SCORES = 2 * RNG.normal(size=(4, 6))
+LABELS = RNG.integers(0, 4, size=(4, 6)).astype(float)
+LABELS[:, 0] = 3.0
+WHERE = np.ones((4, 6), bool)
+WHERE[1, 4:] = False
+WHERE[3, 1:] = False
+
+SCHEMES = ["ranknet", "ndcg1", "ndcg2", "lambdarank", "ndcg2++"]
+
+
+def arrays():
+    return jnp.asarray(SCORES, jnp.float32), jnp.asarray(LABELS, jnp.float32)
+
+
+def masked():
+    return {"where": jnp.asarray(WHERE)}
+
+
+def close(got, want):
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_list_softmax_equals_rax(transform):
+    scores, labels = arrays()
+    loss = transform(lambda s: losses.list_softmax(s, labels, **masked()))
+    close(loss(scores), rax.softmax_loss(scores, labels, **masked()))
+
+
+def test_listnet_by_hand():
+    scores, labels = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 2.0]])
+    t, p = 1 / (1 + math.exp(2)), 1 / (1 + math.exp(-1))  # of the first item
+    want = -t * math.log(p) - (1 - t) * math.log(1 - p)
+    close(losses.listnet(scores, labels), want)
+
+
+def test_listnet_equals_rax_on_the_softmax_of_the_labels():
+    scores, labels = arrays()
+    top = jax.nn.softmax(labels, axis=1, where=masked()["where"])
+    close(
+        losses.listnet(scores, labels, **masked()),
+        rax.softmax_loss(scores, top, **masked()),
+    )
+
+
+def test_listwise_kl_is_listnet_less_the_entropy_of_the_labels():
+    scores, labels = arrays()
+    for i in range(4):
+        t = scipy.special.softmax(LABELS[i, WHERE[i]])
+        p = scipy.special.softmax(SCORES[i, WHERE[i]])
+        got = losses.listwise_kl(scores, labels, **masked(), reduce_fn=None)[i]
+        close(got, scipy.stats.entropy(t, p))
+    gradients = [
+        jax.grad(loss)(scores, labels) for loss in (losses.listnet, losses.listwise_kl)
+    ]
+    close(*gradients)
+
+
+def ideal(labels):
+    gains = sorted((2**y - 1 for y in labels), reverse=True)
+    return sum(g / math.log2(2 + r) for r, g in enumerate(gains))
+
+
+def test_approx_ndcg_equals_a_loop():
+    want = []
+    for s, y, w in zip(SCORES, LABELS, WHERE, strict=True):
+        s, y, total = s[w], y[w], 0.0
+        for j in range(len(s)):
+            behind = (1 / (1 + math.exp(s[j] - s[k])) for k in range(len(s)) if k != j)
+            total += (2 ** y[j] - 1) / math.log2(2 + sum(behind))
+        want.append(-total / ideal(y))
+    got = losses.approx_ndcg(*arrays(), **masked(), reduce_fn=None)
+    close(got, want)
+
+
+def test_approx_ndcg_tends_to_ndcg():
+    scores, labels = arrays()
+    got = losses.approx_ndcg(1000 * scores, labels, **masked())
+    close(got, -rax.ndcg_metric(scores, labels, **masked()))
+
+
+def test_lists_without_relevant_items_drop_out():
+    scores, labels = arrays()
+    labels = labels.at[0].set(0)
+    for loss in (losses.approx_ndcg, losses.lambda_loss):
+        each = loss(scores, labels, reduce_fn=None)
+        assert each[0] == 0
+        close(loss(scores, labels), np.sum(each) / 3)
+
+
+def discount(rank):
+    return math.log2(1 + rank)
+
+
+def weight(scheme, ranks, gains, i, j):
+    """The weight of the ordered pair i, j, written as in the papers."""
+    change = abs(gains[i] - gains[j])
+    if scheme == "ranknet":
+        return 1.0
+    if scheme == "ndcg1":
+        return gains[i] / discount(ranks[i])
+    by_rank = abs(1 / discount(ranks[i]) - 1 / discount(ranks[j])) * change
+    apart = abs(ranks[i] - ranks[j])
+    by_gap = 0.0
+    if apart:
+        by_gap = abs(1 / discount(apart) - 1 / discount(apart + 1)) * change
+    return {
+        "lambdarank": by_rank,
+        "ndcg2": by_gap,
+        "ndcg2++": 5 * by_gap + by_rank,
+    }[scheme]
+
+
+@pytest.mark.parametrize("k", [None, 3])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_lambda_loss_equals_a_loop(scheme, k):
+    each, count = [], 0
+    for s, y, w in zip(SCORES, LABELS, WHERE, strict=True):
+        s, y, total = s[w], y[w], 0.0
+        ranks = [1 + sum(s > value) for value in s]
+        best = sorted(y, reverse=True)[:k]
+        gains = [(2**value - 1) / ideal(best) for value in y]
+        for i in range(len(s)):
+            for j in range(len(s)):
+                inside = k is None or (ranks[i] <= k and ranks[j] <= k)
+                if inside and (scheme == "ndcg1" or y[i] > y[j]):
+                    cost = math.log2(1 + math.exp(s[j] - s[i]))
+                    total += weight(scheme, ranks, gains, i, j) * cost
+                    count += 1
+        each.append(total)
+    options = dict(scheme=scheme, k=k, mu=5.0)
+    got = losses.lambda_loss(*arrays(), **masked(), **options, reduce_fn=None)
+    close(got, each)
+    got = losses.lambda_loss(*arrays(), **masked(), **options, over="pairs")
+    close(got, np.sum(each) / count)
+
+
+def test_ranknet_equals_rax():
+    scores, labels = arrays()
+    got = losses.lambda_loss(scores, labels, scheme="ranknet", reduce_fn=jnp.sum)
+    want = rax.pairwise_logistic_loss(scores, labels, reduce_fn=jnp.sum)
+    close(got * math.log(2), want)
+
+
+def test_lambdarank_weights_equal_rax():
+    scores, labels = arrays()
+
+    def weights(*args, **kwargs):
+        return rax.dcg_lambdaweight(*args, **kwargs, normalize=True)
+
+    # rax weighs each pair with the number of items, and in nats.
+    want = rax.pairwise_logistic_loss(
+        scores, labels, lambdaweight_fn=weights, reduce_fn=jnp.sum
+    )
+    got = losses.lambda_loss(scores, labels, scheme="lambdarank", reduce_fn=jnp.sum)
+    close(got * math.log(2) * 6, want)
+
+
+def test_labels_of_any_size_are_finite():
+    scores, labels = arrays()
+    for loss in (losses.approx_ndcg, losses.lambda_loss):
+        assert np.isfinite(loss(scores, 1000 * labels))
+
+
+def test_wasserstein_equals_scipy():
+    targets = RNG.normal(size=(4, 6))
+    scores = jnp.asarray(SCORES, jnp.float32)
+    got = losses.wasserstein(
+        scores, jnp.asarray(targets, jnp.float32), **masked(), reduce_fn=None
+    )
+    want = [
+        scipy.stats.wasserstein_distance(SCORES[i, w], targets[i, w])
+        for i, w in enumerate(WHERE)
+    ]
+    close(got, want)
+
+
+def test_wasserstein_squared_by_hand():
+    values, targets = jnp.array([[3.0, 0.0, 1.0]]), jnp.array([[1.0, 2.0, 5.0]])
+    # sorted: 0 1 3 against 1 2 5
+    close(losses.wasserstein(values, targets, power=2.0), (1 + 1 + 4) / 3)
+
+
+@pytest.mark.parametrize("options", [{"scheme": "best"}, {"k": 0}, {"over": "items"}])
+def test_bad_options_are_named(options):
+    (name,) = options
+    # Without the type hooks of the test run, which would speak first.
+    with pytest.raises(ValueError, match=f"^{name}: "):
+        inspect.unwrap(losses.lambda_loss)(*arrays(), **options)
+
+
+def test_wasserstein_needs_a_power_of_at_least_one():
+    with pytest.raises(ValueError, match=r"^power: "):
+        losses.wasserstein(*arrays(), power=0.5)
