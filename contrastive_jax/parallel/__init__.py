@@ -10,6 +10,10 @@ from contrastive_jax.parallel.collectives import (
     sum,
     value_and_grad,
 )
+from contrastive_jax.parallel.grad_cache import (
+    cached_value_and_grad,
+    check_encoders,
+)
 from contrastive_jax.parallel.mapper import (
     MAPPERS,
     check_batch,
@@ -39,7 +43,9 @@ __all__ = [
     "MAPPERS",
     "Side",
     "axis_size",
+    "cached_value_and_grad",
     "check_batch",
+    "check_encoders",
     "choose_devices",
     "choose_exchange",
     "data_parallel",
