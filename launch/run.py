@@ -81,11 +81,14 @@ def load(name: str):
 
 
 def use_devices(count: int) -> None:
-    """Has jax show `count` devices where they are emulated (on a CPU)."""
+    """Has jax emulate `count` devices on a CPU, if it has not started yet."""
+    import contextlib
+
     import jax
 
     if count:
-        jax.config.update("jax_num_cpu_devices", count)
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", count)
 
 
 def compilation_cache() -> None:

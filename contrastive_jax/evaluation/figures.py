@@ -4,6 +4,7 @@ Figures are made without pyplot, so nothing here depends on a screen or keeps st
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np

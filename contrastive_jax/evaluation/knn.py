@@ -74,10 +74,9 @@ def nearest_neighbours(
             scores = jnp.where(absent, -jnp.inf, similarity.matmul(x, y))
             # Earlier candidates stand first, so that they win ties.
             scores = jnp.concatenate([best[0], scores], axis=1)
-            columns = jnp.broadcast_to(columns, (len(x), width))
-            columns = jnp.concatenate([best[1], columns], axis=1)
             scores, place = jax.lax.top_k(scores, k)
-            return (scores, jnp.take_along_axis(columns, place, axis=1)), None
+            known = jnp.take_along_axis(best[1], jnp.minimum(place, k - 1), axis=1)
+            return (scores, jnp.where(place < k, known, start + place - k)), None
 
         dtype = jnp.promote_types(jnp.result_type(x, candidates), jnp.float32)
         empty = (

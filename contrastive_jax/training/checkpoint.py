@@ -10,6 +10,7 @@ import sys
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.options import AtomicityMode, AtomicityOptions
 
@@ -21,6 +22,11 @@ S = TypeVar("S")
 
 class CheckpointError(Exception):
     """No checkpoint fits or can be read; the message says which and why."""
+
+
+def is_key(x: Any) -> bool:
+    """Whether an array holds typed random keys."""
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def leaves(state: Any) -> dict[str, str]:
@@ -105,6 +111,20 @@ class Manager:
                 f"STEP.damaged); start again in another workdir"
             )
         return like, 0
+
+    def restore_raw(self) -> list[np.ndarray]:
+        """The arrays of the newest checkpoint, in the order of their paths.
+
+        For looking into a run without its code; random keys come as their bits.
+        """
+        tree = self.orbax.restore(
+            self.orbax.latest_step(),
+            args=ocp.args.Composite(state=ocp.args.StandardRestore()),
+        )["state"]
+        return [
+            np.asarray(jax.random.key_data(x) if is_key(x) else x)
+            for x in jax.tree.leaves(tree)
+        ]
 
     def check(self, step: int, found: dict, version: int, wanted: dict) -> None:
         """Checks that a stored state has the leaves that this run needs."""

@@ -28,12 +28,15 @@ POSITIVE = {
 }
 NOT_NEGATIVE = {"devices", "queue_size", "seed", "warmup_steps", "weight_decay"}
 
+# A config, one of its sections, or the same as a plain dict.
+Section = Mapping[str, Any] | ml_collections.ConfigDict
+
 
 class ConfigError(Exception):
     """A config or an override is wrong; the message names the key."""
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Section, prefix: str = "") -> dict[str, Any]:
     """All leaves by dotted key."""
     found: dict[str, Any] = {}
     for key, value in config.items():
@@ -122,7 +125,7 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
         )
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def difference(old: Section, new: Section) -> str:
     """The first leaf in which two plain configs differ, "" when none does.
 
     Keys of EXECUTION do not count.

@@ -20,6 +20,7 @@ from contrastive_jax import parallel, similarity
 from contrastive_jax.data import arrays, image_sets
 from contrastive_jax.evaluation import figures, knn, probe
 from contrastive_jax.training import metrics, report
+from contrastive_jax.training.config import Section
 
 # From images [n, h, w, c] in [0, 1] to features [n, d].
 Encode = Callable[[jax.Array], jax.Array]
@@ -61,9 +62,7 @@ def to_unit(image: np.ndarray | jax.Array) -> jax.Array:
     return jnp.asarray(image, jnp.float32) / 255
 
 
-def batches(
-    data: Mapping[str, Any], *, seed: int, start_step: int
-) -> Iterator[arrays.Batch]:
+def batches(data: Section, *, seed: int, start_step: int) -> Iterator[arrays.Batch]:
     """Training batches of the set that the section `data` of a config names.
 
     Yields:
@@ -80,7 +79,7 @@ def batches(
     )
 
 
-def init_variables(model: nn.Module, data: Mapping[str, Any], seed: int) -> Any:
+def init_variables(model: nn.Module, data: Section, seed: int) -> Any:
     """Fresh variables of a model for the images of a set."""
     size = data["size"]
     shape = (size, size, 3)  # images read from disk are cut to size and have colour
@@ -129,7 +128,7 @@ def pixels(image: jax.Array) -> jax.Array:
 
 
 def encode_split(
-    encode: Encode, data: Mapping[str, Any], split: str, *, limit: int, keep: int = 0
+    encode: Encode, data: Section, split: str, *, limit: int, keep: int = 0
 ) -> Split:
     """Features of a split (or of `limit` rows spread over it), batch by batch.
 
@@ -177,7 +176,7 @@ def scores(train: Split, test: Split, k: int) -> dict[str, float]:
 
 def evaluate_encoders(
     encoders: Mapping[str, Encode],
-    data: Mapping[str, Any],
+    data: Section,
     *,
     train_limit: int,
     test_limit: int,
@@ -218,7 +217,7 @@ def write_report(
     results: Mapping[str, Any],
     curves: tuple[str, ...],
     encode: Encode,
-    data: Mapping[str, Any],
+    data: Section,
     views: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]],
     config_text: str,
     metrics_dir: str | pathlib.Path | None = None,

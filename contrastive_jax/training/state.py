@@ -53,4 +53,4 @@ def apply_gradients(
 
 def global_norm(tree: chex.ArrayTree) -> Float[Array, ""]:
     """Euclidean norm of all leaves together, worth logging for gradients."""
-    return optax.global_norm(tree)
+    return optax.tree.norm(tree)

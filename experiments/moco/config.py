@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+CROP = dict(scale=(0.3, 1.0), ratio=(3 / 4, 4 / 3), method="linear")
 VARIANTS = ("", "v3", "fashion", "fashion_v3", "smoke", "smoke_v3", "paper", "paper_v3")
 
 
@@ -15,11 +16,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.devices = 0  # all
     view = dict(
         size=None,  # of the image
-        crop=dict(scale=(0.3, 1.0), ratio=(3 / 4, 4 / 3), method="linear"),
-        flip=0.0,  # a mirrored digit is another character
+        # Part of a digit, or its mirror image, may be another character.
+        crop=None,
+        affine=dict(degrees=25.0, zoom=(0.75, 1.3), shear=0.3, shift=0.1),
+        flip=0.0,
         jitter=dict(p=0.8, brightness=0.4, contrast=0.4, saturation=0.0, hue=0.0),
         gray=0.0,
-        blur=dict(p=0.5, sigma=(0.1, 1.0), kernel=0.2),
+        blur=None,
         solarize=0.0,
     )
     config.data = ConfigDict(
@@ -43,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
             dtype="float32",
             projection=(128, 64),
             prediction=(),  # v3 has a prediction head on the queries
-            batch_norm=False,  # between the layers of the heads
+            batch_norm=True,  # between the layers of the heads
             last_batch_norm=False,  # after the projection, without scale and bias
         )
     )
@@ -66,15 +69,16 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant.startswith("fashion"):
         config.data.name = "fashion"
-        config.data.first_view.flip = config.data.second_view.flip = 0.5
+        for view in (config.data.first_view, config.data.second_view):
+            view.flip, view.affine, view.crop = 0.5, None, ConfigDict(CROP)
         config.eval.train_limit = 10_000
     if variant.startswith("smoke"):
         config.data.name = "digits"
         config.data.batch_size = 64
         config.model.update(stage_sizes=(1,), width=8, stem_stride=1)
         config.model.projection = (32, 16)
-        config.loss.update(queue_size=256, decay=0.9, decay_final=0.9)
-        config.optim.update(name="sgd", learning_rate=0.3, warmup_steps=2)
+        config.loss.update(queue_size=128, decay=0.9, decay_final=0.9)
+        config.optim.update(learning_rate=1e-2, warmup_steps=2)
         config.train.update(num_steps=40, log_every=5, save_every=20)
         config.eval.k = 5
     if variant.startswith("paper"):
@@ -102,6 +106,7 @@ def paper(config: ConfigDict) -> ConfigDict:
         size=(224, 224),
         # v2, section 3: v1's views plus blur (released code: --aug-plus).
         crop=dict(scale=(0.2, 1.0), ratio=(3 / 4, 4 / 3), method="linear"),
+        affine=None,
         flip=0.5,
         jitter=dict(p=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
         gray=0.2,
@@ -117,6 +122,7 @@ def paper(config: ConfigDict) -> ConfigDict:
         stem="imagenet",
         stem_stride=2,
         projection=(2048, 128),  # v2, section 3
+        batch_norm=False,
     )
     config.loss.update(
         temperature=0.2,  # v2, table 1

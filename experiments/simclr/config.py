@@ -2,6 +2,9 @@
 
 from ml_collections import ConfigDict
 
+# Random crops of clothes, milder than on photos.
+CROP = dict(scale=(0.3, 1.0), ratio=(3 / 4, 4 / 3), method="linear")
+
 
 def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant: "" (MNIST-5k), "fashion", "smoke" or "paper"."""
@@ -18,13 +21,15 @@ def get_config(variant: str = "") -> ConfigDict:
             batch_size=256,
             augment=dict(
                 size=None,  # of the image
-                crop=dict(scale=(0.3, 1.0), ratio=(3 / 4, 4 / 3), method="linear"),
-                flip=0.0,  # a mirrored digit is another character
+                # Part of a digit, or its mirror image, may be another character.
+                crop=None,
+                affine=dict(degrees=25.0, zoom=(0.75, 1.3), shear=0.3, shift=0.1),
+                flip=0.0,
                 jitter=dict(
                     p=0.8, brightness=0.4, contrast=0.4, saturation=0.0, hue=0.0
                 ),
                 gray=0.0,
-                blur=dict(p=0.5, sigma=(0.1, 1.0), kernel=0.2),
+                blur=None,
                 solarize=0.0,
             ),
         )
@@ -60,13 +65,15 @@ def get_config(variant: str = "") -> ConfigDict:
     elif variant == "fashion":
         config.data.name = "fashion"
         config.data.augment.flip = 0.5
+        config.data.augment.affine = None
+        config.data.augment.crop = ConfigDict(CROP)
         config.eval.train_limit = 10_000
     elif variant == "smoke":
         config.data.name = "digits"
         config.data.batch_size = 64
         config.model.update(stage_sizes=(1,), width=8, stem_stride=1)
         config.model.projection = (32, 16)
-        config.optim.update(name="sgd", learning_rate=0.1, warmup_steps=2)
+        config.optim.update(learning_rate=1e-2, warmup_steps=2)
         config.train.update(num_steps=40, log_every=5, save_every=20)
         config.eval.k = 5
     elif variant == "paper":
@@ -81,6 +88,7 @@ def get_config(variant: str = "") -> ConfigDict:
             dict(
                 size=(224, 224),  # appendix A
                 crop=dict(scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), method="cubic"),
+                affine=None,
                 flip=0.5,
                 # Appendix A: colour strength 1.0, so 0.8, 0.8, 0.8, 0.2.
                 jitter=dict(

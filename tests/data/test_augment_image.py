@@ -1,0 +1,193 @@
+"""Augmentations: probabilities, ranges and exact cases, image by image."""
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from contrastive_jax.data import augment_image as augment
+
+PHOTO = jnp.asarray(np.random.default_rng(0).uniform(size=(16, 16, 3)), jnp.float32)
+GREY = PHOTO[..., :1]
+RNG = jax.random.key(0)
+
+
+def many(f, n=400, image=PHOTO):
+    """The operation under n keys."""
+    keys = jax.random.split(RNG, n)
+    return np.asarray(jax.jit(jax.vmap(lambda key: f(key, image)))(keys))
+
+
+def share_changed(views, image=PHOTO):
+    different = np.abs(views - np.asarray(image)).max(axis=(1, 2, 3)) > 1e-6
+    return different.mean()
+
+
+@pytest.mark.parametrize(
+    ("f", "p"),
+    [
+        (augment.random_flip, 0.5),
+        (augment.color_jitter, 0.8),
+        (augment.random_grayscale, 0.2),
+        (augment.random_blur, 0.5),
+        (augment.random_solarize, 0.2),
+    ],
+)
+def test_applied_with_the_published_probability(f, p):
+    views = many(
+        lambda key, x: (
+            f(key, x, p=p)
+            if f is not augment.random_blur
+            else f(key, x, p=p, kernel=0.3, sigma=(0.5, 2.0))
+        )
+    )
+    assert abs(share_changed(views) - p) < 4 * np.sqrt(p * (1 - p) / 400)
+    assert views.min() >= 0 and views.max() <= 1
+    never = many(lambda key, x: f(key, x, p=0.0), n=8)
+    assert share_changed(never) == 0
+
+
+def test_flip_is_a_mirror():
+    got = augment.random_flip(RNG, PHOTO, p=1.0)
+    np.testing.assert_array_equal(got, PHOTO[:, ::-1])
+
+
+def test_solarize_inverts_above_the_threshold():
+    got = augment.random_solarize(RNG, PHOTO, p=1.0, threshold=0.5)
+    np.testing.assert_allclose(got, np.where(PHOTO < 0.5, PHOTO, 1 - PHOTO), rtol=1e-6)
+
+
+def test_greyscale_uses_luma_weights():
+    got = augment.random_grayscale(RNG, PHOTO, p=1.0)
+    luma = PHOTO @ jnp.array([0.2989, 0.587, 0.114])
+    np.testing.assert_allclose(got, jnp.repeat(luma[..., None], 3, -1), rtol=1e-5)
+
+
+def test_blur_equals_a_convolution():
+    for sigma in (0.3, 1.5):
+        got = augment.random_blur(
+            RNG, PHOTO, p=1.0, sigma=(sigma, sigma + 1e-6), kernel=0.4
+        )
+        want = dm_pix.gaussian_blur(PHOTO, sigma, 2 * int(16 * 0.4 / 2) + 1)
+        np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_crop_of_everything_is_the_image():
+    got = augment.random_resized_crop(RNG, PHOTO, scale=(1.0, 1.0), ratio=(1.0, 1.0))
+    np.testing.assert_allclose(got, PHOTO, atol=1e-5)
+
+
+def test_crop_takes_a_box_of_the_image():
+    """Areas, ratios and places, read off an image that holds its own coordinates."""
+    side = 64
+    y, x = jnp.meshgrid(jnp.arange(side), jnp.arange(side), indexing="ij")
+    ramp = jnp.stack([y, x], -1).astype(jnp.float32) / side
+
+    def crop(key, image):
+        return augment.random_resized_crop(
+            key, image, scale=(0.2, 0.8), ratio=(0.75, 4 / 3), method="linear"
+        )
+
+    views = many(crop, image=ramp, n=300)
+    # Linear images stay linear: the slope tells the size of the box.
+    middle = slice(16, 48)
+    h = (views[:, 47, 32, 0] - views[:, 16, 32, 0]) / 31 * side * side
+    w = (views[:, 32, 47, 1] - views[:, 32, 16, 1]) / 31 * side * side
+    area, ratio = h * w / side**2, w / h
+    assert 0.19 < area.min() < 0.25 and 0.72 < area.max() < 0.81
+    assert abs(area.mean() - 0.5) < 0.04
+    assert 0.72 < ratio.min() < 0.8 and 1.25 < ratio.max() < 1.38
+    assert abs(np.log(ratio).mean()) < 0.04
+    centres = views[:, middle, middle].mean(axis=(1, 2))
+    assert centres.std() > 0.05
+
+
+def test_crop_that_cannot_fit_falls_back_to_the_centre():
+    wide = jnp.tile(jnp.linspace(0, 1, 40)[None, :, None], (10, 1, 1))
+    got = augment.random_resized_crop(
+        RNG, wide, size=(8, 8), scale=(1.0, 1.0), ratio=(0.9, 1.1), method="linear"
+    )
+    assert abs(float(got.mean()) - 0.5) < 0.02
+
+
+def test_jitter_ranges():
+    flat = jnp.full((4, 4, 3), 0.4)
+    views = many(
+        lambda k, x: augment.color_jitter(
+            k, x, p=1.0, brightness=0.5, contrast=0.0, saturation=0.0, hue=0.0
+        ),
+        image=flat,
+    )
+    factor = views[:, 0, 0, 0] / 0.4
+    assert 0.5 <= factor.min() < 0.52 and 1.48 < factor.max() <= 1.5001
+    added = many(
+        lambda k, x: augment.color_jitter(
+            k,
+            x,
+            p=1.0,
+            brightness=0.3,
+            contrast=0.0,
+            saturation=0.0,
+            hue=0.0,
+            brightness_kind="add",
+        ),
+        image=flat,
+    )
+    offset = added[:, 0, 0, 0] - 0.4
+    assert -0.301 <= offset.min() < -0.28 and 0.28 < offset.max() <= 0.301
+
+
+def test_jitter_draws_all_orders():
+    """Contrast 0 makes a flat image; what follows it decides between two results."""
+    image = jnp.stack([jnp.zeros((4, 4, 1)), jnp.ones((4, 4, 1))]).reshape(8, 4, 1)
+    views = many(
+        lambda k, x: augment.color_jitter(
+            k, x, p=1.0, brightness=1.0, contrast=0.9, saturation=0.0, hue=0.0
+        ),
+        image=image,
+    )
+    assert len(np.unique(views.max(axis=(1, 2, 3)).round(4))) > 100
+
+
+def test_grey_images_have_no_colour_to_lose():
+    views = many(lambda k, x: augment.random_grayscale(k, x, p=1.0), image=GREY, n=4)
+    assert share_changed(views, GREY) == 0
+    assert augment.color_jitter(RNG, GREY).shape == GREY.shape
+
+
+def test_affine_identity_turn_and_shift():
+    still = dict(degrees=0.0, zoom=(1.0, 1.0), shear=0.0, shift=0.0)
+    got = augment.random_affine(RNG, PHOTO, **still)
+    np.testing.assert_allclose(got, PHOTO, atol=1e-5)
+    dot = jnp.zeros((15, 15, 1)).at[7, 7].set(1)
+    turned = many(
+        lambda k, x: augment.random_affine(
+            k, x, degrees=90.0, zoom=(1.0, 1.0), shift=0.0
+        ),
+        image=dot,
+        n=20,
+    )
+    np.testing.assert_allclose(turned[:, 7, 7], 1, atol=1e-4)  # the centre stays
+    moved = many(
+        lambda k, x: augment.random_affine(
+            k, x, degrees=0.0, zoom=(1.0, 1.0), shift=0.2
+        ),
+        image=dot,
+    )
+    np.testing.assert_allclose(moved.sum(axis=(1, 2, 3)), 1, atol=1e-4)
+    centre = (moved[..., 0].sum(axis=2) * np.arange(15)).sum(axis=1) - 7
+    assert -3.01 <= centre.min() < -2.8 and 2.8 < centre.max() <= 3.01
+
+
+def test_chain_is_a_function_of_key_and_image():
+    chain = augment.make_augment(
+        size=(12, 10), crop={}, jitter={}, blur={}, solarize=0.2
+    )
+    views = many(chain, n=6)
+    assert views.shape == (6, 12, 10, 3)
+    assert views.min() >= 0 and views.max() <= 1
+    np.testing.assert_array_equal(views, many(chain, n=6))
+    assert len({v.tobytes() for v in views}) == 6
+    plain = augment.make_augment(flip=0.0, gray=0.0)
+    np.testing.assert_array_equal(plain(RNG, PHOTO), PHOTO)

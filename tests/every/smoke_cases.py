@@ -1,0 +1,32 @@
+"""What every experiment's smoke run has to show. A new experiment adds its line."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Smoke:
+    """One smoke variant.
+
+    Attributes:
+      experiment: name of the folder.
+      metric: a training metric, averaged over the first and the last three lines.
+      change: how much it must change at least; negative for what has to fall.
+      variant: name of the variant.
+    """
+
+    experiment: str
+    metric: str
+    change: float
+    variant: str = "smoke"
+
+    def __str__(self):
+        return f"{self.experiment}:{self.variant}"
+
+
+CASES = [
+    Smoke("moco", "loss", -0.3),
+    Smoke("moco", "loss", -0.2, "smoke_v3"),
+    Smoke("simclr", "loss", -0.4),
+    Smoke("supcon", "loss", -0.4),
+    Smoke("template", "loss", -0.5),
+]

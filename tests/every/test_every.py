@@ -1,0 +1,114 @@
+"""Every experiment: three mappers on 8 devices equal one device; resume is exact.
+
+Run by `launch/test --experiments`.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from experiments_common import load
+from smoke_cases import CASES
+
+from contrastive_jax import parallel
+from contrastive_jax.training import checkpoint, metrics
+
+pytestmark = pytest.mark.experiments
+TRAINED = [case for case in CASES if hasattr(load(case.experiment)[1], "make_step")]
+
+
+def arrays(tree):
+    """Leaves as numpy arrays, random keys as their bits."""
+    return [
+        np.asarray(
+            jax.random.key_data(x)
+            if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+            else x
+        )
+        for x in jax.tree.leaves(tree)
+    ]
+
+
+def three_steps(experiment, config, mapper, devices):
+    """State and metrics after three steps on a random batch per step."""
+    make_step = functools.partial(experiment.make_step, config)
+    step = parallel.data_parallel(make_step, mapper, devices=devices)
+    state = experiment.init(config)
+    source = experiment.batches(config, 0)
+    for _ in range(3):
+        state, values = step(state, next(source))
+    return arrays(state), {key: float(x) for key, x in values.items()}
+
+
+@pytest.mark.parametrize("case", TRAINED, ids=str)
+def test_every_mapper_equals_one_device(case):
+    """To 1e-5 of each leaf's largest entry; SGD, because Adam hides a wrong factor."""
+    module, experiment = load(case.experiment)
+    config = module.get_config(case.variant)
+    if "optim" in config:
+        config.optim.update(name="sgd", learning_rate=0.01, warmup_steps=0)
+    want, want_metrics = three_steps(experiment, config, "jit", 1)
+    fresh = arrays(experiment.init(config))
+    moved = [not np.array_equal(a, b) for a, b in zip(want, fresh, strict=True)]
+    assert sum(moved) > len(moved) / 2
+    for mapper in parallel.MAPPERS:
+        got, got_metrics = three_steps(experiment, config, mapper, 8)
+        for key, value in want_metrics.items():
+            assert abs(got_metrics[key] - value) <= 1e-5 * max(abs(value), 1), (
+                mapper,
+                key,
+            )
+        for a, b in zip(got, want, strict=True):
+            scale = np.abs(b).max() if b.size else 0
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale, err_msg=mapper)
+
+
+class Killed(BaseException):
+    """Stands for a process that ends between two steps."""
+
+
+@pytest.mark.parametrize("case", TRAINED, ids=str)
+def test_resume_equals_whole_bit_for_bit(case, tmp_path, monkeypatch):
+    """Killed twice between steps, in any of its stages; state, metrics and result."""
+    module, experiment = load(case.experiment)
+    config = module.get_config(case.variant)
+    config.devices = 1
+    whole = experiment.run(config, tmp_path / "whole")
+    original, calls = parallel.data_parallel, 0
+
+    def counting(*args, **kwargs):
+        step = original(*args, **kwargs)
+
+        def run(state, batch):
+            nonlocal calls
+            calls += 1
+            if calls in deaths:
+                raise Killed
+            return step(state, batch)
+
+        return run
+
+    monkeypatch.setattr(parallel, "data_parallel", counting)
+    num_steps, save_every = config.train.num_steps, config.train.save_every
+    deaths = {save_every + 3, save_every + 3 + num_steps - save_every}
+    for _ in deaths:
+        with pytest.raises(Killed):
+            experiment.run(config, tmp_path / "cut")
+    again = experiment.run(config, tmp_path / "cut")
+    assert again == whole
+    files = sorted((tmp_path / "whole").rglob(metrics.FILE))
+    assert files
+    for file in files:
+        other = tmp_path / "cut" / file.relative_to(tmp_path / "whole")
+        assert other.read_bytes() == file.read_bytes()
+    for folder in sorted((tmp_path / "whole").rglob("checkpoints")):
+        pair = []
+        for side in ("whole", "cut"):
+            place = tmp_path / side / folder.relative_to(tmp_path / "whole")
+            manager = checkpoint.Manager(place)
+            pair.append(manager.restore_raw())
+            manager.close()
+        for a, b in zip(*pair, strict=True):
+            np.testing.assert_array_equal(a, b)
