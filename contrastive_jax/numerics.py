@@ -313,4 +313,4 @@ def add_angle(cosines: Float[Array, "*shape"], angle: float) -> Float[Array, "*s
 
 def hinge(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """max(0, x), with gradient 0 at 0 and, unlike `jax.nn.relu`, NaN at NaN."""
-    return jnp.where(x == 0, 0, x * (1 + jnp.sign(x)) / 2)
+    return jnp.where(x <= 0, 0, x * jnp.sign(x))

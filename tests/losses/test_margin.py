@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax import losses, pairs, similarity
+from contrastive_jax import losses, numerics, pairs, similarity
 
 LABELS = np.array([0, 1, 0, 2, 1, 0, 3])
 OTHERS = ~np.eye(7, dtype=bool)
@@ -403,3 +403,29 @@ def test_first_pair_without_any():
     assert not anchors.any()
     z = embeddings(n=4)
     assert losses.n_pairs(z, z[positives], where=anchors) == 0
+
+
+# The arithmetic beneath.
+
+
+def test_hinge_and_its_gradient(transform):
+    x = jnp.array([-jnp.inf, -1.0, 0.0, 2.0, jnp.nan])
+    np.testing.assert_array_equal(transform(numerics.hinge)(x), [0, 0, 0, 2, np.nan])
+    gradient = transform(jax.vmap(jax.grad(numerics.hinge)))(x)
+    np.testing.assert_array_equal(gradient, [0, 0, 0, 1, np.nan])
+
+
+def test_add_angle_equals_arc_cosine():
+    x = np.array([-0.9, -0.2, 0.0, 0.7])
+    got = numerics.add_angle(jnp.asarray(x, jnp.float32), 0.3)
+    close(got, np.cos(np.arccos(x) + 0.3))
+    gradient = jax.grad(numerics.add_angle)(jnp.float32(1.0), 0.3)
+    close(gradient, math.cos(0.3))
+
+
+def test_reduce_terms_weighs_anchors():
+    values, where = jnp.array([[1.0, 3.0], [5.0, 7.0]]), jnp.array([[1, 1], [1, 0]])
+    options = dict(where=where > 0, weights=jnp.array([1.0, 2.0]))
+    # (1 + 3 + 2 * 5) / (1 + 1 + 2)
+    close(numerics.reduce_terms(values, **options), 3.5)
+    close(numerics.reduce_terms(values, **options, reduce_fn=None), [4.0, 10.0])
