@@ -1,5 +1,6 @@
 """Objectives as pure functions: arrays in, nats out, one contract for all."""
 
+from contrastive_jax.losses.catalogue import Entry, catalogue
 from contrastive_jax.losses.distill import (
     clip_distillation,
     distillation_kl,
@@ -85,6 +86,7 @@ from contrastive_jax.losses.supervised import (
 )
 
 __all__ = [
+    "Entry",
     "alignment",
     "all_direction_info_nce",
     "angle",
@@ -93,6 +95,7 @@ __all__ = [
     "arcface",
     "barlow_twins",
     "byol",
+    "catalogue",
     "circle",
     "clip_distillation",
     "contrastive_margin",

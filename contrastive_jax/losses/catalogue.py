@@ -1,0 +1,130 @@
+"""Every loss with its family, inputs, reference and whether it scales.
+
+What the docstrings and signatures say is read from them; only the names that others
+use and the forms in `parallel` are kept here.
+"""
+
+import inspect
+import re
+import sys
+from types import ModuleType
+from typing import NamedTuple
+
+FAMILIES = {
+    "losses.distill": "distillation",
+    "losses.listwise": "list-wise",
+    "losses.margin": "metric",
+    "losses.nce": "in-batch",
+    "losses.noncontrastive": "non-contrastive",
+    "losses.preference": "preference",
+    "losses.prototype": "prototypes",
+    "losses.proxy": "proxy",
+    "losses.regression": "graded labels",
+    "losses.supervised": "supervised",
+    "ebm.nce": "estimation",
+}
+
+ALIASES = {
+    "all_direction_info_nce": ("GTE",),
+    "binary_nce": ("noise-contrastive estimation",),
+    "clip_distillation": ("contrastive relational distillation",),
+    "debiased": ("DCL (debiased)",),
+    "decoupled": ("DCL", "DCLW"),
+    "distillation_kl": ("knowledge distillation",),
+    "hard_negative": ("HCL",),
+    "info_nce": ("multiple negatives ranking", "in-batch softmax", "SimCSE", "logQ"),
+    "moco": ("MoCo v1", "MoCo v2"),
+    "moco_v3": ("MoCo v3",),
+    "multi_positive": ("NT-Xent by labels",),
+    "negative_sampling": ("SGNS", "word2vec"),
+    "nt_xent": ("SimCLR",),
+    "ranking_nce": ("sampled softmax",),
+    "relational_angle": ("RKD-A",),
+    "relational_distance": ("RKD-D",),
+    "sigmoid": ("SigLIP",),
+    "supervised_contrastive": ("SupCon",),
+    "two_way_info_nce": ("CLIP", "symmetric multiple negatives ranking"),
+}
+
+# Losses for which `parallel` has tiled_<name> and ring_<name>.
+SCALABLE = (
+    "info_nce",
+    "nt_xent",
+    "sigmoid",
+    "supervised_contrastive",
+    "two_way_info_nce",
+)
+
+
+class Entry(NamedTuple):
+    """One loss.
+
+    Attributes:
+      name: the function's name.
+      family: what kind of loss it is.
+      summary: the first line of its docstring.
+      inputs: names of the arrays it is made from, optional ones left out.
+      reference: where it comes from.
+      aliases: other names for it.
+      tiled: name of the form in `parallel` that never holds all scores, or None.
+      ring: name of the form in `parallel` that passes candidates around, or None.
+    """
+
+    name: str
+    family: str
+    summary: str
+    inputs: tuple[str, ...]
+    reference: str
+    aliases: tuple[str, ...]
+    tiled: str | None
+    ring: str | None
+
+
+def catalogue(*packages: ModuleType) -> list[Entry]:
+    """Every loss of `losses` and of the packages given, sorted by family and name.
+
+    Args:
+      packages: further packages with losses, such as `contrastive_jax.ebm`.
+
+    Examples:
+      >>> [entry.name for entry in catalogue() if entry.ring][:3]
+      ['info_nce', 'nt_xent', 'sigmoid']
+    """
+    own = sys.modules[__package__]
+    found = [
+        describe(getattr(package, name))
+        for package in (own, *packages)
+        for name in package.__all__
+        if is_loss(getattr(package, name))
+    ]
+    return sorted(found, key=lambda entry: (entry.family, entry.name))
+
+
+def is_loss(function: object) -> bool:
+    """Whether it returns one value, or one per anchor when it is not reduced."""
+    if not inspect.isfunction(function):
+        return False
+    returned = inspect.signature(function).return_annotation
+    return getattr(returned, "dim_str", None) in ("", "...")
+
+
+def describe(function: object) -> Entry:
+    """The entry of one loss, from its signature and docstring."""
+    name, doc = function.__name__, inspect.getdoc(function)
+    parameters = inspect.signature(function).parameters.values()
+    reference = re.search(r"^References:\n((?:  .*\n?)+)", doc, re.MULTILINE)
+    scales = name in SCALABLE
+    return Entry(
+        name=name,
+        family=FAMILIES[function.__module__.removeprefix("contrastive_jax.")],
+        summary=doc.partition("\n")[0],
+        inputs=tuple(
+            p.name
+            for p in parameters
+            if p.default is p.empty and hasattr(p.annotation, "dim_str")
+        ),
+        reference=" ".join(reference[1].split()) if reference else "",
+        aliases=ALIASES.get(name, ()),
+        tiled=f"tiled_{name}" if scales else None,
+        ring=f"ring_{name}" if scales else None,
+    )
