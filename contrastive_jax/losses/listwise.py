@@ -303,7 +303,7 @@ def wasserstein(
       ValueError: shapes that do not fit together, power below 1.
 
     References:
-      Peyré and Cuturi 2019, arXiv:1803.00567, remark 2.28.
+      Peyré and Cuturi 2019, arXiv:1803.00567, chapter 2 (one dimension).
 
     Examples:
       >>> x = jnp.array([[0.0, 1.0, 3.0]])

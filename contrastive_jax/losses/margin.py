@@ -464,7 +464,7 @@ def mega_batch_margin(
       ValueError: shapes that do not fit together.
 
     References:
-      Wieting and Gimpel 2018, arXiv:1711.05732, section 4 (hardest negatives of a mega
+      Wieting and Gimpel 2018, arXiv:1711.05732 (hardest negatives of a mega
       batch), in the two-margin form of sentence-transformers.
 
     Examples:
@@ -886,7 +886,7 @@ def nca(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Log-probability that a random neighbour of the anchor is a positive.
+    """Minus the log-probability that a random neighbour of the anchor is a positive.
 
         loss_i = logsumexp_j logits[i, j] - logsumexp_{p in P(i)} logits[i, p]   (nats)
 
