@@ -2,6 +2,8 @@
 
 import dataclasses
 
+IMAGENET = {"image": ((256, 256, 3), "uint8"), "label": ((), "int32")}
+
 
 @dataclasses.dataclass(frozen=True)
 class Smoke:
@@ -12,12 +14,20 @@ class Smoke:
       metric: a training metric, averaged over the first and the last three lines.
       change: how much it must change at least; negative for what has to fall.
       variant: name of the variant.
+      paper_batch: a batch of the paper variant: shape behind the first axis and type
+        of each array.
     """
 
     experiment: str
     metric: str
     change: float
     variant: str = "smoke"
+    paper_batch: dict = dataclasses.field(default_factory=lambda: IMAGENET)
+
+    @property
+    def paper(self):
+        """The paper variant that belongs to it."""
+        return self.variant.replace("smoke", "paper")
 
     def __str__(self):
         return f"{self.experiment}:{self.variant}"
@@ -28,5 +38,5 @@ CASES = [
     Smoke("moco", "loss", -0.2, "smoke_v3"),
     Smoke("simclr", "loss", -0.4),
     Smoke("supcon", "loss", -0.4),
-    Smoke("template", "loss", -0.5),
+    Smoke("template", "loss", -0.5, paper_batch={"image": ((8, 8, 1), "uint8")}),
 ]

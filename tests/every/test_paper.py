@@ -1,0 +1,66 @@
+"""The published recipes: built and lowered for 8 devices without allocating, and run.
+
+Lowering is part of `launch/test --experiments`; the real step, a ResNet-50 for the
+image papers, is marked slow.
+"""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from experiments_common import load
+from smoke_cases import CASES
+
+from contrastive_jax import parallel
+
+TRAINED = [case for case in CASES if hasattr(load(case.experiment)[1], "make_step")]
+
+
+@pytest.fixture(params=TRAINED, ids=lambda case: f"{case.experiment}:{case.paper}")
+def case(request):
+    return request.param
+
+
+def class_names(monkeypatch):
+    """Class names of a set that is not here."""
+    from contrastive_jax.data import image_sets
+
+    names = tuple(map(str, range(1000)))
+    monkeypatch.setattr(image_sets, "class_names", lambda *_: names)
+
+
+@pytest.mark.experiments
+def test_paper_step_lowers_for_eight_devices(case, monkeypatch):
+    class_names(monkeypatch)
+    module, experiment = load(case.experiment)
+    config = module.get_config(case.paper)
+    state = jax.eval_shape(lambda: experiment.init(config))
+    batch = {
+        name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype)
+        for name, (shape, dtype) in case.paper_batch.items()
+    }
+    make_step = functools.partial(experiment.make_step, config)
+    step = parallel.data_parallel(make_step, config.mapper, devices=8)
+    text = step.lower(state, batch).as_text()
+    assert "all_reduce" in text or "all-reduce" in text
+
+
+@pytest.mark.slow
+def test_paper_step_runs_at_a_reduced_batch(case, monkeypatch):
+    class_names(monkeypatch)
+    module, experiment = load(case.experiment)
+    config = module.get_config(case.paper)
+    config.data.batch_size = 8
+    if config.get("loss", {}).get("queue_size"):
+        config.loss.queue_size = 64
+    rng = np.random.default_rng(0)
+    batch = {
+        name: rng.integers(0, 200, (8, *shape)).astype(dtype)
+        for name, (shape, dtype) in case.paper_batch.items()
+    }
+    make_step = functools.partial(experiment.make_step, config)
+    step = parallel.data_parallel(make_step, config.mapper, devices=1)
+    state, metrics = step(experiment.init(config), batch)
+    assert int(state.step) == 1
+    assert all(np.isfinite(x) for x in metrics.values()), metrics
