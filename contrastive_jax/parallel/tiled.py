@@ -1042,6 +1042,9 @@ def one_side(
         weights=(weights, "n"),
     )
     numerics.check_positive(scale=scale)
+    for name, ids in (("exclude", exclude), ("block", block)):
+        if ids is not None:
+            numerics.check_integer(ids, name)
     (x,) = operands(x=x)
     side = Side(x, scale=per_row_scalar(scale, x), me=jnp.arange(x.shape[0]))
     return side._replace(where=mask(where, "where"), exclude=exclude, block=block)

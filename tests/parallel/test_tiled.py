@@ -487,6 +487,7 @@ def test_bad_input_is_named():
         (ValueError, "even number", lambda: views(b)),
         (ValueError, 'form: expected "out"', lambda: classes(a, ids, form="both")),
         (TypeError, "a: expected floating", lambda: one(ids[:, None], ids[:, None])),
+        (TypeError, "block: expected integers", lambda: views(a, block=a[:, 0])),
         (TypeError, "where: expected booleans", lambda: two(a, a, where=ids)),
     ]:
         with pytest.raises(error, match=message):
