@@ -1,8 +1,8 @@
 """One contract for every exported loss of `losses` and `ebm` (see `cases.Case`).
 
 Compiling takes nearly all of the time. So all inputs of equal shape run as one batch,
-and all cases of one module are compiled together (`together`); each test then looks at
-what came out for one case.
+all cases of one module are compiled together (`together`), and only one program of
+each (`shorter`) is optimised; each test then looks at what came out for one case.
 """
 
 import functools
@@ -25,6 +25,7 @@ GROUPS = all_groups()
 GATHERED = [name for name, case in CASES.items() if case.gathered]
 OTHERS = [name for name in CASES if name not in GATHERED]
 N = 4
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 SPLIT = PartitionSpec("data")
 
 every_loss = pytest.mark.parametrize("name", CASES)
@@ -55,12 +56,13 @@ def test_every_case_names_its_loss():
 @every_loss
 def test_eager_equals_jit_and_vmap(name):
     case, results = CASES[name], results_of(name)
-    eager = case.loss(**full_inputs(case), **case.options)
+    eager = case.loss(**on_device(full_inputs(case)), **case.options)
     assert eager.dtype == jnp.float32
     assert_close(results.base.loss, eager)
-    inputs = make(case, seed=1)
+    inputs = on_device(make(case, seed=1))
     assert_close(results.other.loss, case.loss(**inputs, **case.options))
-    assert_close(result(jitted, name).loss, results.other.loss)
+    inputs = on_device(fewer(case))
+    assert_close(result(shorter, name).loss, case.loss(**inputs, **case.options))
     assert results.base.loss != results.other.loss, "the two batches do not differ"
 
 
@@ -84,7 +86,7 @@ def test_global_form_on_eight_devices_equals_one_device(name):
 @every_loss
 def test_gradient_equals_finite_differences_and_float64_is_kept(name):
     case, (out, directions, step) = CASES[name], result(in_float64, name)
-    assert out.loss.dtype == out.each.dtype == jnp.float64
+    assert out.loss.dtype == jnp.float64
     np.testing.assert_allclose(
         out.loss[0], results_of(name).base.loss, rtol=2e-4, atol=2e-5
     )
@@ -138,7 +140,7 @@ def test_masked_is_as_if_absent_and_nothing_left_gives_zero(name):
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.reduces])
 def test_reductions_weights_and_permutation(name):
     case, results = CASES[name], results_of(name)
-    inputs, each = make(case), results.base.each
+    inputs, each = on_device(make(case)), results.base.each
     total = case.loss(**inputs, **case.options, reduce_fn=jnp.sum)
     np.testing.assert_allclose(each.sum(), total, rtol=1e-5, atol=1e-5)
     assert_close(case.loss(**inputs, **case.options), results.base.loss)
@@ -164,7 +166,7 @@ def test_reductions_weights_and_permutation(name):
 def test_half_precision_is_computed_in_float32(name):
     case = CASES[name]
     for dtype in (jnp.bfloat16, jnp.float16):
-        half = make(case, dtype=dtype)
+        half = on_device(make(case, dtype=dtype))
         single = {
             k: v.astype(jnp.float32) if is_float(v) else v for k, v in half.items()
         }
@@ -178,7 +180,7 @@ def test_half_precision_is_computed_in_float32(name):
 def test_bad_input_raises_and_names_the_argument(name, without_type_hooks):
     case = CASES[name]
     loss = functools.partial(case.loss, **case.options)
-    inputs, full = make(case), full_inputs(case)
+    inputs, full = on_device(make(case)), on_device(full_inputs(case))
     for key, x in inputs.items():
         wrong = x.astype(jnp.int32 if is_float(x) else jnp.float32)
         with pytest.raises(TypeError, match=rf"^{key}: "):
@@ -220,9 +222,9 @@ class Results(NamedTuple):
     weightless: Out | None
 
 
-def evaluate(case, **options):
-    """Loss, losses of the anchors and gradients, as a function of the inputs."""
-    options = {**case.options, **options}
+def evaluate(case, each=False, **options):
+    """Loss and gradients, as a function of the inputs, and losses of the anchors."""
+    options, each = {**case.options, **options}, each and case.reduces
 
     def run(inputs):
         def of(wrt):
@@ -230,13 +232,17 @@ def evaluate(case, **options):
 
         wrt = {k: inputs[k] for k in case.grads}
         loss, grads = jax.value_and_grad(of)(wrt)
-        each = case.loss(**inputs, **options, reduce_fn=None) if case.reduces else loss
-        return Out(loss, each, grads)
+        every = case.loss(**inputs, **options, reduce_fn=None) if each else loss
+        return Out(loss, every, grads)
 
     return run
 
 
-def together(names, run, inputs, mapper=jax.jit):
+def quick_jit(f):
+    return jax.jit(f, compiler_options=QUICK)
+
+
+def together(names, run, inputs, mapper=quick_jit):
     """`run(case, inputs)` for many cases, compiled together.
 
     A case that raises has the exception for its result.
@@ -273,36 +279,28 @@ def batched(group):
     """All variants of each case, as one batch."""
 
     def run(case, inputs):
-        return jax.vmap(evaluate(case))(inputs)
+        return jax.vmap(evaluate(case, each=True))(inputs)
 
-    return together(GROUPS[group], run, lambda case: stack(variants(case).values()))
+    def inputs(case):
+        return stack(variants(case).values())
+
+    return together(GROUPS[group], run, inputs)
 
 
-@functools.cache
-def jitted(group):
-    """The second batch of each case by itself."""
-    names = GROUPS[group]
-    run = lambda case, inputs: evaluate(case)(inputs)  # noqa: E731
-    return together(names, run, lambda case: variants(case)["other"])
+def alone(case, inputs):
+    return evaluate(case)(inputs)
 
 
 @functools.cache
 def single(group):
     """Each case with one anchor."""
-    run = lambda case, inputs: evaluate(case)(inputs)  # noqa: E731
-    return together(GROUPS[group], run, lambda case: full_inputs(case, n=1))
+    return together(GROUPS[group], alone, lambda case: full_inputs(case, n=1))
 
 
 @functools.cache
 def shorter(group):
     """Each case without what the mask leaves out."""
-    names = [name for name in GROUPS[group] if CASES[name].where]
-
-    def inputs(case):
-        less = absent(case, make(case))[2]
-        return {**less, **extras(case, less)}
-
-    return together(names, lambda case, inputs: evaluate(case)(inputs), inputs)
+    return together(GROUPS[group], alone, fewer, jax.jit)
 
 
 @functools.cache
@@ -356,7 +354,7 @@ def separate(group, mapper):
         return stack([make(case), make(case, seed=1)])
 
     if mapper == "pmap":
-        return together(names, run, inputs, lambda f: jax.pmap(f, devices=devices(2)))
+        return together(names, run, inputs, lambda f: pmap(f, devices=devices(2)))
 
     def local(case, inputs):
         return run(case, jax.tree.map(lambda x: x[0], inputs))[None]
@@ -392,12 +390,24 @@ def in_common(group, mapper):
         )
     shards = jax.tree.map(lambda x: x.reshape(8, 2, 3), batch)
     return together(
-        names, run, lambda case: shards, lambda f: jax.pmap(f, "data", out_axes=None)
+        names, run, lambda case: shards, lambda f: pmap(f, "data", out_axes=None)
     )
 
 
 def devices(count):
     return jax.devices()[:count]
+
+
+def pmap(f, *args, **kwargs):
+    def run(inputs):
+        # It takes no compiler options.
+        jax.config.update("jax_disable_most_optimizations", True)
+        try:
+            return jax.pmap(f, *args, **kwargs)(inputs)
+        finally:
+            jax.config.update("jax_disable_most_optimizations", False)
+
+    return run
 
 
 def shard_map(f, count, out_specs=SPLIT):
@@ -409,7 +419,8 @@ def shard_map(f, count, out_specs=SPLIT):
             in_specs=SPLIT,
             out_specs=out_specs,
             check_vma=False,
-        )
+        ),
+        compiler_options=QUICK,
     )
 
 
@@ -435,7 +446,7 @@ def without_type_hooks():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-# Inputs.
+# Inputs, in numpy: compiling what makes them would take longer than the tests.
 
 
 def variants(case):
@@ -450,19 +461,22 @@ def variants(case):
     out = {
         "base": base,
         "other": {**base, **make(case, seed=1)},
-        "nan": {**base, first: jnp.full_like(base[first], jnp.nan)},
-        "zero": floats(jnp.zeros_like),
-        "identical": floats(lambda x: jnp.broadcast_to(x[:1], x.shape)),
-        "large": floats(lambda x: case.large * x),
-        "one label": {**base, **with_labels(case, base, jnp.zeros(n, jnp.int32))},
-        "all labels differ": {**base, **with_labels(case, base, jnp.arange(n))},
+        "nan": {**base, first: np.full_like(base[first], np.nan)},
+        "zero": floats(np.zeros_like),
+        "identical": floats(lambda x: np.broadcast_to(x[:1], x.shape)),
+        "large": floats(lambda x: np.float32(case.large) * x),
+        "one label": {**base, **with_labels(case, base, np.zeros(n, np.int32))},
+        "all labels differ": {
+            **base,
+            **with_labels(case, base, np.arange(n, dtype=np.int32)),
+        },
     }
     if case.without_positives:
         out["no positives"] = case.without_positives(base)
     if case.where:
         where, garbage, _, _ = absent(case, make(case))
         out["masked"] = {**base, **garbage, "where": where}
-        out["nothing"] = {**base, "where": jnp.zeros_like(where)}
+        out["nothing"] = {**base, "where": np.zeros_like(where)}
     if case.reduces:
         out["uneven"] = {**base, "weights": uneven_weights(case, base)}
         out["weightless"] = {**base, "weights": 0 * base["weights"]}
@@ -473,11 +487,11 @@ def variants(case):
 
 
 def make(case, n=N, seed=0, dtype=jnp.float32):
-    """Valid inputs as jax arrays, floats in the given precision."""
+    """Valid inputs, floats in the given precision."""
     inputs = case.make(np.random.default_rng(seed), max(n, case.smallest))
+    types = {"f": dtype, "i": np.int32, "b": np.bool_}
     return {
-        k: jnp.asarray(v, dtype if np.asarray(v).dtype.kind == "f" else None)
-        for k, v in inputs.items()
+        k: np.asarray(v, types[np.asarray(v).dtype.kind]) for k, v in inputs.items()
     }
 
 
@@ -487,16 +501,28 @@ def full_inputs(case, n=N, dtype=jnp.float32):
     return {**inputs, **extras(case, inputs)}
 
 
+def on_device(inputs):
+    """The inputs of a loss that is called as it is."""
+    return {k: jnp.asarray(v) for k, v in inputs.items()}
+
+
+def fewer(case):
+    """The inputs without what the mask leaves out; all where there is no mask."""
+    less = absent(case, make(case))[2] if case.where else make(case)
+    return {**less, **extras(case, less)}
+
+
 def extras(case, inputs):
     """The mask and the weights under which everything counts the same."""
     sizes = axis_sizes(case, inputs)
     out = {}
     if case.where:
-        out["where"] = jnp.ones([sizes[axis] for axis in case.where.split()], bool)
+        out["where"] = np.ones([sizes[axis] for axis in case.where.split()], bool)
     if case.reduces:
-        each = functools.partial(case.loss, **case.options, reduce_fn=None)
-        shape = jax.eval_shape(lambda inputs: each(**inputs), inputs).shape
-        out["weights"] = jnp.ones(shape[:1], inputs[case.grads[0]].dtype)
+        # As many as there are anchors: n, or 2n in two views.
+        two_views = any("2n" in axes.split() for axes in case.axes.values())
+        size = sizes["2n" if two_views else "n"]
+        out["weights"] = np.ones(size, inputs[case.grads[0]].dtype)
     return out
 
 
@@ -518,19 +544,20 @@ def with_labels(case, inputs, labels):
     return {
         k: labels
         for k, axes in case.axes.items()
-        if axes == "n" and jnp.issubdtype(inputs[k].dtype, jnp.integer)
+        if axes == "n" and inputs[k].dtype.kind == "i"
     }
 
 
 def uneven_weights(case, inputs):
-    return jnp.arange(1.0, extras(case, inputs)["weights"].shape[0] + 1)
+    weights = extras(case, inputs)["weights"]
+    return np.arange(1, weights.size + 1).astype(weights.dtype)
 
 
 def reorder(case, inputs):
     """A permutation of the anchors, and the same of two views."""
     n = axis_sizes(case, inputs)["n"]
-    order = jnp.asarray(np.random.default_rng(3).permutation(n))
-    return {"n": order, "2n": jnp.concatenate([order, order + n])}
+    order = np.random.default_rng(3).permutation(n)
+    return {"n": order, "2n": np.concatenate([order, order + n])}
 
 
 def absent(case, inputs):
@@ -552,14 +579,14 @@ def absent(case, inputs):
         less[k] = take(inputs[k], axes, picks)
         if k in case.grads:
             kept = spread(left, axes, sizes)
-            garbage[k] = jnp.where(kept, inputs[k], 1e3)
+            garbage[k] = np.where(kept, inputs[k], inputs[k].dtype.type(1e3))
     return where, garbage, less, picks
 
 
 def spread(left, axes, sizes):
     """True at the entries of an array of those axes that are left."""
     words = axes.split()
-    out = jnp.ones([sizes[word] for word in words], bool)
+    out = np.ones([sizes[word] for word in words], bool)
     for axis, word in enumerate(words):
         if word in left:
             shape = [-1 if i == axis else 1 for i in range(len(words))]
@@ -571,12 +598,12 @@ def take(x, axes, picks):
     """The picked entries along the named axes of an array."""
     for axis, word in enumerate(axes.split()):
         if word in picks:
-            x = jnp.take(x, jnp.asarray(picks[word]), axis=axis)
+            x = np.take(x, picks[word], axis=axis)
     return x
 
 
 def stack(trees):
-    return jax.tree.map(lambda *xs: jnp.stack(xs), *trees)
+    return jax.tree.map(lambda *xs: np.stack(xs), *trees)
 
 
 def is_float(x):
