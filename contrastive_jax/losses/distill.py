@@ -177,7 +177,7 @@ def clip_distillation(
       ValueError: shapes that do not fit together.
 
     References:
-      Yang et al. 2024, arXiv:2307.12732, section 3 (contrastive relational distillation).
+      Yang et al. 2024, arXiv:2307.12732, section 3 (relational distillation).
 
     Examples:
       >>> loss = clip_distillation(jnp.zeros((2, 2)), 9.0 * jnp.eye(2))
