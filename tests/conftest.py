@@ -9,6 +9,11 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+CACHE = os.environ.get("CONTRASTIVE_JAX_CACHE", "~/.cache/contrastive_jax")
+# The runs of experiments compile once for launch/test and launch/test --experiments.
+jax.config.update("jax_compilation_cache_dir", os.path.expanduser(f"{CACHE}/xla"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(params=["eager", "jit"])

@@ -68,7 +68,9 @@ def embedding_map(
     title: str = "",
     seed: int = 0,
 ) -> Figure:
-    """A 2-D map of embeddings (t-SNE on cosines, started from PCA), coloured by class.
+    """A 2-D map of embeddings, coloured by class.
+
+    t-SNE of the normalised rows, started from PCA; below 500 rows PCA alone.
 
     Args:
       features: [n, d]; a few hundred to a few thousand rows.
@@ -77,15 +79,16 @@ def embedding_map(
       title: what is shown.
       seed: seed of the map.
     """
+    from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
     features = np.asarray(features, np.float64)
     norms = np.linalg.norm(features, axis=1, keepdims=True)
     rows = features / np.maximum(norms, 1e-12)
-    perplexity = min(30.0, (len(rows) - 1) / 3)
-    flat = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(
-        rows
-    )
+    if len(rows) < 500:
+        flat = PCA(2, random_state=seed).fit_transform(rows)
+    else:
+        flat = TSNE(init="pca", random_state=seed).fit_transform(rows)
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.add_subplot()
     colours = matplotlib.colormaps["tab10" if len(class_names) <= 10 else "tab20"]

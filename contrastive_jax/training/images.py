@@ -86,7 +86,8 @@ def init_variables(model: nn.Module, data: Section, seed: int) -> Any:
     if not size:
         found = image_sets.load(data["name"], data["data_dir"])
         shape = found.train_image.shape[1:]
-    return model.init(jax.random.key(seed), jnp.zeros((2, *shape)), train=False)
+    init = jax.jit(functools.partial(model.init, train=False))
+    return init(jax.random.key(seed), jnp.zeros((2, *shape)))
 
 
 def two_views(
@@ -258,8 +259,8 @@ def write_report(
     class_names = image_sets.class_names(data["name"], data["data_dir"])
     page.section(
         "Map of test embeddings",
-        "t-SNE of the encoder's features; colours are classes the encoder never saw "
-        "unless its objective uses labels.",
+        "t-SNE of the encoder's features (PCA below 500 rows); colours are classes, "
+        "which the encoder never saw unless its objective uses labels.",
     )
     page.figure(
         figures.embedding_map(test.features, test.label, class_names),
@@ -289,9 +290,10 @@ def write_report(
     page.section("What the model sees", "Test images and random views of them.")
     picked = to_unit(test.image[shown])
     rows = {"image": np.asarray(picked)}
+    compiled = {f: jax.jit(jax.vmap(f)) for f in views.values()}
     for i, (name, augment) in enumerate(views.items()):
         keys = jax.random.split(jax.random.key(i), len(picked))
-        rows[name] = np.asarray(jax.jit(jax.vmap(augment))(keys, picked))
+        rows[name] = np.asarray(compiled[augment](keys, picked))
     page.figure(figures.image_rows(rows), "augmented views")
     page.section("Configuration")
     page.code(config_text)

@@ -75,10 +75,13 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant.startswith("smoke"):
         config.data.name = "digits"
         config.data.batch_size = 64
+        for view in (config.data.first_view, config.data.second_view):
+            view.affine.update(degrees=10.0, zoom=(0.9, 1.1), shear=0.1)
+            view.jitter = None
         config.model.update(stage_sizes=(1,), width=8, stem_stride=1)
         config.model.projection = (32, 16)
         config.loss.update(queue_size=128, decay=0.9, decay_final=0.9)
-        config.optim.update(learning_rate=1e-2, warmup_steps=2)
+        config.optim.update(learning_rate=2e-2, warmup_steps=2)
         config.train.update(num_steps=40, log_every=5, save_every=20)
         config.eval.k = 5
     if variant.startswith("paper"):

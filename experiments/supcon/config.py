@@ -78,9 +78,11 @@ def get_config(variant: str = "") -> ConfigDict:
     elif variant == "smoke":
         config.data.name = "digits"
         config.data.batch_size = 64
+        config.data.augment.affine.update(degrees=10.0, zoom=(0.9, 1.1), shear=0.1)
+        config.data.augment.jitter = None
         config.model.update(stage_sizes=(1,), width=8, stem_stride=1)
         config.model.projection = (32, 16)
-        config.optim.update(learning_rate=1e-2, warmup_steps=2)
+        config.optim.update(learning_rate=2e-2, warmup_steps=2)
         config.train.update(num_steps=40, log_every=5, save_every=20)
         config.eval.k = 5
     elif variant == "paper":

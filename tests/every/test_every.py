@@ -31,6 +31,12 @@ def arrays(tree):
     ]
 
 
+def distance(a, b):
+    """Euclidean distance of two lists of arrays, over their floating-point members."""
+    pairs = [(x, y) for x, y in zip(a, b, strict=True) if x.dtype.kind == "f"]
+    return np.sqrt(sum(np.sum((x - y).astype(np.float64) ** 2) for x, y in pairs))
+
+
 def three_steps(experiment, config, mapper, devices):
     """State and metrics after three steps on a random batch per step."""
     make_step = functools.partial(experiment.make_step, config)
@@ -44,9 +50,10 @@ def three_steps(experiment, config, mapper, devices):
 
 @pytest.mark.parametrize("case", TRAINED, ids=str)
 def test_every_mapper_equals_one_device(case):
-    """To 1e-5 of each leaf's largest entry; SGD, because Adam hides a wrong factor."""
+    """The whole state to 1e-5 of its norm; SGD, because Adam hides a wrong factor."""
     module, experiment = load(case.experiment)
     config = module.get_config(case.variant)
+    config.seed = 1  # with 0 a ReLU input of moco:smoke_v3 is 0 to within rounding
     if "optim" in config:
         config.optim.update(name="sgd", learning_rate=0.01, warmup_steps=0)
     want, want_metrics = three_steps(experiment, config, "jit", 1)
@@ -61,8 +68,11 @@ def test_every_mapper_equals_one_device(case):
                 key,
             )
         for a, b in zip(got, want, strict=True):
-            scale = np.abs(b).max() if b.size else 0
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale, err_msg=mapper)
+            # A leaf that was 0 three steps ago holds sums of what cancels, or (a bias
+            # before a normalisation) nothing but rounding.
+            bound = 1e-4 * np.abs(b).max(initial=0) + 1e-7
+            np.testing.assert_allclose(a, b, rtol=0, atol=bound, err_msg=mapper)
+        assert distance(got, want) <= 1e-5 * distance(want, [0 * b for b in want])
 
 
 class Killed(BaseException):
