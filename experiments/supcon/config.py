@@ -82,8 +82,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.augment.jitter = None
         config.model.update(stage_sizes=(1,), width=8, stem_stride=1)
         config.model.projection = (32, 16)
-        config.optim.update(learning_rate=2e-2, warmup_steps=2)
-        config.train.update(num_steps=40, log_every=5, save_every=20)
+        config.optim.update(learning_rate=5e-2, warmup_steps=2)
+        config.train.update(num_steps=60, log_every=5, save_every=20)
         config.eval.k = 5
     elif variant == "paper":
         config.data.update(
