@@ -18,7 +18,7 @@ def get_config(variant: str = "") -> ConfigDict:
         size=None,  # of the image
         # Part of a digit, or its mirror image, may be another character.
         crop=None,
-        affine=dict(degrees=25.0, zoom=(0.75, 1.3), shear=0.3, shift=0.1),
+        affine=dict(degrees=15.0, zoom=(0.85, 1.2), shear=0.2, shift=0.1),
         flip=0.0,
         jitter=dict(p=0.8, brightness=0.4, contrast=0.4, saturation=0.0, hue=0.0),
         gray=0.0,

@@ -18,12 +18,12 @@ def get_config(variant: str = "") -> ConfigDict:
             data_dir="",  # a TFDS folder; the packaged copy when empty
             size=0,  # in memory
             test_split="test",
-            batch_size=256,
+            batch_size=128,
             augment=dict(
                 size=None,  # of the image
                 # Part of a digit, or its mirror image, may be another character.
                 crop=None,
-                affine=dict(degrees=25.0, zoom=(0.75, 1.3), shear=0.3, shift=0.1),
+                affine=dict(degrees=15.0, zoom=(0.85, 1.2), shear=0.2, shift=0.1),
                 flip=0.0,
                 jitter=dict(
                     p=0.8, brightness=0.4, contrast=0.4, saturation=0.0, hue=0.0
@@ -37,7 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = ConfigDict(
         dict(
             stage_sizes=(1, 1, 1),
-            width=32,
+            width=16,
             kind="basic",
             stem="cifar",
             stem_stride=2,
@@ -49,13 +49,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim = ConfigDict(
         dict(
             name="adamw",
-            learning_rate=2e-3,
+            learning_rate=3e-3,
             warmup_steps=30,
             weight_decay=1e-4,
             momentum=0.9,
         )
     )
-    config.train = ConfigDict(dict(num_steps=500, log_every=10, save_every=100))
+    config.train = ConfigDict(dict(num_steps=2000, log_every=20, save_every=250))
     # Rows of 0: all. held_out > 0 reports on that share of the training rows instead of
     # the test rows: what the values above were chosen on.
     config.eval = ConfigDict(dict(train_limit=0, test_limit=0, k=20, held_out=0.0))
