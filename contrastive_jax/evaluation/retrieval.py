@@ -103,7 +103,7 @@ def hit_rate(
       Array([0. , 0.5], dtype=float32)
     """
     ranking = _ranking(scores, relevance, where, ties)
-    _cut(_ranks(scores), k)
+    _cut(_ranks(scores), k)  # only for its check of k
     value = 1 - _none_relevant_within(ranking)[:, min(k, scores.shape[1]) - 1]
     return _reduce(value, ranking, empty, reduce_fn)
 
