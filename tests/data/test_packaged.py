@@ -1,7 +1,10 @@
 """Packaged sets: hashes, readers, messages. Nothing here needs a network."""
 
 import gzip
+import io
 import pathlib
+import shutil
+import tarfile
 import zipfile
 
 import numpy as np
@@ -78,7 +81,7 @@ def test_failed_fetch_names_the_command(cache, monkeypatch):
 def test_unknown_names():
     with pytest.raises(ValueError, match=r"data.name: expected one of digits.*'mnst'"):
         packaged.images("mnst")
-    with pytest.raises(ValueError, match="name: expected one of fashion"):
+    with pytest.raises(ValueError, match=r"name: expected one of .*fashion.*'mnst'"):
         packaged.path("mnst")
 
 
@@ -109,3 +112,40 @@ def test_the_pinned_sets_are_what_they_are_said_to_be():
     assert fashion.train_image.shape == (60_000, 28, 28, 1)
     assert (np.bincount(fashion.test_label) == 1000).all()
     assert pathlib.Path(packaged.path("fashion")).is_relative_to(packaged.cache_dir())
+
+
+def fake_npm(tmp_path, monkeypatch, files):
+    """Puts an archive of these files where a fetched npm package would lie."""
+    archive = tmp_path / "fake.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    package = packaged.Package(
+        "npm", "@scope/fake", "1.0.0", packaged.sha256(archive), "", "a fake"
+    )
+    monkeypatch.setitem(packaged.PACKAGES, "fake", package)
+
+    def fetch(package, folder):
+        return shutil.copy(archive, folder / "scope-fake-1.0.0.tgz")
+
+    monkeypatch.setattr(packaged, "fetch_npm", fetch)
+
+
+def test_npm_packages(cache, tmp_path, monkeypatch):
+    files = {"a.txt": b"one", "img/b.bin": b"\x00\x01", "c.txt": b"three"}
+    fake_npm(tmp_path, monkeypatch, files)
+    assert packaged.read_member("fake", "a.txt") == b"one"
+    assert [file.name[:12] for file in cache.iterdir()] == ["@scope-fake-"]
+    wanted = {"img/b.bin": files["img/b.bin"], "c.txt": files["c.txt"]}
+    assert packaged.read_members("fake", wanted) == wanted
+    with pytest.raises(KeyError, match=r"no file 'd.txt'"):
+        packaged.read_member("fake", "d.txt")
+
+
+def test_without_npm_the_message_names_the_command(cache, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    command = "npm pack --silent --ignore-scripts emojibase-data@17.0.0"
+    with pytest.raises(packaged.DataMissing, match=f"run: {command} .*'npm'"):
+        packaged.path("emojibase")
