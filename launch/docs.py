@@ -1,0 +1,124 @@
+"""What mkdocs needs from us: pages made from the package, formulas in docstrings.
+
+On a page, `[[exports MODULE]]` stands for the documentation of every public name of a
+module, or of those names of a package that come from that module, `[[catalogue]]` for
+the tables of all losses and `[[notation]]` for the letters of the formulas. Used by
+mkdocs.yml, which `launch/docs` builds.
+"""
+
+import importlib
+import itertools
+import re
+import sys
+
+import griffe
+
+from launch import formulas
+
+MARKER = re.compile(r"^\[\[(\w+)(?: ([\w.]+))?\]\]$", re.MULTILINE)
+REMOTE = re.compile(
+    r"<(?:script|img|link|iframe)\b[^>]*(?:src|href)=.?(?:https?:)?//[^>]*"
+)
+
+
+def on_page_markdown(markdown: str, **_) -> str:
+    """Fills in the markers of a page (called by mkdocs)."""
+    made = {"exports": exports, "catalogue": catalogue, "notation": formulas.notation}
+    return MARKER.sub(lambda m: made[m[1]](*filter(None, m.groups()[1:])), markdown)
+
+
+def on_post_page(output: str, page, **_) -> str:
+    """Makes sure that a page loads nothing from elsewhere (called by mkdocs)."""
+    remote = REMOTE.search(output)
+    if remote:
+        raise ValueError(f"{page.file.src_uri} loads {remote[0]}")
+    return output
+
+
+def exports(path: str) -> str:
+    """One block for mkdocstrings for each public name of a module, in its order."""
+    module = importlib.import_module(path)
+    names, prefix = getattr(module, "__all__", None), path
+    if names is None:
+        parent, _, _ = path.rpartition(".")
+        listed = getattr(sys.modules[parent], "__all__", ())
+        own = [k for k, v in vars(module).items() if is_of(v, path)]
+        names = [name for name in own if name in listed]
+        if names:
+            prefix = parent
+        else:
+            names = [name for name in own if not name.startswith("_")]
+    return "\n\n".join(block(f"{prefix}.{name}") for name in names)
+
+
+def block(path: str) -> str:
+    """The documentation of one name, headed by it as one writes it after an import."""
+    heading = path.removeprefix("contrastive_jax.")
+    name = path.rpartition(".")[2]
+    return (
+        f"::: {path}\n    options:\n      heading: {heading}\n      toc_label: {name}"
+    )
+
+
+def is_of(value: object, path: str) -> bool:
+    """Whether a function or class is defined in a module."""
+    return callable(value) and getattr(value, "__module__", None) == path
+
+
+def catalogue() -> str:
+    """All losses, one table for each family."""
+    from contrastive_jax import ebm, losses
+
+    lines = []
+    for family, entries in itertools.groupby(losses.catalogue(ebm), lambda e: e.family):
+        lines += ["", f"## {family.capitalize()}", ""]
+        lines += ["| loss | inputs | also known as | at scale | from |"]
+        lines += ["| --- | --- | --- | --- | --- |"]
+        lines += [
+            row(entry, "ebm" if entry.name in ebm.__all__ else "losses")
+            for entry in entries
+        ]
+    return "\n".join(lines)
+
+
+def row(entry, package: str) -> str:
+    """One loss as a row of its table."""
+    link = f"[`{entry.name}`][contrastive_jax.{package}.{entry.name}]"
+    scale = [form for form in (entry.tiled, entry.ring) if form]
+    cells = [
+        f"{link}<br>{entry.summary}",
+        "<br>".join(f"`{name}`" for name in entry.inputs),
+        ", ".join(entry.aliases),
+        "<br>".join(f"[`{form}`][contrastive_jax.parallel.{form}]" for form in scale),
+        entry.reference,
+    ]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+class RenderedFormulas(griffe.Extension):
+    """Shows the rendered formula of a function where the docstring has it as text."""
+
+    def __init__(self):
+        super().__init__()
+        self.entries = {
+            path.rpartition(".")[2]: formulas.render(entry)
+            for path, entry in formulas.load().items()
+        }
+
+    def on_function(self, *, func: griffe.Function, **_) -> None:
+        """Called by griffe for every function it reads."""
+        packages = ("contrastive_jax.losses.", "contrastive_jax.ebm.")
+        rendered = self.entries.get(func.name)
+        if rendered and func.docstring and func.path.startswith(packages):
+            func.docstring.value = replace(func.docstring.value, rendered)
+
+
+def replace(docstring: str, rendered: str) -> str:
+    """The docstring with its indented text formulas replaced."""
+    head, *sections = re.split(r"\n(?=Args:\n)", docstring, maxsplit=1)
+    summary, *rest = re.split(r"\n\s*\n", head)
+    # A paragraph that goes on in lower case explains the letters of the text formula.
+    rest = [part for part in rest if not part.startswith("    ")]
+    rest = [part for part in rest if not part[:1].islower()]
+    head = "\n\n".join([summary, rendered, *rest])
+    return "\n".join([head + "\n", *sections])

@@ -1,0 +1,70 @@
+r"""The formulas of docs/formulas.toml as MathML.
+
+An entry is a loss's name under the package that exports it:
+
+    [losses.info_nce]
+    lines = ['\mathcal{L}_i = ...', ...]
+    symbols = {'\epsilon' = "label_smoothing"}
+
+`lines` are LaTeX, one displayed formula each. `symbols` says which argument or what
+else a symbol stands for, besides those that all share: the table `[notation]`.
+"""
+
+import html
+import pathlib
+import re
+import tomllib
+
+FILE = pathlib.Path(__file__).resolve().parent.parent / "docs" / "formulas.toml"
+
+
+def read(file: pathlib.Path = FILE) -> dict[str, dict]:
+    """The file as it is."""
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def load(file: pathlib.Path = FILE) -> dict[str, dict]:
+    """Entries by public path, such as "contrastive_jax.losses.info_nce"."""
+    packages = read(file)
+    del packages["notation"]
+    return {
+        f"contrastive_jax.{package}.{name}": entry
+        for package, entries in packages.items()
+        for name, entry in entries.items()
+    }
+
+
+def to_mathml(latex: str, display: str = "block") -> str:
+    """One formula; raises where a part of it is not understood."""
+    from latex2mathml import converter
+
+    out = converter.convert(latex, display=display)
+    # The converter passes commands it does not know through as text.
+    if "\\" in html.unescape(out):
+        raise ValueError(f"not understood in full: {latex}")
+    return out
+
+
+def render(entry: dict) -> str:
+    """An entry as HTML."""
+    lines = "\n".join(to_mathml(line) for line in entry["lines"])
+    symbols = ", ".join(
+        f"{to_mathml(symbol, 'inline')} {code(meaning)}"
+        for symbol, meaning in entry.get("symbols", {}).items()
+    )
+    where = f"\n<p>with {symbols}</p>" if symbols else ""
+    return f'<div class="formula">\n{lines}{where}\n</div>'
+
+
+def notation() -> str:
+    """The letters that all formulas share, as a table."""
+    rows = "\n".join(
+        f"<tr><td>{to_mathml(symbol, 'inline')}</td><td>{code(meaning)}</td></tr>"
+        for symbol, meaning in read()["notation"].items()
+    )
+    return f"<table>\n{rows}\n</table>"
+
+
+def code(text: str) -> str:
+    """Text as HTML, what stands between backticks as code."""
+    return re.sub("`(.*?)`", r"<code>\1</code>", html.escape(text))
