@@ -11,8 +11,6 @@ import itertools
 import re
 import sys
 
-import griffe
-
 from launch import formulas
 
 MARKER = re.compile(r"^\[\[(\w+)(?: ([\w.]+))?\]\]$", re.MULTILINE)
@@ -93,32 +91,3 @@ def row(entry, package: str) -> str:
         entry.reference,
     ]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-class RenderedFormulas(griffe.Extension):
-    """Shows the rendered formula of a function where the docstring has it as text."""
-
-    def __init__(self):
-        super().__init__()
-        self.entries = {
-            path.rpartition(".")[2]: formulas.render(entry)
-            for path, entry in formulas.load().items()
-        }
-
-    def on_function(self, *, func: griffe.Function, **_) -> None:
-        """Called by griffe for every function it reads."""
-        packages = ("contrastive_jax.losses.", "contrastive_jax.ebm.")
-        rendered = self.entries.get(func.name)
-        if rendered and func.docstring and func.path.startswith(packages):
-            func.docstring.value = replace(func.docstring.value, rendered)
-
-
-def replace(docstring: str, rendered: str) -> str:
-    """The docstring with its indented text formulas replaced."""
-    head, *sections = re.split(r"\n(?=Args:\n)", docstring, maxsplit=1)
-    summary, *rest = re.split(r"\n\s*\n", head)
-    # A paragraph that goes on in lower case explains the letters of the text formula.
-    rest = [part for part in rest if not part.startswith("    ")]
-    rest = [part for part in rest if not part[:1].islower()]
-    head = "\n\n".join([summary, rendered, *rest])
-    return "\n".join([head + "\n", *sections])

@@ -34,7 +34,7 @@ def load(file: pathlib.Path = FILE) -> dict[str, dict]:
     }
 
 
-def to_mathml(latex: str, display: str = "block") -> str:
+def to_mathml(latex: str, display: str = "inline") -> str:
     """One formula; raises where a part of it is not understood."""
     from latex2mathml import converter
 
@@ -47,24 +47,35 @@ def to_mathml(latex: str, display: str = "block") -> str:
 
 def render(entry: dict) -> str:
     """An entry as HTML."""
-    lines = "\n".join(to_mathml(line) for line in entry["lines"])
-    symbols = ", ".join(
-        f"{to_mathml(symbol, 'inline')} {code(meaning)}"
-        for symbol, meaning in entry.get("symbols", {}).items()
-    )
-    where = f"\n<p>with {symbols}</p>" if symbols else ""
-    return f'<div class="formula">\n{lines}{where}\n</div>'
+    out = [to_mathml(line, "block") for line in entry["lines"]]
+    symbols = entry.get("symbols", {}).items()
+    if symbols:
+        listed = (
+            f"{to_mathml(symbol)}: {text(meaning)}" for symbol, meaning in symbols
+        )
+        out.append(f"<p>{'; '.join(listed)}</p>")
+    if "note" in entry:
+        out.append(f"<p>{text(entry['note'])}</p>")
+    return "\n".join(['<div class="formula">', *out, "</div>"])
 
 
 def notation() -> str:
     """The letters that all formulas share, as a table."""
-    rows = "\n".join(
-        f"<tr><td>{to_mathml(symbol, 'inline')}</td><td>{code(meaning)}</td></tr>"
+    rows = [
+        f"<tr><td>{to_mathml(symbol)}</td><td>{text(meaning)}</td></tr>"
         for symbol, meaning in read()["notation"].items()
+    ]
+    return "\n".join(["<table>", *rows, "</table>"])
+
+
+def text(words: str) -> str:
+    """Words as HTML: what stands between backticks as code, between $ as a formula."""
+    parts = re.split(r"(`[^`]*`|\$[^$]*\$)", words)
+    return "".join(
+        f"<code>{html.escape(part[1:-1])}</code>"
+        if part.startswith("`")
+        else to_mathml(part[1:-1])
+        if part.startswith("$")
+        else html.escape(part)
+        for part in parts
     )
-    return f"<table>\n{rows}\n</table>"
-
-
-def code(text: str) -> str:
-    """Text as HTML, what stands between backticks as code."""
-    return re.sub("`(.*?)`", r"<code>\1</code>", html.escape(text))

@@ -26,14 +26,14 @@ def binary_nce(
 ) -> Float[Array, "..."]:
     """Noise-contrastive estimation: tell data from k samples of noise.
 
-        s'(x) = s(x) - log(k q(x)) with noise probabilities q, else s(x) - shift
+        s'(x) = s(x) - shift, less log(k q(x)) with noise probabilities q
         loss_i = softplus(-s'(x_i)) + sum_k softplus(s'(y_ik))           (nats)
 
     Args:
       positive_scores: log-probabilities of the data, up to a constant that the model
         learns.
       negative_scores: those of the samples of noise; k may be 0.
-      shift: taken off all scores where there are no noise probabilities.
+      shift: taken off all scores.
       positive_log_noise: log-probability of each positive under the noise.
       negative_log_noise: log-probability of each negative under the noise.
       where: examples that count.

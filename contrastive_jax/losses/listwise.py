@@ -223,7 +223,9 @@ def lambda_loss(
         ndcg1:      w = G_j / D(r_j), over all pairs j, l, equal ones included
 
     with r the rank (from 1) in the order of the scores, D(r) = log2(1 + r) and
-    G = (2^y - 1) / idealDCG. Ranks have no gradient. Holds n * m * m numbers.
+    G = (2^y - 1) / idealDCG.
+
+    Ranks have no gradient. Holds n * m * m numbers.
 
     Args:
       logits: s, scores of m items in each of n lists, times sigma if wanted.

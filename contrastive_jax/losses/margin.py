@@ -842,8 +842,9 @@ def intra_pair_variance(
         loss = mean_{positives} max(0, (1 - positive_slack) mu_p - s_ij)^2
              + mean_{negatives} max(0, s_ij - (1 + negative_slack) mu_n)^2
 
-    mu_p and mu_n are the means over all positive and all negative pairs that count, so
-    it is a loss of the whole batch.
+    with mu_p and mu_n the means over all positive and all negative pairs that count.
+
+    A loss of the whole batch, for the sake of the two means.
 
     Args:
       scores: cosines of n anchors against m candidates.

@@ -27,8 +27,10 @@ def info_nce(
         s_ij = logits[i, j] + log_weights[i, j], s_i+ = logits[i, labels[i]] - margin
         loss_i = (1 - e) l_i+ + e mean_j l_ij,  l_ij = logsumexp_k s_ik - s_ij   (nats)
 
-    with e the label smoothing. Also known as multiple negatives ranking and in-batch
-    softmax; hard negatives and queued keys are further columns.
+    with e the label smoothing.
+
+    Also known as multiple negatives ranking and in-batch softmax; hard negatives and
+    queued keys are further columns.
 
     Args:
       logits: scores of n anchors against m candidates, temperature applied.

@@ -205,7 +205,9 @@ def w_mse(
         loss_i = mean_p (2 - 2 cos(w_p(a)_i, w_p(b)_i)),  or mean_d (w_p(a) - w_p(b))^2
 
     where w_p whitens, by a Cholesky factor, the groups into which permutation p splits
-    the rows. Gradients flow through the factor.
+    the rows.
+
+    Gradients flow through the factor.
 
     Args:
       a: embeddings of the first view.

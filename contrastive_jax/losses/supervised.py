@@ -104,8 +104,10 @@ def multi_positive(
 
         loss_i = sum_{p in P(i)} log( 1 + sum_{n not in P(i)} e^(s_in - s_ip) )   (nats)
 
-    with s = logits. Averaged over pairs it is NT-Xent by labels: one term for each
-    (anchor, positive), whose denominator leaves the other positives out.
+    with s = logits.
+
+    Averaged over pairs it is NT-Xent by labels: one term for each (anchor, positive),
+    whose denominator leaves the other positives out.
 
     Args:
       logits: scores of n anchors against m candidates, temperature applied.
