@@ -47,6 +47,35 @@ class BatchNorm(nn.Module):
         )(x)
 
 
+class GroupNorm(nn.Module):
+    """Group normalisation, which sees one example at a time; `BatchNorm`'s stand-in.
+
+    Attributes:
+      group: channels per group, all of them when there are fewer.
+      zero_scale: start the scale at 0.
+      dtype: compute type.
+
+    References:
+      Wu and He 2018, arXiv:1803.08494, table 3 (16 channels per group).
+    """
+
+    group: int = 16
+    zero_scale: bool = False
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b *rest"], *, train: bool
+    ) -> Float[Array, "b *rest"]:
+        zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
+        return nn.GroupNorm(
+            num_groups=None,
+            group_size=min(self.group, x.shape[-1]),
+            scale_init=zeros if self.zero_scale else ones,
+            dtype=self.dtype,
+        )(x)
+
+
 class Mlp(nn.Module):
     """Dense layers with ReLU between them: a projection, prediction or probe head.
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from contrastive_jax.models.layers import BatchNorm
+from contrastive_jax.models.layers import BatchNorm, GroupNorm
 
 # Blocks per stage and block kind of the published depths.
 DEPTHS = {
@@ -26,7 +26,7 @@ DEPTHS = {
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, batch normalisation and (if asked) ReLU.
+    """A convolution without bias, a normalisation and (if asked) ReLU.
 
     Attributes:
       features: output channels.
@@ -34,6 +34,7 @@ class ConvNorm(nn.Module):
       stride: step in both directions.
       relu: whether a ReLU follows.
       zero_scale: start the normalisation's scale at 0.
+      norm: "batch" or "group".
       axis_name: device axis over which batch statistics are shared.
       dtype: compute type.
     """
@@ -43,6 +44,7 @@ class ConvNorm(nn.Module):
     stride: int = 1
     relu: bool = True
     zero_scale: bool = False
+    norm: Literal["batch", "group"] = "batch"
     axis_name: str | None = None
     dtype: DTypeLike = jnp.float32
 
@@ -60,9 +62,13 @@ class ConvNorm(nn.Module):
             kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
             dtype=self.dtype,
         )(x)
-        x = BatchNorm(
-            axis_name=self.axis_name, zero_scale=self.zero_scale, dtype=self.dtype
-        )(x, train=train)
+        shared = dict(zero_scale=self.zero_scale, dtype=self.dtype)
+        if self.norm == "batch":
+            x = BatchNorm(axis_name=self.axis_name, **shared)(x, train=train)
+        elif self.norm == "group":
+            x = GroupNorm(**shared)(x, train=train)
+        else:
+            raise ValueError(f'norm: expected "batch" or "group", got {self.norm!r}')
         return nn.relu(x) if self.relu else x
 
 
@@ -73,6 +79,7 @@ class Block(nn.Module):
       features: width of the block; a bottleneck returns 4 times as many channels.
       kind: "basic" or "bottleneck".
       stride: step of the first 3 x 3 layer.
+      norm: "batch" or "group".
       axis_name: device axis over which batch statistics are shared.
       dtype: compute type.
     """
@@ -80,6 +87,7 @@ class Block(nn.Module):
     features: int
     kind: Literal["basic", "bottleneck"]
     stride: int = 1
+    norm: Literal["batch", "group"] = "batch"
     axis_name: str | None = None
     dtype: DTypeLike = jnp.float32
 
@@ -87,7 +95,7 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool
     ) -> Float[Array, "n h2 w2 c2"]:
-        shared = dict(axis_name=self.axis_name, dtype=self.dtype)
+        shared = dict(norm=self.norm, axis_name=self.axis_name, dtype=self.dtype)
         last = dict(relu=False, zero_scale=True, **shared)
         if self.kind == "bottleneck":
             width = 4 * self.features
@@ -114,6 +122,7 @@ class Resnet(nn.Module):
       kind: "basic" or "bottleneck" blocks.
       stem: "imagenet" or "cifar".
       stem_stride: step of the "cifar" stem; 2 quarters the cost of all that follows.
+      norm: "batch" or "group".
       axis_name: device axis over which batch statistics are shared.
       dtype: compute type; parameters and pooled features are float32.
     """
@@ -123,6 +132,7 @@ class Resnet(nn.Module):
     kind: Literal["basic", "bottleneck"] = "basic"
     stem: Literal["imagenet", "cifar"] = "cifar"
     stem_stride: int = 1
+    norm: Literal["batch", "group"] = "batch"
     axis_name: str | None = None
     dtype: DTypeLike = jnp.float32
 
@@ -130,7 +140,7 @@ class Resnet(nn.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool
     ) -> Float[Array, "n d"]:
-        shared = dict(axis_name=self.axis_name, dtype=self.dtype)
+        shared = dict(norm=self.norm, axis_name=self.axis_name, dtype=self.dtype)
         if self.stem == "imagenet":
             x = ConvNorm(self.width, 7, 2, **shared)(x, train=train)
             x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))

@@ -46,8 +46,9 @@ def cached_value_and_grad(
       loss_fn: `loss_fn(params, embeddings)`, a scalar or (scalar, aux), where
         embeddings has the structure of `encode_fns`. It may gather, or be a ring loss.
       axis_name: device axis, or None.
-      chunk: examples encoded at a time, a divisor of the local batch. Small is good: 16
-        to 64 on a CPU, as many as keep an accelerator busy.
+      chunk: examples encoded at a time, a divisor of the rows that this function sees:
+        one device's with an axis name, else the whole batch's. Small is good: 16 to 64
+        on a CPU, as many as keep an accelerator busy.
       has_aux: whether `loss_fn` returns aux besides the loss.
 
     Returns:
@@ -121,28 +122,47 @@ def by_name(tree: Any, like: Any = None) -> dict[str, Any]:
 
 def call(encode: Encode, with_key: bool, params: Any, inputs: Any) -> Any:
     """The encoder on a chunk, which carries its key when there is one."""
-    return encode(params, *inputs) if with_key else encode(params, inputs)
+    if not with_key:
+        return encode(params, inputs)
+    rows, key = inputs
+    return encode(params, rows, key[0])
 
 
 def split(name: str, inputs: Any, chunk: int) -> Any:
-    """[n, ...] to [chunks, chunk, ...] in every leaf."""
+    """[n, ...] to [chunk, chunks, ...] in every leaf.
+
+    Chunk k holds the rows k, k + chunks, k + 2 chunks, and so on: under `jit`, where
+    the rows lie on many devices one block after another, each chunk spans all of them.
+    """
     for path, x in jax.tree_util.tree_leaves_with_path(inputs):
         if jnp.ndim(x) == 0 or x.shape[0] == 0 or x.shape[0] % chunk:
             raise ValueError(
                 f"inputs[{name!r}]{jax.tree_util.keystr(path)}: shape "
                 f"{list(jnp.shape(x))} does not split into chunks of {chunk} examples"
             )
-    return jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), inputs)
+    return jax.tree.map(lambda x: x.reshape(chunk, -1, *x.shape[1:]), inputs)
+
+
+def pick(inputs: Any, k: Any) -> Any:
+    """Chunk k of what `split` returned."""
+    return jax.tree.map(
+        lambda x: jax.lax.dynamic_index_in_dim(x, k, axis=1, keepdims=False), inputs
+    )
+
+
+def count_chunks(inputs: Any) -> int:
+    """How many chunks `split` made."""
+    return jax.tree.leaves(inputs)[0].shape[1]
 
 
 def chunk_keys(
     rng: Key[Array, ""], tower: int, inputs: Any, axis_name: collectives.AxisName
-) -> Key[Array, " chunks"]:
+) -> Key[Array, "1 chunks"]:
     """One key per chunk, different for every tower and device."""
     rng = jax.random.fold_in(rng, tower)
     if axis_name is not None:
         rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
-    return jax.random.split(rng, jax.tree.leaves(inputs)[0].shape[0])
+    return jax.random.split(rng, (1, count_chunks(inputs)))
 
 
 def check_rows(name: str, encode: Encode, params: Any, inputs: Any, chunk: int) -> None:
@@ -151,8 +171,7 @@ def check_rows(name: str, encode: Encode, params: Any, inputs: Any, chunk: int) 
     Raises:
       ValueError: naming the encoder and the leaf.
     """
-    first = jax.tree.map(lambda x: x[0], inputs)
-    out = jax.eval_shape(encode, params, first)
+    out = jax.eval_shape(lambda p, x: encode(p, pick(x, 0)), params, inputs)
     for path, x in jax.tree_util.tree_leaves_with_path(out):
         state = isinstance(out, tuple) and any(isinstance(o, dict) for o in out)
         if state or x.ndim == 0 or x.shape[0] != chunk:
@@ -167,9 +186,10 @@ def check_rows(name: str, encode: Encode, params: Any, inputs: Any, chunk: int) 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def encode_chunks(encode: Encode, params: Any, inputs: Any) -> Any:
-    """Embeddings [n, ...] of inputs [chunks, chunk, ...]; keeps no activations."""
-    out = jax.lax.map(lambda x: encode(params, x), inputs)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
+    """Embeddings [n, ...] of inputs [chunk, chunks, ...]; keeps no activations."""
+    chunks = jnp.arange(count_chunks(inputs))
+    out = jax.lax.map(lambda k: encode(params, pick(inputs, k)), chunks)
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), out)
 
 
 def encode_forward(encode, params, inputs):
@@ -179,18 +199,17 @@ def encode_forward(encode, params, inputs):
 def encode_backward(encode, kept, slopes):
     """Encodes every chunk again, adds up its share of the parameter gradient."""
     params, inputs = kept
-    chunks = jax.tree.leaves(inputs)[0].shape[0]
-    slopes = jax.tree.map(lambda g: g.reshape(chunks, -1, *g.shape[1:]), slopes)
+    chunks = count_chunks(inputs)
+    slopes = jax.tree.map(lambda g: g.reshape(-1, chunks, *g.shape[1:]), slopes)
 
-    def one(total, chunk):
-        x, slope = chunk
+    def one(total, k):
+        x = pick(inputs, k)
         _, pull = jax.vjp(lambda p: encode(p, x), params)
-        return jax.tree.map(
-            lambda t, g: t + g.astype(t.dtype), total, *pull(slope)
-        ), None
+        (grads,) = pull(pick(slopes, k))
+        return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, grads), None
 
     zero = jax.tree.map(lambda p: tiled.zeros(p, *p.shape), params)
-    total, _ = jax.lax.scan(one, zero, (inputs, slopes))
+    total, _ = jax.lax.scan(one, zero, jnp.arange(chunks))
     return jax.tree.map(lambda t, p: t.astype(p.dtype), total, params), None
 
 
@@ -247,5 +266,5 @@ def first_rows(name: str, encode: Encode, params: Any, inputs: Any, count: int) 
     some = jax.tree.map(lambda x: x[:count], inputs)
     if count < 1 or any(x.shape[0] != count for x in jax.tree.leaves(some)):
         raise ValueError(f"inputs[{name!r}]: expected at least {count} examples")
-    check_rows(name, encode, params, jax.tree.map(lambda x: x[None], some), count)
+    check_rows(name, encode, params, jax.tree.map(lambda x: x[:, None], some), count)
     return encode(params, some)

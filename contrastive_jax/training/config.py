@@ -26,7 +26,14 @@ POSITIVE = {
     "temperature",
     "width",
 }
-NOT_NEGATIVE = {"devices", "queue_size", "seed", "warmup_steps", "weight_decay"}
+NOT_NEGATIVE = {
+    "chunk_size",
+    "devices",
+    "queue_size",
+    "seed",
+    "warmup_steps",
+    "weight_decay",
+}
 
 # A config, one of its sections, or the same as a plain dict.
 Section = Mapping[str, Any] | ml_collections.ConfigDict
@@ -117,6 +124,16 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
         if leaf == "batch_size" and number and value % num_devices:
             raise ConfigError(
                 f"{key}: {value} does not split over {num_devices} devices"
+            )
+    chunk = config.get("loss", {}).get("chunk_size", 0)
+    if chunk:
+        batch = config.data.batch_size
+        local = batch if config.get("mapper") == "jit" else batch // num_devices
+        if local % chunk:
+            raise ConfigError(
+                f"loss.chunk_size: {local} rows (data.batch_size={batch}, "
+                f"{num_devices} devices, mapper={config.get('mapper')}) do not split "
+                f"into chunks of {chunk}"
             )
     if "mapper" in config and config.mapper not in parallel.MAPPERS:
         raise ConfigError(

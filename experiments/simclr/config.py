@@ -41,11 +41,13 @@ def get_config(variant: str = "") -> ConfigDict:
             kind="basic",
             stem="cifar",
             stem_stride=2,
+            norm="batch",  # "group" with loss.chunk_size
             dtype="float32",
             projection=(128, 64),
         )
     )
-    config.loss = ConfigDict(dict(temperature=0.2))
+    # chunk_size: images a device encodes at a time (gradient caching); 0: all at once.
+    config.loss = ConfigDict(dict(temperature=0.2, chunk_size=0))
     config.optim = ConfigDict(
         dict(
             name="adamw",

@@ -4,6 +4,8 @@ Special about it:
 - NT-Xent over 2n views of all devices, oneself left out (eq. 1): `losses.nt_xent`.
 - A projection head that is thrown away after training (section 4.2): `models.Mlp`.
 - Batch statistics shared over all devices (section 2.2): `models.BatchNorm`.
+- Any batch in the memory of a chunk: `parallel.cached_value_and_grad`, without batch
+  statistics.
 
 Reference: Chen et al. 2020, arXiv:2002.05709; google-research/simclr.
 
@@ -23,11 +25,16 @@ from contrastive_jax.training import images
 def make_parts(config, axis_name=None):
     """Model and optimiser."""
     settings = config.model.to_dict()
-    projection = settings.pop("projection")
+    projection, batch_norm = settings.pop("projection"), settings["norm"] == "batch"
+    if config.loss.chunk_size and batch_norm:
+        raise ValueError(
+            "loss.chunk_size: batch normalisation ties an embedding to the other rows "
+            "of its batch, which chunks would change; set model.norm=group"
+        )
     shared = dict(axis_name=axis_name, dtype=jnp.dtype(settings.pop("dtype")))
     model = images.EncoderWithHead(
         models.Resnet(**settings, **shared),
-        models.Mlp(projection, batch_norm=True, **shared),
+        models.Mlp(projection, batch_norm=batch_norm, **shared),
     )
     tx = training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
     return model, tx
@@ -37,9 +44,8 @@ def init(config):
     """The state at step 0."""
     model, tx = make_parts(config)
     variables = images.init_variables(model, config.data, config.seed)
-    fields = training.init_fields(
-        config.seed, variables["params"], tx, variables["batch_stats"]
-    )
+    batch_stats = variables.get("batch_stats", {})
+    fields = training.init_fields(config.seed, variables["params"], tx, batch_stats)
     return training.TrainState(**fields)
 
 
@@ -54,6 +60,12 @@ def make_step(config, axis_name=None):
         )
         rows = parallel.global_rows(len(views[0]), axis_name)
 
+        def contrast(a, b):
+            candidates = jnp.concatenate(parallel.gather((a, b), axis_name))
+            scores = similarity.dot(jnp.concatenate([a, b]), candidates)
+            loss = losses.nt_xent(scores / config.loss.temperature, rows)
+            return loss, jnp.mean(jnp.sum(a * b, axis=-1))
+
         def loss_fn(params):
             z, updated = model.apply(
                 {"params": params, "batch_stats": state.model_state},
@@ -61,16 +73,27 @@ def make_step(config, axis_name=None):
                 train=True,
                 mutable=["batch_stats"],
             )
-            a, b = jnp.split(similarity.l2_normalize(z), 2)
-            candidates = jnp.concatenate(parallel.gather((a, b), axis_name))
-            scores = similarity.dot(jnp.concatenate([a, b]), candidates)
-            loss = losses.nt_xent(scores / config.loss.temperature, rows)
-            cosine = jnp.mean(jnp.sum(a * b, axis=-1))
-            return loss, (updated["batch_stats"], cosine)
+            loss, cosine = contrast(*jnp.split(similarity.l2_normalize(z), 2))
+            return loss, (updated.get("batch_stats", {}), cosine)
 
-        (loss, (model_state, cosine)), grads = parallel.value_and_grad(
-            loss_fn, axis_name, has_aux=True
-        )(state.params)
+        def encode(params, x):
+            return similarity.l2_normalize(
+                model.apply({"params": params}, x, train=True)
+            )
+
+        if config.loss.chunk_size:
+            (loss, cosine), grads = parallel.cached_value_and_grad(
+                {"a": encode, "b": encode},
+                lambda params, z: contrast(z["a"], z["b"]),
+                axis_name,
+                chunk=config.loss.chunk_size,
+                has_aux=True,
+            )(state.params, dict(zip("ab", views, strict=True)))
+            model_state = {}
+        else:
+            (loss, (model_state, cosine)), grads = parallel.value_and_grad(
+                loss_fn, axis_name, has_aux=True
+            )(state.params)
         state = training.apply_gradients(state, grads, tx)
         metrics = {
             "loss": loss,

@@ -222,3 +222,27 @@ def test_bad_encoders_are_named():
         ValueError, match=r"inputs: expected a dict of \['image', 'text'"
     ):
         parallel.cached_value_and_grad(TOWERS, clip, None, chunk=4)(PARAMS, x)
+
+
+def test_under_jit_every_device_encodes_its_share_of_each_chunk():
+    """Compiled only: operations per device fall with their number, nothing gathered."""
+
+    def encode(params, x):
+        return jnp.tanh(x @ params) @ params.T
+
+    def loss(params, z):
+        return jnp.mean(z**2)
+
+    run = parallel.cached_value_and_grad(encode, loss, None, chunk=64)
+
+    def compiled(devices):
+        mesh = parallel.make_mesh(jax.devices()[:devices])
+        spec = (PartitionSpec(), PartitionSpec("data"))
+        shardings = [jax.sharding.NamedSharding(mesh, s) for s in spec]
+        shapes = jnp.zeros((64, 64)), jnp.zeros((1024, 64))
+        return jax.jit(run, in_shardings=shardings).lower(*shapes).compile()
+
+    one, eight = compiled(1), compiled(8)
+    flops = [c.cost_analysis()["flops"] for c in (one, eight)]
+    assert 7 < flops[0] / flops[1] < 9
+    assert "all-gather" not in eight.as_text()
