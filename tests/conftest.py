@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import jaxtyping
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -27,3 +28,11 @@ def x64():
     """Computes in float64 within one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def without_type_hooks():
+    """The library's own messages: the hooks of the test run would speak first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
@@ -435,14 +434,6 @@ def results_of(name):
         extremes={k: v for k, v in outs.items() if k not in Results._fields[1:]},
         **{k: outs.get(k) for k in Results._fields if k != "extremes"},
     )
-
-
-@pytest.fixture
-def without_type_hooks():
-    """The library's own messages: the hooks of the test run would speak first."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 # Inputs, in numpy: compiling what makes them would take longer than the tests.

@@ -1,0 +1,626 @@
+"""Samplers for unnormalised models, with diagnostics, in the log domain throughout.
+
+Weights: `self_normalized_weights`, `effective_sample_size`, `gumbel_argmax`,
+`gumbel_top_n`, `importance_resample`. Chains: `langevin_step`, `langevin`. Starting
+points that outlive a step: `ReplayBuffer`. `log_w` are log importance weights along the
+last axis, log p(x) - log q(x) up to a constant; -inf is a weight of 0. A random key is
+one for all rows, or one per row ([n]), which makes results independent of how rows are
+split over devices (`parallel.example_keys`).
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from contrastive_jax import numerics
+
+# From points [n, ...] to their unnormalised log-densities [n].
+LogDensity = Callable[[Array], Array]
+
+
+def self_normalized_weights(
+    log_w: Float[Array, "*batch k"], *, where: Bool[Array, "*batch k"] | None = None
+) -> Float[Array, "*batch k"]:
+    """Importance weights that sum to 1 along the last axis.
+
+        weight_j = exp(log_w_j) / sum_l exp(log_w_l)
+
+    Where nothing counts, or every weight is 0, all are 0 (with gradient 0).
+
+    Args:
+      log_w: log importance weights; -inf is a weight of 0.
+      where: entries that count; the others get weight 0.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: a mask of another shape.
+
+    References:
+      Owen 2013, Monte Carlo theory, methods and examples, section 9.2.
+
+    Examples:
+      >>> self_normalized_weights(jnp.array([7.0, 7.0, -jnp.inf]))
+      Array([0.5, 0.5, 0. ], dtype=float32)
+    """
+    relative = relative_weights(log_w, where)
+    total = jnp.sum(relative, axis=-1, keepdims=True)
+    return relative / jnp.where(total == 0, 1, total)
+
+
+def effective_sample_size(
+    log_w: Float[Array, "*batch k"], *, where: Bool[Array, "*batch k"] | None = None
+) -> Float[Array, "*batch"]:
+    """How many equal weights would be worth as much as these.
+
+        (sum_j w_j)^2 / sum_j w_j^2
+
+    Between 1 (one weight has it all) and the number of entries that count (all are
+    equal); 0 where nothing counts or every weight is 0. Below 2 the estimate rests on
+    one sample: the noise does not cover the model.
+
+    Args:
+      log_w: log importance weights; -inf is a weight of 0.
+      where: entries that count.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: a mask of another shape.
+
+    References:
+      Kong 1992, A note on importance sampling using standardized weights.
+
+    Examples:
+      >>> effective_sample_size(jnp.array([5.0, 5.0, -jnp.inf]))
+      Array(2., dtype=float32)
+    """
+    relative = relative_weights(log_w, where)
+    squares = jnp.sum(relative**2, axis=-1)
+    return jnp.sum(relative, axis=-1) ** 2 / jnp.where(squares == 0, 1, squares)
+
+
+def gumbel_argmax(
+    rng: Key[Array, "*keys"],
+    log_w: Float[Array, "*batch k"],
+    *,
+    where: Bool[Array, "*batch k"] | None = None,
+) -> Int[Array, "*batch"]:
+    """One index per row, drawn in proportion to the weights.
+
+        argmax_j (log_w_j + g_j),  g_j standard Gumbel
+
+    Where nothing counts, or every weight is 0, the index is 0.
+
+    Args:
+      rng: one key, or one per row of the first axis.
+      log_w: log weights, up to a constant per row; -inf is never drawn.
+      where: entries that can be drawn.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: a mask of another shape, or keys that are not one per row.
+
+    References:
+      Maddison et al. 2014, arXiv:1411.0030.
+
+    Examples:
+      >>> log_w = jnp.log(jnp.array([0.0, 1.0, 0.0]))
+      >>> gumbel_argmax(jax.random.key(0), log_w)
+      Array(1, dtype=int32)
+    """
+    return jnp.argmax(perturbed(rng, log_w, where), axis=-1)
+
+
+def gumbel_top_n(
+    rng: Key[Array, "*keys"],
+    log_w: Float[Array, "*batch k"],
+    n: int,
+    *,
+    where: Bool[Array, "*batch k"] | None = None,
+) -> Int[Array, "*batch n"]:
+    """n different indices per row, drawn one after the other without replacement.
+
+    The n largest of log_w_j + g_j (see `gumbel_argmax`), in that order. Entries that do
+    not count or have weight 0 come last, after all others.
+
+    Args:
+      rng: one key, or one per row of the first axis.
+      log_w: log weights, up to a constant per row.
+      n: how many, at most k.
+      where: entries that can be drawn.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: n outside of 1 to k, a mask of another shape, keys that are not one
+        per row.
+
+    References:
+      Kool et al. 2019, arXiv:1903.06059.
+
+    Examples:
+      >>> log_w = jnp.array([0.0, -jnp.inf, 1.0])
+      >>> sorted(gumbel_top_n(jax.random.key(0), log_w, 2).tolist())
+      [0, 2]
+    """
+    if not 1 <= n <= log_w.shape[-1]:
+        raise ValueError(f"n: expected 1 to {log_w.shape[-1]}, got {n}")
+    return jax.lax.top_k(perturbed(rng, log_w, where), n)[1]
+
+
+class ResampleInfo(NamedTuple):
+    """What a resampling rested on.
+
+    Attributes:
+      effective_sample_size: see the function; below 2 the copies are of one sample.
+      largest_weight: the largest self-normalised weight.
+      indices: where each copy came from.
+    """
+
+    effective_sample_size: Float[Array, ""]
+    largest_weight: Float[Array, ""]
+    indices: Int[Array, " num"]
+
+
+def importance_resample(
+    rng: Key[Array, ""],
+    samples: PyTree,
+    log_w: Float[Array, " k"],
+    *,
+    num: int,
+    method: Literal["systematic", "multinomial"] = "systematic",
+    where: Bool[Array, " k"] | None = None,
+) -> tuple[PyTree, ResampleInfo]:
+    """Samples of the noise turned into samples of the model: copies by weight.
+
+    Sample j is copied num weight_j times on average. Samples of weight 0 are never
+    copied; where nothing counts, or every weight is 0, the first sample is.
+
+    Args:
+      rng: random key.
+      samples: a tree of arrays with k rows.
+      log_w: log importance weights of the rows.
+      num: rows of the result.
+      method: "systematic" spreads one uniform number over all copies (less variance);
+        "multinomial" draws each copy by itself.
+      where: rows that count.
+
+    Returns:
+      the tree with num rows, and its `ResampleInfo`.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: num below 1, an unknown method, arrays that do not fit.
+
+    References:
+      Rubin 1988, Using the SIR algorithm to simulate posterior distributions; Kitagawa
+      1996, Monte Carlo filter and smoother, section 4.
+
+    Examples:
+      >>> log_w = jnp.log(jnp.array([0.5, 0.0, 0.5]))
+      >>> rows, info = importance_resample(
+      ...     jax.random.key(0), jnp.array([1.0, 2.0, 3.0]), log_w, num=4
+      ... )
+      >>> rows.tolist(), float(info.effective_sample_size)
+      ([1.0, 1.0, 3.0, 3.0], 2.0)
+    """
+    if method not in ("systematic", "multinomial"):
+        raise ValueError(
+            f'method: expected "systematic" or "multinomial", got {method!r}'
+        )
+    numerics.check_positive(num=num)
+    numerics.check_shapes(log_w=(log_w, "k"), where=(where, "k"))
+    for path, x in jax.tree_util.tree_leaves_with_path(samples):
+        if jnp.ndim(x) == 0 or len(x) != len(log_w):
+            raise ValueError(
+                f"samples{jax.tree_util.keystr(path)}: expected {len(log_w)} rows as "
+                f"in log_w, got shape {list(jnp.shape(x))}"
+            )
+    weights = self_normalized_weights(log_w, where=where)
+    below = jnp.cumsum(weights)
+    if method == "systematic":
+        at = (jnp.arange(num) + jax.random.uniform(rng, (), weights.dtype)) / num
+    else:
+        at = jnp.sort(jax.random.uniform(rng, (num,), weights.dtype))
+    indices = jnp.searchsorted(below, at * below[-1], side="right")
+    last = jnp.max(jnp.where(weights > 0, jnp.arange(len(log_w)), 0))
+    indices = jnp.minimum(indices, last)
+    info = ResampleInfo(
+        effective_sample_size(log_w, where=where), jnp.max(weights), indices
+    )
+    return jax.tree.map(lambda x: x[indices], samples), info
+
+
+@chex.dataclass(frozen=True)
+class Chains:
+    """Langevin chains, one per row.
+
+    Attributes:
+      x: where they are.
+      step: steps they have made; folded into the keys.
+    """
+
+    x: Float[Array, "n ..."]
+    step: Int[Array, ""]
+
+
+class LangevinInfo(NamedTuple):
+    """One value per chain and step (the mean over steps from `langevin`).
+
+    Attributes:
+      log_density: of the point before the step.
+      gradient_norm: of the log-density there, before clipping.
+      step_norm: distance moved.
+      accepted: 1 where the proposal was taken, 0 where not; 1 without adjustment.
+    """
+
+    log_density: Float[Array, " n"]
+    gradient_norm: Float[Array, " n"]
+    step_norm: Float[Array, " n"]
+    accepted: Float[Array, " n"]
+
+
+def langevin_init(x: Float[Array, "n ..."]) -> Chains:
+    """Chains that start at the rows of x.
+
+    Examples:
+      >>> langevin_init(jnp.zeros((3, 2))).step
+      Array(0, dtype=int32)
+    """
+    return Chains(x=numerics.at_least_f32(x), step=jnp.zeros((), jnp.int32))
+
+
+def langevin_step(
+    rng: Key[Array, "*keys"],
+    state: Chains,
+    log_density: LogDensity,
+    *,
+    step_size: float,
+    noise_std: float | None = None,
+    clip: float | None = None,
+    bounds: tuple[float, float] | None = None,
+    adjusted: bool = False,
+) -> tuple[Chains, LangevinInfo]:
+    """One Langevin step of every chain.
+
+        x' = x + step_size grad log p(x) + noise_std z,  z standard normal
+
+    With noise_std = sqrt(2 step_size), the default, and small steps the chains sample
+    p; smaller noise is the sharper, biased sampler that image models are trained with.
+    `adjusted` takes the proposal with probability min(1, p(x') q(x | x') / (p(x)
+    q(x' | x))), which removes the bias of the step size.
+
+    Args:
+      rng: one key, or one per chain; the number of the step is folded in.
+      state: where the chains are.
+      log_density: unnormalised log-density of points [n, ...].
+      step_size: factor of the gradient, > 0.
+      noise_std: standard deviation of the noise, >= 0; sqrt(2 step_size) when None.
+      clip: largest norm of a chain's gradient; not clipped when None.
+      bounds: interval that all coordinates are clipped to.
+      adjusted: whether proposals are tested (Metropolis-Hastings).
+
+    Raises:
+      ValueError: a step size not above 0, negative noise, adjustment together with
+        another noise, clipping or bounds, keys that are not one per chain.
+
+    References:
+      Roberts and Tweedie 1996, Exponential convergence of Langevin distributions; Du
+      and Mordatch 2019, arXiv:1903.08689, section 3 (training energy models).
+
+    Examples:
+      >>> chains = langevin_init(jnp.array([[4.0]]))
+      >>> chains, info = langevin_step(
+      ...     jax.random.key(0),
+      ...     chains,
+      ...     lambda x: -jnp.sum(x**2, axis=-1) / 2,
+      ...     step_size=0.25,
+      ...     noise_std=0.0,
+      ... )
+      >>> chains.x.tolist(), info.gradient_norm.tolist()
+      ([[3.0]], [4.0])
+    """
+    numerics.check_positive(step_size=step_size)
+    if adjusted and not (noise_std is None and clip is None and bounds is None):
+        raise ValueError("adjusted: expected no noise_std, clip or bounds beside it")
+    if noise_std is None:
+        noise_std = (2 * step_size) ** 0.5
+    elif not isinstance(noise_std, jax.core.Tracer) and not noise_std >= 0:
+        raise ValueError(f"noise_std: expected a number >= 0, got {noise_std}")
+    if clip is not None:
+        numerics.check_positive(clip=clip)
+    x = state.x
+    log_p, gradient = value_and_gradient(log_density, x)
+    norm = per_row(numerics.safe_norm, gradient)
+    drift = gradient
+    if clip is not None:
+        shrink = jnp.minimum(1, clip / jnp.maximum(norm, clip))
+        drift = gradient * as_rows(shrink, x)
+    keys = at_step(rng, state.step)
+    noise = normal(keys, x)
+    proposal = x + step_size * drift + noise_std * noise
+    if bounds is not None:
+        proposal = jnp.clip(proposal, *bounds)
+    accepted = jnp.ones(len(x), x.dtype)
+    if adjusted:
+        new_log_p, new_gradient = value_and_gradient(log_density, proposal)
+        back = x - proposal - step_size * new_gradient
+        reverse = -per_row(sum_of_squares, back) / (4 * step_size)
+        forward = -per_row(sum_of_squares, noise) / 2
+        log_ratio = new_log_p + reverse - log_p - forward
+        taken = jnp.log(uniform(keys, len(x), x.dtype)) < log_ratio
+        accepted = taken.astype(x.dtype)
+        proposal = jnp.where(as_rows(taken, x), proposal, x)
+    moved = per_row(numerics.safe_norm, proposal - x)
+    info = LangevinInfo(log_p, norm, moved, accepted)
+    return state.replace(x=proposal, step=state.step + 1), info
+
+
+def langevin(
+    rng: Key[Array, "*keys"],
+    state: Chains,
+    log_density: LogDensity,
+    *,
+    num_steps: int,
+    **options: Any,
+) -> tuple[Chains, LangevinInfo]:
+    """`num_steps` Langevin steps of every chain; no gradient passes.
+
+    Args:
+      rng: one key, or one per chain.
+      state: where the chains are.
+      log_density: unnormalised log-density of points [n, ...].
+      num_steps: how many, >= 1.
+      **options: see `langevin_step`.
+
+    Returns:
+      the chains, and the diagnostics averaged over the steps.
+
+    Raises:
+      ValueError: see `langevin_step`; num_steps below 1.
+
+    References:
+      See `langevin_step`.
+
+    Examples:
+      >>> chains, info = langevin(
+      ...     jax.random.key(0),
+      ...     langevin_init(jnp.zeros((500, 1))),
+      ...     lambda x: -jnp.sum((x - 3) ** 2, axis=-1) / 2,
+      ...     num_steps=100,
+      ...     step_size=0.1,
+      ... )
+      >>> bool(abs(jnp.mean(chains.x) - 3) < 0.2)
+      True
+    """
+    numerics.check_positive(num_steps=num_steps)
+
+    def body(chains, _):
+        return langevin_step(rng, chains, log_density, **options)
+
+    state, infos = jax.lax.scan(body, state, length=num_steps)
+    infos = jax.tree.map(lambda x: jnp.mean(x, axis=0), infos)
+    return jax.lax.stop_gradient((state, infos))
+
+
+@chex.dataclass(frozen=True)
+class ReplayBuffer:
+    """Points where chains ended, to start later ones from.
+
+    Attributes:
+      x: the points.
+      age: per point, how often a chain has gone on from it since its fresh start.
+    """
+
+    x: Float[Array, "k ..."]
+    age: Int[Array, " k"]
+
+
+class Draw(NamedTuple):
+    """Starting points of chains, and where they belong in the buffer.
+
+    Attributes:
+      x: the starting points.
+      slots: their rows in the buffer, all different.
+      age: 0 for fresh ones.
+    """
+
+    x: Float[Array, "n ..."]
+    slots: Int[Array, " n"]
+    age: Int[Array, " n"]
+
+
+def replay_init(x: Float[Array, "k ..."]) -> ReplayBuffer:
+    """A buffer that holds the rows of x, all fresh.
+
+    Examples:
+      >>> replay_init(jnp.zeros((4, 2))).age
+      Array([0, 0, 0, 0], dtype=int32)
+    """
+    return ReplayBuffer(x=numerics.at_least_f32(x), age=jnp.zeros(len(x), jnp.int32))
+
+
+def replay_draw(
+    rng: Key[Array, " n"],
+    buffer: ReplayBuffer,
+    fresh: Float[Array, "n ..."],
+    *,
+    rows: Int[Array, " n"],
+    total: int,
+    fresh_rate: float = 0.05,
+) -> Draw:
+    """A starting point for each of n chains: from the buffer, or now and then fresh.
+
+    The buffer is cut into `total` blocks; chain i draws one of the rows of block i, so
+    no two chains get the same row, on one device or on many.
+
+    Args:
+      rng: one key per chain.
+      buffer: where to draw from, at least `total` rows.
+      fresh: a fresh starting point per chain, used at a rate of `fresh_rate`.
+      rows: numbers of the chains among those of all devices (`parallel.global_rows`).
+      total: chains on all devices together.
+      fresh_rate: in [0, 1].
+
+    Raises:
+      ValueError: a buffer of fewer rows than chains, shapes that do not fit, a rate
+        outside of [0, 1].
+
+    References:
+      Du and Mordatch 2019, arXiv:1903.08689, section 3.2; Tieleman 2008, Training
+      restricted Boltzmann machines using approximations to the likelihood gradient.
+
+    Examples:
+      >>> buffer = replay_init(jnp.arange(4.0)[:, None])
+      >>> keys = jax.random.split(jax.random.key(0), 2)
+      >>> draw = replay_draw(
+      ...     keys, buffer, jnp.zeros((2, 1)), rows=jnp.arange(2), total=2
+      ... )
+      >>> [int(s) // 2 for s in draw.slots]
+      [0, 1]
+    """
+    numerics.check_fraction(fresh_rate=fresh_rate)
+    size = len(buffer.x)
+    if fresh.shape[1:] != buffer.x.shape[1:] or len(rows) != len(fresh):
+        raise ValueError(
+            f"fresh: expected shape {[len(rows), *buffer.x.shape[1:]]}, got "
+            f"{list(fresh.shape)}"
+        )
+    if not 1 <= total <= size:
+        raise ValueError(
+            f"total: expected 1 to {size} (rows of the buffer), got {total}"
+        )
+
+    def draw_one(key):
+        within, renew = jax.random.split(key)
+        place = jax.random.randint(within, (), 0, size // total)
+        return place, jax.random.uniform(renew) < fresh_rate
+
+    place, renewed = jax.vmap(draw_one)(rng)
+    slots = rows * (size // total) + place
+    x = jnp.where(as_rows(renewed, fresh), fresh, buffer.x[slots])
+    return Draw(x, slots, jnp.where(renewed, 0, buffer.age[slots]))
+
+
+def replay_update(buffer: ReplayBuffer, draw: Draw) -> ReplayBuffer:
+    """The buffer with the ends of chains in the rows they were drawn for.
+
+    With data parallelism hand in the draws of all devices (`parallel.gather`), so that
+    the copies of the buffer stay equal. No gradient passes.
+
+    Args:
+      buffer: the buffer before.
+      draw: the draw with `x` replaced by where the chains ended.
+
+    Examples:
+      >>> buffer = replay_init(jnp.zeros((2, 1)))
+      >>> draw = Draw(jnp.array([[7.0]]), jnp.array([1]), jnp.array([0]))
+      >>> replay_update(buffer, draw).x.tolist()
+      [[0.0], [7.0]]
+    """
+    x = jax.lax.stop_gradient(draw.x).astype(buffer.x.dtype)
+    return buffer.replace(
+        x=buffer.x.at[draw.slots].set(x, unique_indices=True),
+        age=buffer.age.at[draw.slots].set(
+            draw.age.astype(buffer.age.dtype) + 1, unique_indices=True
+        ),
+    )
+
+
+def checked_weights(
+    log_w: Array, where: Array | None
+) -> tuple[Float[Array, "*batch k"], Bool[Array, "*batch k"]]:
+    """Log weights in at least float32, and which of them count and are above 0."""
+    log_w = numerics.at_least_f32(log_w, "log_w")
+    if log_w.ndim == 0 or log_w.shape[-1] == 0:
+        raise ValueError(
+            f"log_w: expected at least one weight, got shape {list(log_w.shape)}"
+        )
+    if where is not None and jnp.shape(where) != log_w.shape:
+        raise ValueError(
+            f"where: expected shape {list(log_w.shape)}, got {list(jnp.shape(where))}"
+        )
+    where = numerics.mask_or_all(where, log_w.shape)
+    return log_w, where & (log_w != -jnp.inf)
+
+
+def relative_weights(log_w: Array, where: Array | None) -> Float[Array, "*batch k"]:
+    """Weights relative to the largest of each row; 0 where they do not count."""
+    log_w, where = checked_weights(log_w, where)
+    top = jnp.max(jnp.where(where, log_w, numerics.MASKED), axis=-1, keepdims=True)
+    gap = jnp.where(where, log_w - jax.lax.stop_gradient(top), -1)
+    return jnp.where(where, jnp.exp(gap), 0)
+
+
+def perturbed(rng: Array, log_w: Array, where: Array | None) -> Float[Array, "..."]:
+    """Log weights plus Gumbel noise; MASKED where nothing can be drawn."""
+    log_w, where = checked_weights(log_w, where)
+    noise = per_key(
+        lambda key, shape: jax.random.gumbel(key, shape, log_w.dtype), rng, log_w.shape
+    )
+    return jnp.where(where, log_w + noise, numerics.MASKED)
+
+
+def per_key(
+    draw: Callable[[Array, tuple[int, ...]], Array], rng: Array, shape: tuple[int, ...]
+) -> Array:
+    """Random numbers of a shape from one key, or from one key per row."""
+    if rng.ndim == 0:
+        return draw(rng, shape)
+    if rng.shape != shape[:1]:
+        raise ValueError(
+            f"rng: expected one key or {shape[0] if shape else 'one'}, got shape "
+            f"{list(rng.shape)}"
+        )
+    return jax.vmap(lambda key: draw(key, shape[1:]))(rng)
+
+
+def at_step(rng: Array, step: Array) -> Array:
+    """The key or keys of a step."""
+    if rng.ndim == 0:
+        return jax.random.fold_in(rng, step)
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(rng, step)
+
+
+def normal(keys: Array, x: Array) -> Array:
+    """Standard normal numbers of the shape of x."""
+    return per_key(
+        lambda key, shape: jax.random.normal(key, shape, x.dtype), keys, x.shape
+    )
+
+
+def uniform(keys: Array, n: int, dtype: Any) -> Array:
+    """n uniform numbers that are independent of `normal` of the same keys."""
+    return per_key(
+        lambda key, shape: jax.random.uniform(jax.random.fold_in(key, 1), shape, dtype),
+        keys,
+        (n,),
+    )
+
+
+def value_and_gradient(log_density: LogDensity, x: Array) -> tuple[Array, Array]:
+    """Log-densities [n] of points and the gradient of each by its own point."""
+
+    def total(x):
+        log_p = log_density(x)
+        return jnp.sum(log_p), log_p
+
+    gradient, log_p = jax.grad(total, has_aux=True)(x)
+    return log_p, gradient
+
+
+def per_row(reduce: Callable[[Array], Array], x: Array) -> Float[Array, " n"]:
+    """A reduction of the last axis, over all that belongs to a row."""
+    return reduce(x.reshape(len(x), -1))
+
+
+def sum_of_squares(x: Array) -> Array:
+    """Sum of squares along the last axis."""
+    return jnp.sum(x * x, axis=-1)
+
+
+def as_rows(values: Array, x: Array) -> Array:
+    """One value per row, shaped to multiply x."""
+    return values.reshape(-1, *(1,) * (x.ndim - 1))
