@@ -158,10 +158,14 @@ def lock(workdir: pathlib.Path):
     """Holds a workdir against a second run at the same time, until the process ends.
 
     Raises:
-      WrongInput: another process holds it.
+      WrongInput: another process holds it, or it cannot be made (seen only now where
+        the owner of the process may write anywhere, as on a read-only system).
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    file = (workdir / ".lock").open("w")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / ".lock").open("w")
+    except OSError as e:
+        raise WrongInput(f"--workdir {workdir} is not writable: {e.strerror}") from e
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:

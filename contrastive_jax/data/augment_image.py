@@ -124,9 +124,37 @@ def random_affine(
     slant = jnp.eye(2).at[0, 1].set(slope)
     source = (slant @ turn) / scale[:, None]
     centre = (sides - 1) / 2
-    matrix = jnp.eye(3).at[:2, :2].set(source)
-    offset = jnp.zeros(3).at[:2].set(centre + moved - source @ centre)
-    return dm_pix.affine_transform(image, matrix, offset=offset, mode="constant")
+    return affine_view(image, source, centre + moved - source @ centre)
+
+
+def affine_view(
+    image: Float[Array, "h w c"],
+    matrix: Float[Array, "2 2"],
+    offset: Float[Array, "2"],
+) -> Float[Array, "h w c"]:
+    """The image read at `matrix @ (row, column) + offset`, zeros outside.
+
+    Bilinear, by four gathers from the flat image: under vmap on a CPU 60 times as fast
+    as general interpolation in three dimensions, which would be half of a small step.
+    """
+    h, w, c = image.shape
+    place = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"))
+    row, column = jnp.einsum("ij,jhw->ihw", matrix, place) + offset[:, None, None]
+    # One pixel of zeros all around; what lies further out reads there.
+    row, column = jnp.clip(row, -1, h), jnp.clip(column, -1, w)
+    top = jnp.clip(jnp.floor(row), -1, h - 1)
+    left = jnp.clip(jnp.floor(column), -1, w - 1)
+    down, right = (row - top)[..., None], (column - left)[..., None]
+    flat = jnp.pad(image, ((1, 1), (1, 1), (0, 0))).reshape(-1, c)
+    first = ((top + 1) * (w + 2) + left + 1).astype(jnp.int32)
+
+    def pixel(index):
+        return flat.at[index].get(mode="promise_in_bounds")
+
+    upper = (1 - right) * pixel(first) + right * pixel(first + 1)
+    below = first + w + 2
+    lower = (1 - right) * pixel(below) + right * pixel(below + 1)
+    return (1 - down) * upper + down * lower
 
 
 def random_flip(

@@ -157,8 +157,19 @@ def sha256(file: pathlib.Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def run_fetch(package: Package, command: list[str], folder: pathlib.Path) -> None:
+def run_fetch(
+    package: Package,
+    command: list[str],
+    folder: pathlib.Path,
+    by_hand: list[str] | None = None,
+) -> None:
     """Runs a package client in a folder.
+
+    Args:
+      package: what is fetched.
+      command: the command.
+      folder: where it runs.
+      by_hand: what a user would run in its place, when that differs.
 
     Raises:
       DataMissing: it failed; the message names the command to run.
@@ -168,11 +179,12 @@ def run_fetch(package: Package, command: list[str], folder: pathlib.Path) -> Non
             command, cwd=folder, check=True, capture_output=True, text=True, timeout=300
         )
     except (OSError, subprocess.SubprocessError) as e:
-        detail = (getattr(e, "stderr", None) or str(e)).strip().splitlines()
+        lines = (getattr(e, "stderr", None) or str(e)).strip().splitlines()
+        detail = lines[-1] if lines else type(e).__name__
         raise DataMissing(
             f"package {package.name} {package.version} ({package.about}) is not in "
             f"{cache_dir()} and could not be fetched. With a network, run: "
-            f"{' '.join(command)} ({detail[-1] if detail else type(e).__name__})"
+            f"{' '.join(by_hand or command)} ({detail})"
         ) from e
 
 
@@ -193,9 +205,9 @@ def fetch_deb(package: Package, folder: pathlib.Path) -> pathlib.Path:
         # No package lists yet (a fresh container), or no right to renew the system's.
         (folder / "lists" / "partial").mkdir(parents=True)
         lists = ["-o", f"Dir::State::Lists={folder / 'lists'}"]
-        run_fetch(package, ["apt-get", *lists, "update", "--quiet"], folder)
-        command = ["apt-get", *lists, *command[1:]]
-        run_fetch(package, command, folder)
+        by_hand = ["apt-get", "update", "&&", *command]
+        for words in (["update", "--quiet"], command[1:]):
+            run_fetch(package, ["apt-get", *lists, *words], folder, by_hand)
     return next(folder.glob("*.deb"))
 
 

@@ -5,6 +5,7 @@ state and a list of its leaves (path, type, shape), so that a state of another c
 or version is refused instead of cast.
 """
 
+import contextlib
 import pathlib
 import sys
 from typing import Any, TypeVar
@@ -22,6 +23,24 @@ S = TypeVar("S")
 
 class CheckpointError(Exception):
     """No checkpoint fits or can be read; the message says which and why."""
+
+
+@contextlib.contextmanager
+def without_late_callbacks():
+    """Hides what reads still under way say after one of them has failed.
+
+    The threads of tensorstore report to an event loop that Orbax has closed by then,
+    and each would print a traceback. They may come until the process ends.
+    """
+    usual = sys.unraisablehook
+
+    def hook(ignored):
+        if str(ignored.exc_value) != "Event loop is closed":
+            usual(ignored)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = usual  # reached only when nothing failed
 
 
 def is_key(x: Any) -> bool:
@@ -53,13 +72,17 @@ class Manager:
         self.keep = max(keep, 2)
         self.orbax = self.open()
 
-    def open(self) -> ocp.CheckpointManager:
-        """A fresh view of the folder; half-written steps are not seen."""
+    def open(self, *, cleanup: bool = True) -> ocp.CheckpointManager:
+        """A fresh view of the folder; half-written steps are not seen.
+
+        Args:
+          cleanup: whether to remove what killed saves left, in the background.
+        """
         return ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=self.keep,
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=cleanup,
                 atomicity_options=AtomicityOptions(mode=AtomicityMode.COMMIT_FILE),
             ),
         )
@@ -99,9 +122,11 @@ class Manager:
                 continue
             self.check(step, found, version, leaves(like))
             try:
-                restored = self.orbax.restore(
-                    step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
-                )["state"]
+                with without_late_callbacks():
+                    restored = self.orbax.restore(
+                        step,
+                        args=ocp.args.Composite(state=ocp.args.StandardRestore(like)),
+                    )["state"]
                 return restored, step
             except Exception as e:
                 self.set_aside(step, e)
@@ -156,7 +181,7 @@ class Manager:
             number += 1
             target = self.folder / f"{step}.damaged-{number}"
         folder.rename(target)
-        self.orbax = self.open()
+        self.orbax = self.open(cleanup=False)
 
     def close(self) -> None:
         """Waits for the running save and closes; raises what went wrong in it."""

@@ -27,9 +27,10 @@ def check_finite(pending: list[tuple[int, dict[str, Any]]], saved: int) -> None:
     for step, values in pending:
         for name, x in values.items():
             if not np.all(np.isfinite(x)):
+                kept = f"the newest is that of step {saved}" if saved else "none yet"
                 raise NonFinite(
-                    f"step {step}: {name} is {float(np.asarray(x))}; stopped, the "
-                    f"newest checkpoint is that of step {saved}"
+                    f"step {step}: {name} is {float(np.asarray(x))}; stopped "
+                    f"(checkpoints: {kept})"
                 )
 
 

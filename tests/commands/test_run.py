@@ -1,5 +1,6 @@
 """The command line: wrong input is one line, exit code 2, nothing written."""
 
+import errno
 import json
 import os
 import pathlib
@@ -117,6 +118,16 @@ def test_workdir_below_a_file(here, capsys):
     assert code == run.WRONG_INPUT
     assert "is no folder" in capsys.readouterr().err
     assert written(here) == ["file"]
+
+
+def test_workdir_where_nothing_can_be_made(here, capsys, monkeypatch):
+    # What even the superuser cannot do, and what access(2) does not foretell.
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", refuse)
+    with pytest.raises(run.WrongInput, match="w is not writable: Read-only file"):
+        run.lock(here / "w")
 
 
 def test_debug_shows_the_traceback(here):

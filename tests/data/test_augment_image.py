@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from contrastive_jax.data import augment_image as augment
 
@@ -178,6 +179,24 @@ def test_affine_identity_turn_and_shift():
     np.testing.assert_allclose(moved.sum(axis=(1, 2, 3)), 1, atol=1e-4)
     centre = (moved[..., 0].sum(axis=2) * np.arange(15)).sum(axis=1) - 7
     assert -3.01 <= centre.min() < -2.8 and 2.8 < centre.max() <= 3.01
+
+
+def test_affine_view_is_bilinear_with_zeros_outside():
+    matrix, offset = np.array([[0.8, -0.5], [0.6, 1.3]]), np.array([2.3, -4.1])
+    got = augment.affine_view(PHOTO, jnp.asarray(matrix), jnp.asarray(offset))
+    places = np.moveaxis(np.indices((16, 16)), 0, -1) @ matrix.T + offset
+    assert places.min() < -1 and places.max() > 16  # both sides are left
+    want = [
+        # "grid-constant": the image continues as zeros, also between two pixels.
+        ndimage.map_coordinates(
+            np.asarray(PHOTO[..., i], np.float64),
+            np.moveaxis(places, -1, 0),
+            order=1,
+            mode="grid-constant",
+        )
+        for i in range(3)
+    ]
+    np.testing.assert_allclose(got, np.stack(want, axis=-1), atol=1e-5)
 
 
 def test_chain_is_a_function_of_key_and_image():

@@ -78,6 +78,18 @@ def test_failed_fetch_names_the_command(cache, monkeypatch):
         packaged.images("mnist5k")
 
 
+def test_failed_fetch_of_a_deb_names_a_command_that_works_elsewhere(cache, monkeypatch):
+    """Not the one with our own package lists, which are gone by then."""
+    real = packaged.subprocess.run
+
+    def no_network(command, **kwargs):
+        return real(["/bin/false"], **kwargs)
+
+    monkeypatch.setattr(packaged.subprocess, "run", no_network)
+    with pytest.raises(packaged.DataMissing, match="run: apt-get update && apt-get do"):
+        packaged.images("fashion")
+
+
 def test_unknown_names():
     with pytest.raises(ValueError, match=r"data.name: expected one of digits.*'mnst'"):
         packaged.images("mnst")

@@ -1,6 +1,8 @@
 """The loop: resumes to the same bits, refuses what is wrong, stops before damage."""
 
 import json
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -151,6 +153,24 @@ def test_empty_and_unfinished_folders_are_no_checkpoints(tmp_path):
     manager = checkpoint.Manager(folder)
     assert manager.restore(init())[1] == 30
     manager.close()
+
+
+def test_late_callbacks_of_a_failed_read_are_hidden(monkeypatch):
+    """What tensorstore's threads report once Orbax has closed its loop."""
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    with checkpoint.without_late_callbacks():
+        pass
+    assert sys.unraisablehook == seen.append  # as before
+    with pytest.raises(OSError), checkpoint.without_late_callbacks():
+        raise OSError
+    late, other = (
+        types.SimpleNamespace(exc_value=RuntimeError(text))
+        for text in ("Event loop is closed", "something else")
+    )
+    sys.unraisablehook(late)
+    sys.unraisablehook(other)
+    assert seen == [other]
 
 
 def test_all_damaged_is_an_error(tmp_path):
