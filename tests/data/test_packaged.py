@@ -161,3 +161,23 @@ def test_without_npm_the_message_names_the_command(cache, monkeypatch):
     command = "npm pack --silent --ignore-scripts emojibase-data@17.0.0"
     with pytest.raises(packaged.DataMissing, match=f"run: {command} .*'npm'"):
         packaged.path("emojibase")
+
+
+def test_source_archives_are_fetched_by_hash(cache, tmp_path, monkeypatch):
+    """pip gets the pin, so that no script of another archive is run."""
+    archive = tmp_path / "fake-1.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        entry = tarfile.TarInfo("fake-1.0/fake/a.csv")
+        entry.size = 3
+        tar.addfile(entry, io.BytesIO(b"a,b"))
+    sha = packaged.sha256(archive)
+    package = packaged.Package("sdist", "fake", "1.0", sha, "", "a fake")
+    monkeypatch.setitem(packaged.PACKAGES, "fake", package)
+
+    def run_fetch(package, command, folder):
+        assert "--require-hashes" in command and "--no-binary=fake" in command
+        assert (folder / "pin.txt").read_text() == f"fake==1.0 --hash=sha256:{sha}\n"
+        shutil.copy(archive, folder)
+
+    monkeypatch.setattr(packaged, "run_fetch", run_fetch)
+    assert packaged.read_member("fake", "fake/a.csv") == b"a,b"

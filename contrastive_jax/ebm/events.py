@@ -1,0 +1,602 @@
+"""Energy-based models of heterogeneous categorical events, and the noise they need.
+
+An event is one entity of each of m types. Entities of type i are numbered from 0 to
+n_i - 1; `offsets[i]` is the row of the first of them in the arrays that all types
+share, such as embeddings [N, d] with N the sum of the n_i. The loss is `binary_nce` (or
+`negative_sampling`) of `ape_score` on events and on their mixtures with noise.
+"""
+
+import math
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+
+from contrastive_jax import numerics
+
+Numbers = Array | np.ndarray
+
+
+@chex.dataclass(frozen=True)
+class EventNoise:
+    """Noise over the entities of every type, ready to be drawn on device.
+
+    Attributes:
+      offsets: row of the first entity of each type.
+      sizes: entities of each type, n_i.
+      keep: chance that the entity of a uniformly chosen row is taken as it is.
+      alias: entity (number within its type) that is taken instead.
+      log_probs: log-probability of each entity within its type, for the loss.
+    """
+
+    offsets: Int[Array | np.ndarray, " m"]
+    sizes: Int[Array | np.ndarray, " m"]
+    keep: Float[Array | np.ndarray, " n"]
+    alias: Int[Array | np.ndarray, " n"]
+    log_probs: Float[Array | np.ndarray, " n"]
+
+
+def unigram_noise(
+    counts: Shaped[Numbers, " n"], *, power: float | Array = 0.75
+) -> Float[Array, " n"]:
+    """Probabilities proportional to a power of the counts.
+
+        p_a = counts_a^power / sum_b counts_b^power,  0 where the count is 0
+
+    Args:
+      counts: occurrences of each entity, 0 or more.
+      power: 1 for the frequencies themselves, 0 for equal chances of all that occur.
+
+    Raises:
+      ValueError: a negative count, or none above 0 (as far as values are known).
+
+    References:
+      Mikolov et al. 2013, arXiv:1310.4546, section 2.2.
+
+    Examples:
+      >>> unigram_noise(jnp.array([16.0, 0.0, 81.0]), power=0.5)
+      Array([0.30769232, 0.        , 0.6923077 ], dtype=float32)
+    """
+    numerics.check_shapes(counts=(counts, "n"))
+    if not isinstance(counts, jax.core.Tracer):
+        known = np.asarray(counts)
+        if not (np.all(known >= 0) and np.any(known > 0)):
+            raise ValueError(
+                f"counts: expected numbers >= 0, one of them > 0, got {known}"
+            )
+    counts = jnp.asarray(counts)
+    if not jnp.issubdtype(counts.dtype, jnp.floating):
+        counts = counts.astype(jnp.result_type(float))
+    counts = numerics.at_least_f32(counts, "counts")
+    occurs = counts > 0
+    mass = jnp.where(occurs, jnp.where(occurs, counts, 1) ** power, 0)
+    return mass / jnp.sum(mass)
+
+
+def alias_table(
+    probs: Float[np.ndarray, " n"],
+) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Tables that draw from n probabilities in constant time.
+
+    Choose a row evenly; take it with chance `keep[row]`, else take `alias[row]`. Made
+    on the host in time proportional to n. What has probability 0 is never drawn.
+
+    Args:
+      probs: probabilities, or any numbers >= 0 proportional to them.
+
+    Returns:
+      keep, float32, and alias, int32.
+
+    Raises:
+      ValueError: a negative or infinite number, or none above 0.
+
+    References:
+      Walker 1977, An efficient method for generating discrete random variables with
+      general distributions. Vose 1991, A linear algorithm for generating random numbers
+      with a given distribution.
+
+    Examples:
+      >>> alias_table(np.array([0.75, 0.25]))
+      (array([1. , 0.5], dtype=float32), array([0, 0], dtype=int32))
+    """
+    probs = np.asarray(probs, np.float64)
+    if probs.ndim != 1 or not len(probs):
+        raise ValueError(f"probs: expected shape [n], got shape {list(probs.shape)}")
+    total = probs.sum()
+    if not (np.all(probs >= 0) and 0 < total < np.inf):
+        raise ValueError(f"probs: expected numbers >= 0, one > 0, got {probs}")
+    left = probs * (len(probs) / total)
+    keep, alias = np.ones(len(probs)), np.arange(len(probs))
+    # Those with mass 0 come first, so that rounding cannot leave one without an alias.
+    small = list(np.flatnonzero((left < 1) & (left > 0)))
+    small += list(np.flatnonzero(left == 0))
+    large = list(np.flatnonzero(left >= 1))
+    while small and large:
+        low, high = small.pop(), large[-1]
+        keep[low], alias[low] = left[low], high
+        left[high] -= 1 - left[low]
+        if left[high] < 1:
+            small.append(large.pop())
+    return keep.astype(np.float32), alias.astype(np.int32)
+
+
+def event_noise(
+    counts: Sequence[Shaped[np.ndarray, "_"]],
+    *,
+    sample_power: float = 0.75,
+    score_power: float = 1.0,
+    floor: float = 1e-12,
+) -> EventNoise:
+    """The noise of every type from the counts of its entities, built on the host.
+
+    Entities that never occurred are never drawn; `log_probs` gives them log(floor)
+    instead of minus infinity.
+
+    Args:
+      counts: for every type, occurrences of its entities.
+      sample_power: power of the counts that entities are drawn by.
+      score_power: power of the counts whose probabilities enter the loss. Estimation is
+        consistent when it equals `sample_power`; the defaults are those of the paper's
+        code, which are not.
+      floor: least probability that enters the loss.
+
+    Raises:
+      ValueError: a type without entities, or none of whose entities occurred.
+
+    References:
+      Chen et al. 2016, arXiv:1608.07502, section 3.2.
+
+    Examples:
+      >>> noise = event_noise([np.array([3, 1]), np.array([7])], score_power=1.0)
+      >>> noise.offsets.tolist(), np.exp(noise.log_probs).round(2).tolist()
+      ([0, 2], [0.75, 0.25, 1.0])
+    """
+    if not counts:
+        raise ValueError("counts: expected one array per type, got none")
+    numerics.check_positive(floor=floor)
+    parts = []
+    for i, each in enumerate(counts):
+        try:
+            with jax.ensure_compile_time_eval():  # on the host, even while tracing
+                drawn, scored = (
+                    np.asarray(unigram_noise(np.asarray(each), power=power))
+                    for power in (sample_power, score_power)
+                )
+        except ValueError as e:
+            raise ValueError(f"counts of type {i}: {e}") from e
+        parts.append((*alias_table(drawn), np.log(np.maximum(scored, floor))))
+    keep, alias, log_probs = map(np.concatenate, zip(*parts, strict=True))
+    sizes = np.array([len(each) for each in counts], np.int32)
+    return EventNoise(
+        offsets=(np.cumsum(sizes) - sizes).astype(np.int32),
+        sizes=sizes,
+        keep=keep,
+        alias=alias,
+        log_probs=log_probs.astype(np.float32),
+    )
+
+
+def draw_entities(
+    rng: Key[Array, ""],
+    type_index: Int[Array, ""] | int,
+    noise: EventNoise,
+    number: int,
+) -> Int[Array, " k"]:
+    """Entities of one type drawn from its noise, each in constant time.
+
+    Args:
+      rng: random key.
+      type_index: the type; may be traced.
+      noise: where to draw from.
+      number: how many.
+    """
+    row_key, keep_key = jax.random.split(rng)
+    size, offset = (jnp.asarray(x)[type_index] for x in (noise.sizes, noise.offsets))
+    entity = jax.random.randint(row_key, (number,), 0, size)
+    row = offset + entity
+    kept = jax.random.uniform(keep_key, (number,)) < jnp.asarray(noise.keep)[row]
+    return jnp.where(kept, entity, jnp.asarray(noise.alias)[row])
+
+
+def sample_context_noise(
+    keys: Key[Array, " n"],
+    type_index: Int[Array, ""] | Int[Array, " n"] | int,
+    noise: EventNoise,
+    *,
+    num_negatives: int,
+) -> Int[Array, "n k"]:
+    """Replacements for one entity of each event, all else of the event being kept.
+
+    A draw may equal the entity that it replaces. A type with one entity gives that
+    entity.
+
+    Args:
+      keys: one random key per event.
+      type_index: the type to replace, of all events or of each; may be traced.
+      noise: where replacements are drawn from.
+      num_negatives: replacements per event, k.
+
+    Raises:
+      ValueError: no negatives, a type that is not there (as far as it is known).
+
+    References:
+      Chen et al. 2016, arXiv:1608.07502, section 3.2.
+
+    Examples:
+      >>> noise = event_noise([np.array([3, 1]), np.array([7])])
+      >>> keys = jax.random.split(jax.random.key(0), 2)
+      >>> sample_context_noise(keys, 1, noise, num_negatives=3).tolist()
+      [[0, 0, 0], [0, 0, 0]]
+    """
+    check_number(num_negatives)
+    type_index = check_type(type_index, len(noise.sizes))
+    return jax.vmap(lambda key, i: draw_entities(key, i, noise, num_negatives))(
+        keys, jnp.broadcast_to(type_index, keys.shape)
+    )
+
+
+def sample_independent_noise(
+    keys: Key[Array, " n"], noise: EventNoise, *, num_negatives: int
+) -> Int[Array, "n k m"]:
+    """Events whose entities are all drawn, each from the noise of its type.
+
+    Args:
+      keys: one random key per example.
+      noise: where entities are drawn from.
+      num_negatives: events per example, k.
+
+    Raises:
+      ValueError: no negatives.
+
+    Examples:
+      >>> noise = event_noise([np.array([3, 1]), np.array([7])])
+      >>> keys = jax.random.split(jax.random.key(0), 4)
+      >>> sample_independent_noise(keys, noise, num_negatives=3).shape
+      (4, 3, 2)
+    """
+    check_number(num_negatives)
+    types = jnp.arange(len(noise.sizes))
+
+    def draw(key):
+        each = jax.vmap(lambda k, i: draw_entities(k, i, noise, num_negatives))
+        return each(jax.random.split(key, len(types)), types).T
+
+    return jax.vmap(draw)(keys)
+
+
+def apply_replacement(
+    events: Int[Numbers, "n m"],
+    type_index: Int[Array, ""] | Int[Array, " n"] | int,
+    replacements: Int[Numbers, "n k"],
+) -> Int[Array, "n k m"]:
+    """Every event with its entity of one type replaced, once per replacement.
+
+    Args:
+      events: entities of each type.
+      type_index: the type to replace, of all events or of each; may be traced.
+      replacements: the new entities.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, a type that is not there.
+
+    Examples:
+      >>> apply_replacement(jnp.array([[4, 5]]), 1, jnp.array([[7, 8]])).tolist()
+      [[[4, 7], [4, 8]]]
+    """
+    size = numerics.check_shapes(
+        events=(events, "n m"), replacements=(replacements, "n k")
+    )
+    events = numerics.check_integer(events, "events")
+    replacements = numerics.check_integer(replacements, "replacements")
+    type_index = jnp.broadcast_to(check_type(type_index, size["m"]), (size["n"],))
+    mine = type_index[:, None] == jnp.arange(size["m"])[None, :]
+    return jnp.where(mine[:, None, :], replacements[:, :, None], events[:, None, :])
+
+
+def event_log_noise(
+    events: Int[Numbers, "*batch m"],
+    type_index: Int[Array, "*batch"] | Int[Array, ""] | int | None,
+    log_probs: Float[Numbers, " n"],
+    *,
+    offsets: Int[Numbers, " m"],
+) -> Float[Array, "*batch"]:
+    """Log-probability of events under the noise.
+
+        log q(e) = log P_i(e_i)            the entity of type i was replaced
+        log q(e) = sum_i log P_i(e_i)      all were, with type_index None
+
+    In the first case the probability of the context is left out: it is the same for an
+    event and for its replacements, so the constant of the model absorbs it.
+
+    Args:
+      events: entities of each type.
+      type_index: the type that was replaced, of all or of each; None for all types.
+      log_probs: log-probability of each entity, as in `EventNoise`.
+      offsets: row of the first entity of each type.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, entities or a type out of range.
+
+    Examples:
+      >>> log_probs = jnp.log(jnp.array([0.75, 0.25, 1.0]))
+      >>> events, offsets = jnp.array([[1, 0]]), jnp.array([0, 2])
+      >>> jnp.exp(event_log_noise(events, 0, log_probs, offsets=offsets)).tolist()
+      [0.25]
+    """
+    log_probs = numerics.at_least_f32(log_probs, "log_probs")
+    each = take_rows(events, log_probs, offsets, "log_probs")
+    if type_index is None:
+        return jnp.sum(each, axis=-1)
+    type_index = check_type(type_index, each.shape[-1])
+    picked = jnp.broadcast_to(type_index, each.shape[:-1])[..., None]
+    return jnp.take_along_axis(each, picked, axis=-1)[..., 0]
+
+
+def ape_score(
+    events: Int[Numbers, "*batch m"],
+    embeddings: Float[Numbers, "n d"],
+    pair_weights: Float[Numbers, " p"] | None = None,
+    *,
+    offsets: Int[Numbers, " m"],
+    bias: int | float | Float[Numbers, ""] = 0.0,
+    where: Bool[Numbers, "*batch m"] | None = None,
+) -> Float[Array, "*batch"]:
+    """Unnormalised log-probability of events by the affinities of their entities.
+
+        S(e) = sum over i < j of w_ij <v_i, v_j> + bias,   v_i = embeddings[row of e_i]
+
+    High for usual events; its negative is an anomaly score. The bias stands for minus
+    the log-partition and changes no order.
+
+    Args:
+      events: entities of each type, m at least 2. Where values are known those out of
+        range raise; a traced one gives NaN, never another entity's embedding.
+      embeddings: one row per entity of all types.
+      pair_weights: weights of the m (m - 1) / 2 pairs, in the order (0, 1), (0, 2), ...
+        (1, 2), ...; 1 when None.
+      offsets: row of the first entity of each type.
+      bias: constant that is added.
+      where: entities that count. The pairs of one that does not are left out, so
+        an event of one entity has the score `bias`; its number may be anything (-1 for
+        an entity that was never seen).
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, one type only, entities out of range.
+
+    References:
+      Chen et al. 2016, arXiv:1608.07502, eq. 2 and 3.
+
+    Examples:
+      >>> embeddings = jnp.array([[1.0, 0.0], [0.0, 1.0], [2.0, 3.0]])
+      >>> events, offsets = jnp.array([[0, 0], [1, 0]]), jnp.array([0, 2])
+      >>> ape_score(events, embeddings, offsets=offsets).tolist()
+      [2.0, 3.0]
+    """
+    embeddings = numerics.at_least_f32(embeddings, "embeddings")
+    numerics.check_shapes(embeddings=(embeddings, "n d"))
+    m = np.shape(events)[-1] if np.ndim(events) else 0
+    if m < 2:
+        raise ValueError(
+            "events: expected shape [..., m] with m >= 2 (one type has no pairs), got "
+            f"shape {list(np.shape(events))}"
+        )
+    pairs = m * (m - 1) // 2
+    if pair_weights is None:
+        pair_weights = jnp.ones(pairs, embeddings.dtype)
+    pair_weights = numerics.at_least_f32(pair_weights, "pair_weights")
+    if pair_weights.shape != (pairs,):
+        raise ValueError(
+            f"pair_weights: expected shape [{pairs}] for m = {m} types, got shape "
+            f"{list(pair_weights.shape)}"
+        )
+    if where is not None:
+        where = numerics.check_mask(where, "where")
+        if where.shape != np.shape(events):
+            raise ValueError(
+                f"where: expected shape {list(np.shape(events))} (from events), got "
+                f"shape {list(where.shape)}"
+            )
+        events = jnp.where(where, numerics.check_integer(events, "events"), 0)
+    v = take_rows(events, embeddings, offsets, "embeddings")
+    v = v if where is None else jnp.where(where[..., None], v, 0)
+    above = jnp.zeros((m, m), pair_weights.dtype)
+    above = above.at[np.triu_indices(m, 1)].set(pair_weights)
+    partners = jnp.einsum("ij,...jd->...id", above, v, precision="highest")
+    return jnp.sum(v * partners, axis=(-2, -1)) + bias
+
+
+def ape_log_partition(
+    embeddings: Float[Numbers, "n d"],
+    pair_weights: Float[Numbers, " p"] | None = None,
+    *,
+    offsets: Int[Numbers, " m"],
+    max_events: int = 1_000_000,
+) -> Float[Array, "*scalar"]:
+    """Exact log of the sum of exp(S(e)) over all possible events, by enumeration.
+
+    For checks on small sets of entities: it scores the product of all n_i events.
+
+    Args:
+      embeddings: one row per entity of all types.
+      pair_weights: as for `ape_score`, whose bias counts as 0.
+      offsets: row of the first entity of each type; values must be known.
+      max_events: how many events may be scored.
+
+    Raises:
+      ValueError: more events than that, shapes that do not fit together.
+
+    Examples:
+      >>> embeddings, offsets = jnp.zeros((5, 3)), np.array([0, 2])
+      >>> f"{jnp.exp(ape_log_partition(embeddings, offsets=offsets)):.1f}"
+      '6.0'
+    """
+    sizes = np.diff(np.append(np.asarray(offsets), np.shape(embeddings)[0]))
+    number = math.prod(sizes.tolist())
+    if number > max_events:
+        raise ValueError(f"embeddings: {number} events, max_events is {max_events}")
+    events = np.stack(np.unravel_index(np.arange(number), sizes), axis=-1)
+    return jax.nn.logsumexp(
+        ape_score(events, embeddings, pair_weights, offsets=offsets)
+    )
+
+
+def project_nonnegative(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The nearest array without negative entries, max(x, 0).
+
+    To be applied to pair weights after the optimiser's step, not inside the loss.
+
+    References:
+      Chen et al. 2016, arXiv:1608.07502, section 3.1 (weights are not negative).
+
+    Examples:
+      >>> project_nonnegative(jnp.array([-1.0, 2.0])).tolist()
+      [0.0, 2.0]
+    """
+    return jnp.maximum(numerics.at_least_f32(x), 0)
+
+
+def inject_anomalies(
+    rng: Key[Array, ""],
+    events: Int[Numbers, "n m"],
+    sizes: Int[Numbers, " m"] | Sequence[int],
+    *,
+    num_changed: int,
+) -> Int[Array, "n m"]:
+    """Events with some entities replaced by others of their types.
+
+    For each event `num_changed` types are chosen evenly among those with two entities
+    or more; each of their entities becomes another one, all others being equally
+    likely.
+
+    Args:
+      rng: random key.
+      events: entities of each type.
+      sizes: entities of each type, n_i; values must be known.
+      num_changed: entities to replace in every event.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, entities out of range, fewer types
+        that can change than `num_changed`.
+
+    References:
+      Chen et al. 2016, arXiv:1608.07502, section 4.
+
+    Examples:
+      >>> events = jnp.array([[0, 1, 0], [0, 0, 0]])
+      >>> sizes = [1, 2, 2]
+      >>> inject_anomalies(jax.random.key(0), events, sizes, num_changed=2).tolist()
+      [[0, 0, 1], [0, 1, 1]]
+    """
+    sizes = np.asarray(sizes)
+    numerics.check_shapes(events=(events, "n m"), sizes=(sizes, "m"))
+    check_events(events, sizes)
+    able = int(np.sum(sizes > 1))
+    if not 1 <= num_changed <= able:
+        raise ValueError(
+            f"num_changed: expected 1 to {able} (types with two entities or more), got "
+            f"{num_changed}"
+        )
+    events = jnp.asarray(events)
+    which_key, shift_key = jax.random.split(rng)
+    rank = jax.random.uniform(which_key, events.shape)
+    rank = jnp.where(jnp.asarray(sizes > 1)[None], rank, 2.0)
+    chosen = jnp.argsort(jnp.argsort(rank, axis=1), axis=1) < num_changed
+    most = jnp.asarray(np.maximum(sizes, 2))[None]
+    shift = jax.random.randint(shift_key, events.shape, 1, most)
+    moved = (events + shift) % jnp.asarray(sizes)[None]
+    return jnp.where(chosen, moved, events).astype(events.dtype)
+
+
+def check_events(
+    events: Int[Numbers, "*batch m"], sizes: Int[Numbers, " m"] | Sequence[int]
+) -> None:
+    """Checks that every entity is one of its type. Traced values pass.
+
+    Raises:
+      TypeError: events that are no integers.
+      ValueError: naming the type, what came and what was expected.
+
+    Examples:
+      >>> check_events(np.array([[0, 4]]), [2, 3])
+      Traceback (most recent call last):
+      ...
+      ValueError: events: type 1 has entities 0 to 2, got 4
+    """
+    if isinstance(events, jax.core.Tracer) or isinstance(sizes, jax.core.Tracer):
+        return
+    events, sizes = np.asarray(events), np.asarray(sizes)
+    if events.dtype.kind not in "iu":
+        raise TypeError(f"events: expected integers, got {events.dtype}")
+    if events.ndim < 1 or events.shape[-1] != len(sizes):
+        raise ValueError(
+            f"events: expected shape [..., {len(sizes)}], got shape "
+            f"{list(events.shape)}"
+        )
+    wrong = (events < 0) | (events >= sizes)
+    if wrong.any():
+        where = tuple(np.argwhere(wrong)[0])
+        i = int(where[-1])
+        raise ValueError(
+            f"events: type {i} has entities 0 to {sizes[i] - 1}, got {events[where]}"
+        )
+
+
+def check_number(num_negatives: int) -> None:
+    """Checks that there is a negative.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if num_negatives < 1:
+        raise ValueError(f"num_negatives: expected at least 1, got {num_negatives}")
+
+
+def check_type(type_index: Array | np.ndarray | int, m: int) -> Int[Array, "..."]:
+    """The type as an array, which must hold one of m types; traced values pass.
+
+    Raises:
+      TypeError: no integer.
+      ValueError: out of range.
+    """
+    if not isinstance(type_index, jax.core.Tracer):
+        known = np.asarray(type_index)
+        if known.dtype.kind in "iu" and not np.all((known >= 0) & (known < m)):
+            raise ValueError(f"type_index: expected 0 to {m - 1}, got {known}")
+    return numerics.check_integer(jnp.asarray(type_index), "type_index")
+
+
+def take_rows(
+    events: Int[Numbers, "*batch m"],
+    rows: Float[Array, "n ..."],
+    offsets: Int[Numbers, " m"],
+    name: str,
+) -> Float[Array, "..."]:
+    """The row of every entity; NaN for a traced one that is out of range."""
+    m = np.shape(events)[-1] if np.ndim(events) else 0
+    if np.shape(offsets) != (m,):
+        raise ValueError(
+            f"offsets: expected shape [{m}] (from events), got shape "
+            f"{list(np.shape(offsets))}"
+        )
+    if not isinstance(offsets, jax.core.Tracer):
+        known = np.append(np.asarray(offsets), len(rows))
+        if known[0] != 0 or np.any(np.diff(known) < 1):
+            raise ValueError(
+                f"offsets: expected rising numbers from 0 to below {len(rows)} (the "
+                f"rows of {name}), got {known[:-1]}"
+            )
+        check_events(events, np.diff(known))
+    events = numerics.check_integer(events, "events")
+    offsets = numerics.check_integer(offsets, "offsets")
+    sizes = jnp.append(offsets[1:], len(rows)) - offsets
+    first, sizes = (jnp.broadcast_to(x, events.shape) for x in (offsets, sizes))
+    inside = (events >= 0) & (events < sizes)
+    found = jnp.where(inside, events + first, len(rows))
+    return rows.at[found].get(mode="fill", fill_value=jnp.nan)

@@ -1,0 +1,98 @@
+"""Sets of events: split by time, numbering, unknown entities, users' files."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+
+from contrastive_jax.data import event_sets, packaged
+
+CSV = """when,user,host
+2020-01-03,carol,b
+2020-01-01,ann,a
+2020-01-02,bob,a
+2020-01-04,ann,c
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "logs.csv").write_text(CSV)
+    event_sets.load.cache_clear()
+    return str(tmp_path)
+
+
+def test_a_users_file_is_split_by_time(folder):
+    found = event_sets.load("logs", folder, 0.5, 0.25)
+    assert found.types == ("user", "host")
+    assert found.entities == (("ann", "bob"), ("a",))
+    np.testing.assert_array_equal(found.train, [[0, 0], [1, 0]])
+    np.testing.assert_array_equal(found.validation, [[-1, -1]])
+    np.testing.assert_array_equal(found.test, [[0, -1]])
+    np.testing.assert_array_equal(found.sizes, [2, 1])
+    assert [c.tolist() for c in found.counts] == [[1, 1], [2]]
+    assert len(event_sets.known_only(found.test)) == 0
+    np.testing.assert_array_equal(found.encode([("bob", "z")]), [[1, -1]])
+    with pytest.raises(ValueError, match="expected one entity of each of user, host"):
+        found.encode([("bob",)])
+
+
+def test_what_is_wrong_with_a_file_is_said(folder, tmp_path):
+    with pytest.raises(packaged.DataMissing, match=r"none.csv is not there: a CSV"):
+        event_sets.load("none", folder)
+    (tmp_path / "short.csv").write_text("when,user\n1,a\n")
+    with pytest.raises(ValueError, match="expected a time and two types or more"):
+        event_sets.load("short", folder)
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(ValueError, match="expected a time and two types or more"):
+        event_sets.load("empty", folder)
+    (tmp_path / "ragged.csv").write_text(CSV + "2020-01-05,ann\n")
+    with pytest.raises(ValueError, match="row 6: expected 3 columns, got 2"):
+        event_sets.load("ragged", folder)
+    (tmp_path / "header.csv").write_text("when,user,host\n")
+    with pytest.raises(ValueError, match="no training events"):
+        event_sets.load("header", folder)
+    with pytest.raises(ValueError, match="expected one of birdstrikes, flights"):
+        event_sets.load("nights")
+    with pytest.raises(ValueError, match="expected shares > 0 of 1 in all"):
+        event_sets.load("synthetic", "", 0.9, 0.2)
+
+
+def test_synthetic_events_have_groups():
+    found = event_sets.load("synthetic")
+    assert found.sizes.tolist() == [12, 18, 30, 4, 1]
+    assert len(found.train) == 2250 and len(found.test) == 450
+    groups = [found.entities[i] for i in range(3)]
+    for event in found.train[:50]:
+        numbers = [int(groups[i][event[i]]) // n for i, n in enumerate((2, 3, 5))]
+        assert len(set(numbers)) == 1
+
+
+def fake(monkeypatch, content):
+    monkeypatch.setattr(packaged, "read_member", lambda name, member: content)
+
+
+def test_flights_are_read_in_order_without_missing_aircraft(monkeypatch):
+    text = (
+        "month,day,carrier,tailnum,origin,dest,hour,minute\n"
+        "10,1,AA,N1,JFK,LAX,9,0\n2,1,UA,N2,LGA,ORD,15,5\n2,1,UA,N3,LGA,ORD,9,5\n"
+        "2,1,UA,NA,LGA,ORD,9,5\n2,1,UA,,LGA,ORD,9,5\n"
+    )
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as z:
+        z.writestr("flights.csv", text)
+    fake(monkeypatch, archive.getvalue())
+    types, rows = event_sets.read_flights()
+    assert types == ("carrier", "tailnum", "origin", "dest", "hour")
+    assert [row[2] for row in sorted(rows)] == ["N3", "N2", "N1"]
+
+
+@pytest.mark.network
+def test_the_packaged_sets_are_what_they_are_said_to_be():
+    flights, strikes = event_sets.load("flights"), event_sets.load("birdstrikes")
+    assert flights.sizes.tolist() == [16, 3951, 3, 103, 19]
+    assert len(flights.train) == 250_698 and len(flights.test) == 50_140
+    assert strikes.sizes.tolist() == [50, 208, 45, 29, 7, 3, 37, 4]
+    assert len(strikes.train) == 7500
+    assert not (flights.train < 0).any() and (flights.test[:, 1] < 0).any()
