@@ -2,5 +2,23 @@
 
 from contrastive_jax.models.layers import BatchNorm, GroupNorm, Mlp
 from contrastive_jax.models.resnet import DEPTHS, Resnet
+from contrastive_jax.models.transformer import (
+    Blocks,
+    Transformer,
+    TransformerBlock,
+    TransformerOutput,
+    rotate,
+)
 
-__all__ = ["DEPTHS", "BatchNorm", "GroupNorm", "Mlp", "Resnet"]
+__all__ = [
+    "DEPTHS",
+    "BatchNorm",
+    "Blocks",
+    "GroupNorm",
+    "Mlp",
+    "Resnet",
+    "Transformer",
+    "TransformerBlock",
+    "TransformerOutput",
+    "rotate",
+]
