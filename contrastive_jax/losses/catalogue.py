@@ -22,6 +22,7 @@ FAMILIES = {
     "losses.regression": "graded labels",
     "losses.supervised": "supervised",
     "ebm.nce": "estimation",
+    "ebm.compositional": "estimation",
 }
 
 ALIASES = {
@@ -37,12 +38,15 @@ ALIASES = {
     "debiased": ("DCL (debiased)",),
     "decoupled": ("DCL", "DCLW"),
     "distillation_kl": ("knowledge distillation",),
+    "exponential_nce": ("eNCE",),
     "fast_ap": ("FastAP",),
     "hard_negative": ("HCL",),
+    "importance_nll": ("Monte Carlo maximum likelihood",),
     "info_nce": ("multiple negatives ranking", "in-batch softmax", "SimCSE", "logQ"),
     "lambda_loss": ("LambdaLoss", "LambdaRank", "RankNet"),
     "list_softmax": ("ranking softmax",),
     "listnet": ("ListNet",),
+    "meco": ("MECO",),
     "moco": ("MoCo v1", "MoCo v2"),
     "moco_v3": ("MoCo v3",),
     "multi_positive": ("NT-Xent by labels",),

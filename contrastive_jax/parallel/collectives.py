@@ -11,7 +11,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+
+from contrastive_jax import numerics
 
 AxisName = str | None
 
@@ -37,13 +39,26 @@ def sum(x: Any, axis_name: AxisName) -> Any:
 
 
 def log_mean_exp(
-    log_w: Float[Array, " n"], axis_name: AxisName = None
+    log_w: Float[Array, " n"],
+    axis_name: AxisName = None,
+    *,
+    where: Bool[Array, " n"] | None = None,
 ) -> Float[Array, ""]:
-    """log of the mean of exp(log_w) over all entries of all devices, max-shifted."""
+    """log of the mean of exp(log_w) over all entries of all devices, max-shifted.
+
+    `where` marks the entries that count; -inf is a value of 0. `numerics.MASKED` where
+    nothing counts, or all values are 0.
+    """
+    where = numerics.mask_or_all(where, log_w.shape)
+    positive = where & (log_w != -jnp.inf)
+    log_w = jnp.where(positive, log_w, numerics.MASKED)
     top = jax.lax.stop_gradient(jnp.max(log_w))
     if axis_name is not None:
         top = jax.lax.pmax(top, axis_name)
-    return top + jnp.log(mean(jnp.mean(jnp.exp(log_w - top)), axis_name))
+    values = jnp.where(positive, jnp.exp(jnp.where(positive, log_w - top, -1)), 0)
+    total, number = sum((jnp.sum(values), jnp.sum(where, dtype=log_w.dtype)), axis_name)
+    mean = top + numerics.safe_log(total) - jnp.log(jnp.maximum(number, 1))
+    return jnp.maximum(mean, numerics.MASKED)
 
 
 def axis_size(axis_name: AxisName) -> int:

@@ -1,4 +1,4 @@
-"""Contract cases of ebm/nce.py."""
+"""Contract cases of ebm/nce.py and ebm/compositional.py."""
 
 from contrastive_jax import ebm
 
@@ -22,6 +22,22 @@ def with_noise(rng, n):
     }
 
 
+def unpaired(rng, n):
+    """Log-densities at n data and n + 2 noise samples."""
+    return {
+        "f_data": rng.normal(size=n),
+        "f_noise": rng.normal(size=n + 2),
+        "log_q_noise": -rng.random(n + 2),
+    }
+
+
+def contrasted(rng, n):
+    return {
+        **{k.replace("f_", "log_p_"): v for k, v in unpaired(rng, n).items()},
+        "log_q_data": -rng.random(n),
+    }
+
+
 def energies(rng, n):
     return {k.replace("scores", "energies"): 3 * v for k, v in sampled(rng, n).items()}
 
@@ -39,7 +55,23 @@ SAMPLED = {"positive_scores": "n", "negative_scores": "n k"}
 NOISE = {"positive_log_noise": "n", "negative_log_noise": "n k"}
 SCORES = ("positive_scores", "negative_scores")
 
+UNPAIRED = {"f_data": "n", "f_noise": "k", "log_q_noise": "k"}
+DENSITIES = {
+    "log_p_data": "n",
+    "log_p_noise": "k",
+    "log_q_data": "n",
+    "log_q_noise": "k",
+}
+# The loss is linear in the data: NaN among the noise is what shows in gradients.
+BOTH = ("f_noise", "f_data")
+MODEL = ("log_p_data", "log_p_noise")
+
 CASES = {
+    "importance_nll": Case(ebm.importance_nll, UNPAIRED, unpaired, BOTH, where="n"),
+    "meco": Case(ebm.meco, UNPAIRED, unpaired, BOTH, options={"log_u": 0.3}, where="n"),
+    "exponential_nce": Case(
+        ebm.exponential_nce, DENSITIES, contrasted, MODEL, where="n"
+    ),
     "binary_nce": Case(
         ebm.binary_nce, SAMPLED, sampled, SCORES, options={"shift": 0.5}, where="n"
     ),

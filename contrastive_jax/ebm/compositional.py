@@ -1,0 +1,458 @@
+"""Likelihood of unnormalised models through the logarithm of an expectation.
+
+    p(x) = exp(f(x)) / Z,  log Z = log E_{z ~ q} [w(z)],  log w(z) = f(z) - log q(z)
+
+with noise q that can be sampled and evaluated. `importance_nll` puts the mean of one
+batch of noise in the place of the expectation; `meco` divides by a running estimate u
+of Z (`MecoState`, `meco_update`), which takes the noise out of the division.
+`exponential_nce` is another contrast with noise, `ema_log` and `normalized_gradient`
+are parts that such methods share. All in the log domain.
+
+Data and noise are separate samples, [n] and [m]. A noise sample of zero probability
+(log q = -inf) cannot have come from q: it is left out as if masked. A model that
+gives a sample zero probability (f = -inf) gives it weight 0.
+"""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from contrastive_jax import numerics
+
+# Beyond this weight an exponential goes on as its tangent: float32 stays finite.
+LARGEST = 1e26
+
+
+def importance_log_weights(
+    f: Float[Array, " m"],
+    log_q: Float[Array, " m"],
+    *,
+    where: Bool[Array, " m"] | None = None,
+) -> tuple[Float[Array, " m"], Bool[Array, " m"]]:
+    """Log importance weights of noise samples, and which of them count.
+
+        log_w_j = f_j - log q_j
+
+    Args:
+      f: unnormalised log-density of the model at the samples.
+      log_q: log-density of the noise; a sample where it is -inf is left out.
+      where: samples that count.
+
+    Returns:
+      log_w, 0 where the sample does not count, and the mask.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    Examples:
+      >>> importance_log_weights(jnp.array([1.0, 2.0]), jnp.array([0.5, -jnp.inf]))
+      (Array([0.5, 0. ], dtype=float32), Array([ True, False], dtype=bool))
+    """
+    numerics.check_shapes(f=(f, "m"), log_q=(log_q, "m"), where=(where, "m"))
+    f = numerics.at_least_f32(f, "f")
+    log_q = numerics.at_least_f32(log_q, "log_q")
+    where = numerics.mask_or_all(where, f.shape) & (log_q != -jnp.inf)
+    return jnp.where(where, f - jnp.where(where, log_q, 0), 0), where
+
+
+def importance_log_mean(
+    log_w: Float[Array, "*batch m"], *, where: Bool[Array, "*batch m"] | None = None
+) -> Float[Array, "*batch"]:
+    """log of the mean weight along the last axis: the estimate of log Z.
+
+        logsumexp_j log_w_j - log m
+
+    Where nothing counts it is `numerics.MASKED` with gradient 0. The mean over the
+    noise of all devices is `parallel.log_mean_exp`, with the same result.
+
+    Args:
+      log_w: log importance weights; -inf is a weight of 0.
+      where: samples that count; m is their number.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+
+    Examples:
+      >>> f"{importance_log_mean(jnp.array([1e4, -jnp.inf])):.3f}"
+      '9999.307'
+    """
+    log_w = numerics.at_least_f32(log_w, "log_w")
+    where = numerics.mask_or_all(where, log_w.shape)
+    number = jnp.maximum(jnp.sum(where, axis=-1, dtype=log_w.dtype), 1)
+    # A weight of 0 counts in the number but has no part in the sum.
+    total = numerics.masked_logsumexp(log_w, where & (log_w != -jnp.inf))
+    return jnp.maximum(total - jnp.log(number), numerics.MASKED)
+
+
+def importance_nll(
+    f_data: Float[Array, " n"],
+    f_noise: Float[Array, " m"],
+    *,
+    log_q_noise: Float[Array, " m"],
+    where: Bool[Array, " n"] | None = None,
+    where_noise: Bool[Array, " m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Negative log-likelihood with log Z from one batch of noise (plug-in).
+
+        loss_i = -f(x_i) + logsumexp_j (f(z_j) - log q(z_j)) - log m          (nats)
+
+    Biased, for the logarithm of a mean is not the mean of logarithms; the running
+    estimate of `meco` takes most of that away. With one noise sample (m = 1) the
+    gradient is that of f(z) - f(x), whatever q is. Without noise that counts the loss
+    is 0. With data parallelism hand in the noise of all devices (`parallel.gather`).
+
+    Args:
+      f_data: unnormalised log-density of the model at the data.
+      f_noise: the same at samples of the noise.
+      log_q_noise: log-density of the noise at its samples.
+      where: examples that count.
+      where_noise: noise samples that count.
+      weights: one non-negative weight per example.
+      reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Geyer 1994, On the convergence of Monte Carlo maximum likelihood calculations,
+      section 1; the case gamma = 1 of Jiang et al. 2023, arXiv:2306.07485.
+
+    Examples:
+      >>> loss = importance_nll(
+      ...     jnp.array([1.0]), jnp.array([0.5, 0.5]), log_q_noise=jnp.zeros(2)
+      ... )
+      >>> f"{loss:.4f}"
+      '-0.5000'
+    """
+    f_data, where, log_w, where_noise = checked(
+        f_data, f_noise, log_q_noise, where, where_noise, weights
+    )
+    log_z = importance_log_mean(log_w, where=where_noise)
+    return numerics.safe_reduce(
+        log_z - f_data,
+        where=where & jnp.any(where_noise),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def meco(
+    f_data: Float[Array, " n"],
+    f_noise: Float[Array, " m"],
+    *,
+    log_q_noise: Float[Array, " m"],
+    log_u: Float[Array, ""] | float,
+    max_weight: float = LARGEST,
+    where: Bool[Array, " n"] | None = None,
+    where_noise: Bool[Array, " m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Negative log-likelihood with log Z linearised at a running estimate u.
+
+        loss_i = -f(x_i) + log u + mean_j w_j / u - 1,  log w_j = f(z_j) - log q(z_j)
+                                                                              (nats)
+
+    For a fixed u the expected loss is at least the negative log-likelihood (log Z <=
+    log u + Z / u - 1), with equality at u = Z. Its gradient is the method's estimator,
+    -mean grad f(x_i) + mean_j (w_j / u) grad f(z_j). With u the mean weight of this
+    very batch it equals `importance_nll`. No gradient flows to log_u.
+
+    Without noise that counts the loss is 0. With data parallelism log_u has to be the
+    same on every device (`parallel.log_mean_exp` before `meco_update`), noise samples
+    equally many.
+
+    Args:
+      f_data: unnormalised log-density of the model at the data. The model has no
+        normalising constant of its own: the loss would not see it.
+      f_noise: the same at samples of the noise.
+      log_q_noise: log-density of the noise at its samples.
+      log_u: log of the running estimate, this batch included (`meco_update`): then
+        w / u is at most m / gamma.
+      max_weight: largest w / u, > 0; a larger one enters the gradient as this. The
+        default only keeps float32 finite.
+      where: examples that count.
+      where_noise: noise samples that count.
+      weights: one non-negative weight per example.
+      reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, max_weight not above 0.
+
+    References:
+      Jiang et al. 2023, arXiv:2306.07485 (the objective; the linearised form has the
+      same gradient).
+
+    Examples:
+      >>> loss = meco(
+      ...     jnp.array([1.0]), jnp.array([0.5]), log_q_noise=jnp.zeros(1), log_u=0.5
+      ... )
+      >>> f"{loss:.4f}"
+      '-0.5000'
+    """
+    numerics.check_positive(max_weight=max_weight)
+    f_data, where, log_w, where_noise = checked(
+        f_data, f_noise, log_q_noise, where, where_noise, weights
+    )
+    numerics.check_shapes(log_u=(jnp.asarray(log_u), ""))
+    log_u = jax.lax.stop_gradient(jnp.asarray(log_u, f_data.dtype))
+    ratio = capped_exp(log_w - log_u, max_weight)
+    log_z = log_u + numerics.masked_mean(ratio, where_noise) - 1
+    return numerics.safe_reduce(
+        log_z - f_data,
+        where=where & jnp.any(where_noise),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+@chex.dataclass(frozen=True)
+class MecoState:
+    """The running estimate of the normaliser.
+
+    Attributes:
+      log_u: its logarithm; 0 before the first update.
+      step: how many batches of noise it has seen.
+    """
+
+    log_u: Float[Array, ""]
+    step: Int[Array, ""]
+
+
+def meco_init() -> MecoState:
+    """An estimate that its first update replaces.
+
+    Examples:
+      >>> meco_init().step
+      Array(0, dtype=int32)
+    """
+    return MecoState(log_u=jnp.zeros(()), step=jnp.zeros((), jnp.int32))
+
+
+def meco_update(
+    state: MecoState,
+    log_mean: Float[Array, ""],
+    *,
+    gamma: float | Float[Array, ""],
+    log_mean_prev: Float[Array, ""] | None = None,
+) -> MecoState:
+    """The running estimate after one batch of noise; no gradient passes.
+
+        moving average:  u <- (1 - gamma) u + gamma g
+        STORM:           u <- g + (1 - gamma) (u - g_prev),  at least gamma g
+
+    g is the mean weight of the batch, g_prev that of the same batch under the
+    parameters before the last step. The first batch sets u = g. A batch without noise
+    that counts (log_mean is `numerics.MASKED`), or all of weight 0, changes nothing.
+
+    Args:
+      state: the estimate before.
+      log_mean: log g, `importance_log_mean` or, over devices, `parallel.log_mean_exp`.
+      gamma: in [0, 1]; 1 turns the running estimate off (the plug-in).
+      log_mean_prev: log g_prev, which makes it STORM.
+
+    Raises:
+      ValueError: gamma outside of [0, 1].
+
+    References:
+      Jiang et al. 2023, arXiv:2306.07485; Wang et al. 2017, Stochastic compositional
+      gradient descent, algorithm 1; Cutkosky and Orabona 2019, arXiv:1905.10018
+      (STORM).
+
+    Examples:
+      >>> state = meco_update(meco_init(), jnp.log(2.0), gamma=0.25)
+      >>> state = meco_update(state, jnp.log(6.0), gamma=0.25)
+      >>> f"{jnp.exp(state.log_u):.4f}"
+      '3.0000'
+    """
+    numerics.check_fraction(gamma=gamma)
+    log_mean = jax.lax.stop_gradient(jnp.asarray(log_mean, state.log_u.dtype))
+    if log_mean_prev is None:
+        log_u = ema_log(state.log_u, log_mean, gamma=gamma)
+    else:
+        log_rest, log_gamma = logs_of(gamma, log_mean.dtype)
+        log_prev = jax.lax.stop_gradient(jnp.asarray(log_mean_prev, log_mean.dtype))
+        log_u = jnp.maximum(
+            numerics.log_subtract_exp(
+                jnp.logaddexp(log_mean, log_rest + state.log_u), log_rest + log_prev
+            ),
+            log_gamma + log_mean,
+        )
+    log_u = jnp.where(state.step == 0, log_mean, log_u)
+    empty = log_mean <= numerics.MASKED  # NaN is not, and stays
+    return MecoState(
+        log_u=jnp.where(empty, state.log_u, log_u),
+        step=jnp.where(empty, state.step, state.step + 1),
+    )
+
+
+def exponential_nce(
+    log_p_data: Float[Array, " n"],
+    log_p_noise: Float[Array, " m"],
+    *,
+    log_q_data: Float[Array, " n"],
+    log_q_noise: Float[Array, " m"],
+    max_weight: float = LARGEST,
+    where: Bool[Array, " n"] | None = None,
+    where_noise: Bool[Array, " m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Noise-contrastive estimation with the exponential loss (eNCE).
+
+        loss_i = exp(-h(x_i) / 2) / 2 + mean_j exp(h(z_j) / 2) / 2
+        h(x) = log p(x) - log q(x)
+
+    Meant for normalised gradient descent (`normalized_gradient`). Data that the noise
+    cannot produce (log q = -inf) costs nothing. Without noise that counts the loss is
+    0.
+
+    Args:
+      log_p_data: log-density of the model at the data, its learned constant included.
+      log_p_noise: the same at samples of the noise.
+      log_q_data: log-density of the noise at the data.
+      log_q_noise: the same at its own samples.
+      max_weight: largest slope of the exponentials, > 0; beyond it they go on as
+        straight lines. The default only keeps float32 finite.
+      where: examples that count.
+      where_noise: noise samples that count.
+      weights: one non-negative weight per example.
+      reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, max_weight not above 0.
+
+    References:
+      Liu et al. 2022, arXiv:2110.11271, Analyzing and improving the optimization
+      landscape of noise-contrastive estimation.
+
+    Examples:
+      >>> x = jnp.zeros(2)
+      >>> f"{exponential_nce(x, x, log_q_data=x, log_q_noise=x):.1f}"
+      '1.0'
+    """
+    numerics.check_positive(max_weight=max_weight)
+    numerics.check_shapes(log_p_data=(log_p_data, "n"), log_q_data=(log_q_data, "n"))
+    numerics.check_shapes(
+        log_p_noise=(log_p_noise, "m"), log_q_noise=(log_q_noise, "m")
+    )
+    log_p_data, where, h_noise, where_noise = checked(
+        log_p_data, log_p_noise, log_q_noise, where, where_noise, weights, "log_p"
+    )
+    h_data = log_p_data - numerics.at_least_f32(log_q_data, "log_q_data")
+    noise = numerics.masked_mean(capped_exp(h_noise / 2, max_weight), where_noise)
+    return numerics.safe_reduce(
+        (capped_exp(-h_data / 2, max_weight) + noise) / 2,
+        where=where & jnp.any(where_noise),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def ema_log(
+    log_mean: Float[Array, "*shape"],
+    log_value: Float[Array, "*shape"],
+    *,
+    gamma: float | Float[Array, ""],
+) -> Float[Array, "*shape"]:
+    """Moving average of positive numbers that are known by their logarithms.
+
+        log((1 - gamma) exp(log_mean) + gamma exp(log_value))
+
+    Args:
+      log_mean: log of the average so far.
+      log_value: log of the new value.
+      gamma: share of the new value, in [0, 1].
+
+    Raises:
+      ValueError: gamma outside of [0, 1].
+
+    Examples:
+      >>> f"{ema_log(jnp.array(1000.0), jnp.array(1000.0), gamma=0.1):.1f}"
+      '1000.0'
+    """
+    numerics.check_fraction(gamma=gamma)
+    log_mean = numerics.at_least_f32(log_mean, "log_mean")
+    log_rest, log_gamma = logs_of(gamma, log_mean.dtype)
+    return jnp.logaddexp(log_rest + log_mean, log_gamma + log_value)
+
+
+def normalized_gradient(grads: PyTree, *, eps: float = 1e-12) -> PyTree:
+    """A tree of gradients divided by its Euclidean norm: only the direction is left.
+
+        g / max(||g||, eps)
+
+    A gradient of 0 stays 0. The norm is taken of the tree relative to its largest
+    entry, so that gradients of 1e26 do not overflow.
+
+    Args:
+      grads: gradients, a tree of arrays.
+      eps: least divisor, > 0.
+
+    Raises:
+      ValueError: eps not above 0.
+
+    References:
+      Liu et al. 2022, arXiv:2110.11271, section 4 (normalised gradient descent).
+
+    Examples:
+      >>> normalized_gradient({"w": jnp.array([3.0, 4.0])})["w"].round(3).tolist()
+      [0.6000000238418579, 0.800000011920929]
+    """
+    numerics.check_positive(eps=eps)
+    leaves = [numerics.at_least_f32(g, "grads") for g in jax.tree.leaves(grads)]
+    if not leaves:
+        return grads
+    top = jnp.maximum(jnp.max(jnp.stack([jnp.max(jnp.abs(g)) for g in leaves])), eps)
+    norm = top * jnp.sqrt(sum(jnp.sum((g / top) ** 2) for g in leaves))
+    return jax.tree.map(lambda g: g / jnp.maximum(norm, eps), grads)
+
+
+def capped_exp(x: Float[Array, "*shape"], largest: float) -> Float[Array, "*shape"]:
+    """exp(x) up to the value `largest`, and from there on its tangent."""
+    corner = math.log(largest)
+    return jnp.exp(jnp.minimum(x, corner)) + largest * numerics.hinge(x - corner)
+
+
+def logs_of(gamma: float | Array, dtype: jnp.dtype) -> tuple[Array, Array]:
+    """log(1 - gamma) and log(gamma)."""
+    gamma = jnp.asarray(gamma, dtype)
+    return jnp.log1p(-gamma), jnp.log(gamma)
+
+
+def checked(
+    f_data: Array,
+    f_noise: Array,
+    log_q_noise: Array,
+    where: Array | None,
+    where_noise: Array | None,
+    weights: Array | None,
+    prefix: str = "f",
+) -> tuple[
+    Float[Array, " n"], Bool[Array, " n"], Float[Array, " m"], Bool[Array, " m"]
+]:
+    """Log-densities of the data, log weights of the noise, and what of both counts."""
+    numerics.check_shapes(
+        **{f"{prefix}_data": (f_data, "n")}, where=(where, "n"), weights=(weights, "n")
+    )
+    numerics.check_shapes(
+        **{f"{prefix}_noise": (f_noise, "m")},
+        log_q_noise=(log_q_noise, "m"),
+        where_noise=(where_noise, "m"),
+    )
+    f_data = numerics.at_least_f32(f_data, f"{prefix}_data")
+    f_noise = numerics.at_least_f32(f_noise, f"{prefix}_noise")
+    log_q_noise = numerics.at_least_f32(log_q_noise, "log_q_noise")
+    where = numerics.mask_or_all(where, f_data.shape)
+    where_noise = numerics.mask_or_all(where_noise, f_noise.shape, "where_noise")
+    log_w, where_noise = importance_log_weights(f_noise, log_q_noise, where=where_noise)
+    return f_data, where, log_w, where_noise

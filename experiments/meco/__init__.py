@@ -1,0 +1,1 @@
+"""MECO: unnormalised models by compositional optimisation of their likelihood."""
