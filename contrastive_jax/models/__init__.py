@@ -9,6 +9,7 @@ from contrastive_jax.models.transformer import (
     TransformerOutput,
     rotate,
 )
+from contrastive_jax.models.vit import TextTower, Vit
 
 __all__ = [
     "DEPTHS",
@@ -17,8 +18,10 @@ __all__ = [
     "GroupNorm",
     "Mlp",
     "Resnet",
+    "TextTower",
     "Transformer",
     "TransformerBlock",
     "TransformerOutput",
+    "Vit",
     "rotate",
 ]

@@ -10,6 +10,7 @@ from contrastive_jax.parallel.collectives import (
     sum,
     value_and_grad,
 )
+from contrastive_jax.parallel.exchange import sigmoid, two_way_info_nce
 from contrastive_jax.parallel.grad_cache import (
     cached_value_and_grad,
     check_encoders,
@@ -60,6 +61,7 @@ __all__ = [
     "ring_sigmoid",
     "ring_supervised_contrastive",
     "ring_two_way_info_nce",
+    "sigmoid",
     "sum",
     "tiled_info_nce",
     "tiled_logsumexp",
@@ -67,5 +69,6 @@ __all__ = [
     "tiled_sigmoid",
     "tiled_supervised_contrastive",
     "tiled_two_way_info_nce",
+    "two_way_info_nce",
     "value_and_grad",
 ]

@@ -41,6 +41,8 @@ def make_optimizer(
     warmup_steps: int = 0,
     weight_decay: float = 0.0,
     momentum: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
 ) -> optax.GradientTransformation:
     """An optimiser with warm-up, cosine decay and weight decay on kernels only.
 
@@ -53,6 +55,8 @@ def make_optimizer(
       warmup_steps: linear warm-up.
       weight_decay: strength of the decay.
       momentum: of "sgd" and "lars"; the first-moment decay of "adamw".
+      beta2: second-moment decay of "adamw".
+      epsilon: added to the root of the second moment of "adamw".
 
     Raises:
       ValueError: an unknown name, a warm-up that is longer than the run.
@@ -69,7 +73,12 @@ def make_optimizer(
         )
     if name == "adamw":
         return optax.adamw(
-            schedule, b1=momentum, weight_decay=weight_decay, mask=matrices_only
+            schedule,
+            b1=momentum,
+            b2=beta2,
+            eps=epsilon,
+            weight_decay=weight_decay,
+            mask=matrices_only,
         )
     if name == "lars":
         return optax.lars(

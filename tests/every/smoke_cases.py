@@ -4,6 +4,8 @@ import dataclasses
 
 IMAGENET = {"image": ((256, 256, 3), "uint8"), "label": ((), "int32")}
 
+IMAGE_TEXT = {"image": ((1, 224, 224, 3), "uint8"), "tokens": ((76,), "int32")}
+
 
 @dataclasses.dataclass(frozen=True)
 class Smoke:
@@ -34,6 +36,7 @@ class Smoke:
 
 
 CASES = [
+    Smoke("clip", "loss", -0.5, paper_batch=IMAGE_TEXT),
     Smoke("moco", "loss", -0.3),
     Smoke("moco", "loss", -0.2, "smoke_v3"),
     Smoke("simclr", "loss", -0.4),

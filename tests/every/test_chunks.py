@@ -10,7 +10,7 @@ from experiments_common import load
 from contrastive_jax import parallel
 from contrastive_jax.training import config as configs
 
-CHANGES = {"simclr": ["model.norm=group"]}
+CHANGES = {"clip": [], "simclr": ["model.norm=group"]}
 
 
 @functools.cache

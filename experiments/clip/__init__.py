@@ -1,0 +1,1 @@
+"""CLIP: images and their captions meet in one space."""
