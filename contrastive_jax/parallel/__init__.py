@@ -17,6 +17,7 @@ from contrastive_jax.parallel.grad_cache import (
 )
 from contrastive_jax.parallel.mapper import (
     MAPPERS,
+    SHARDED,
     check_batch,
     choose_devices,
     data_parallel,
@@ -42,6 +43,7 @@ from contrastive_jax.parallel.tiled import (
 
 __all__ = [
     "MAPPERS",
+    "SHARDED",
     "Side",
     "axis_size",
     "cached_value_and_grad",

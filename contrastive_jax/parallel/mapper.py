@@ -1,11 +1,13 @@
 """One step on many devices: `pmap`, `shard_map` or `jit`, the only place with meshes.
 
+"jit_sharded" is `jit` with the state spread over the devices instead of replicated.
+
     step = data_parallel(functools.partial(make_step, config), config.mapper)
     state, metrics = step(state, batch)
 
-The state is replicated and donated, the batch (a dict of host arrays) is split over
-devices along its first axis. All mappers take and return states of plain shapes, so
-they share checkpoints, and give the same numbers.
+The state is replicated (or spread) and donated, the batch (a dict of host arrays) is
+split over devices along its first axis. All mappers take and return states of plain
+shapes, so they share checkpoints, and give the same numbers.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 MAPPERS = ("pmap", "shard_map", "jit")
+SHARDED = "jit_sharded"
 AXIS = "data"
 
 
@@ -108,7 +111,10 @@ def data_parallel(
     Args:
       make_step: called with `axis_name="data"` for "pmap" and "shard_map", whose steps
         see one device's rows, and with None for "jit", whose step sees the whole batch.
-      mapper: "pmap", "shard_map" or "jit".
+      mapper: "pmap", "shard_map", "jit", or "jit_sharded": under `jit`, every device
+        keeps only its share of the state (parameters, optimiser, queues) between and,
+        all but the parameters, during steps. Parameters are gathered where a step uses
+        them. The step's own memory and numbers are those of "jit".
       devices: how many devices to use; 0 for all.
 
     Returns:
@@ -116,10 +122,13 @@ def data_parallel(
 
     Raises:
       ValueError: an unknown mapper, or more devices than there are.
+
+    References:
+      Rajbhandari et al. 2019, arXiv:1910.02054 (the state spread over devices).
     """
-    if mapper not in MAPPERS:
+    if mapper not in (*MAPPERS, SHARDED):
         raise ValueError(
-            f"mapper: expected one of {', '.join(MAPPERS)}, got {mapper!r}"
+            f"mapper: expected one of {', '.join((*MAPPERS, SHARDED))}, got {mapper!r}"
         )
     chosen = choose_devices(devices)
     if mapper == "pmap":
@@ -127,6 +136,15 @@ def data_parallel(
     mesh = make_mesh(chosen)
     if mapper == "jit":
         return place_and_jit(make_step(axis_name=None), mesh)
+    if mapper == SHARDED:
+        jitted = ShardedJit(make_step(axis_name=None), mesh)
+        split = NamedSharding(mesh, PartitionSpec(AXIS))
+        return MappedStep(
+            jitted,
+            lambda batch: jax.device_put(batch, split),
+            lambda state: jax.device_put(state, spread(state, mesh)),
+            mesh.size,
+        )
     mapped = jax.shard_map(
         make_step(axis_name=AXIS),
         mesh=mesh,
@@ -172,3 +190,67 @@ def place_and_jit(step: Callable[..., Any], mesh: Mesh) -> MappedStep:
         lambda state: jax.device_put(state, everywhere),
         mesh.size,
     )
+
+
+def spread(state: Any, mesh: Mesh, *, min_size: int = 1024) -> Any:
+    """Where every leaf of a state lies when it is spread over the mesh.
+
+    A leaf is cut along its largest axis that the number of devices divides. Leaves
+    without one, of fewer than `min_size` elements, and random keys are replicated.
+    """
+
+    def one(x):
+        parts = [None] * x.ndim
+        fits = [size if size % mesh.size == 0 else 0 for size in x.shape]
+        if x.size >= min_size and max(fits) and not is_key(x):
+            parts[int(np.argmax(fits))] = AXIS
+        return NamedSharding(mesh, PartitionSpec(*parts))
+
+    return jax.tree.map(one, state)
+
+
+def is_key(x: Any) -> bool:
+    """Whether an array holds random keys."""
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+class ShardedJit:
+    """`jax.jit` of a step whose state is spread; built when the state's shapes come.
+
+    Args:
+      step: `step(state, batch) -> (state, metrics)` of the whole batch.
+      mesh: where state and batch lie.
+    """
+
+    def __init__(self, step: Callable[..., Any], mesh: Mesh):
+        self.step, self.mesh, self.built = step, mesh, {}
+
+    def build(self, state: Any) -> Any:
+        """The compiled function for states of this structure."""
+        structure = jax.tree.structure(state)
+        if structure not in self.built:
+            everywhere = NamedSharding(self.mesh, PartitionSpec())
+            split = NamedSharding(self.mesh, PartitionSpec(AXIS))
+            places = spread(state, self.mesh)
+
+            def step(state, batch):
+                params = getattr(state, "params", None)
+                if params is not None:
+                    whole = jax.lax.with_sharding_constraint(params, everywhere)
+                    state = state.replace(params=whole)
+                return self.step(state, batch)
+
+            self.built[structure] = jax.jit(
+                step,
+                in_shardings=(places, split),
+                out_shardings=(places, everywhere),
+                donate_argnums=(0,),
+            )
+        return self.built[structure]
+
+    def __call__(self, state: Any, batch: Any) -> Any:
+        return self.build(state)(state, batch)
+
+    def lower(self, state: Any, batch: Any) -> Any:
+        """Traces and lowers for shapes."""
+        return self.build(state).lower(state, batch)

@@ -128,17 +128,21 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
     chunk = config.get("loss", {}).get("chunk_size", 0)
     if chunk:
         batch = config.data.batch_size
-        local = batch if config.get("mapper") == "jit" else batch // num_devices
+        local = (
+            batch
+            if config.get("mapper", "").startswith("jit")
+            else batch // num_devices
+        )
         if local % chunk:
             raise ConfigError(
                 f"loss.chunk_size: {local} rows (data.batch_size={batch}, "
                 f"{num_devices} devices, mapper={config.get('mapper')}) do not split "
                 f"into chunks of {chunk}"
             )
-    if "mapper" in config and config.mapper not in parallel.MAPPERS:
+    mappers = (*parallel.MAPPERS, parallel.SHARDED)
+    if "mapper" in config and config.mapper not in mappers:
         raise ConfigError(
-            f"mapper: expected one of {', '.join(parallel.MAPPERS)}, got "
-            f"{config.mapper!r}"
+            f"mapper: expected one of {', '.join(mappers)}, got {config.mapper!r}"
         )
 
 

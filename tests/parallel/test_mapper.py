@@ -2,12 +2,25 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from jax.sharding import PartitionSpec
 
 from contrastive_jax import losses, parallel, similarity
+
+
+@chex.dataclass(frozen=True)
+class State:
+    """A state with parameters and an optimiser, as experiments have."""
+
+    params: chex.ArrayTree
+    opt_state: chex.ArrayTree
+    rng: jax.Array
+
 
 BATCH = {"x": np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32)}
 
@@ -70,3 +83,74 @@ def test_bad_mapper_devices_and_batch_are_named():
     step = parallel.data_parallel(make_step, "pmap", devices=8)
     with pytest.raises(ValueError, match=r"batch\['x'\]: 5 rows do not split over 8"):
         step(init(), {"x": BATCH["x"][:5]})
+
+
+WIDE = {"x": np.random.default_rng(1).normal(size=(16, 64)).astype(np.float32)}
+
+
+def make_adam_step(axis_name=None):
+    """Adam on a two-layer encoder."""
+    tx = optax.adam(1e-2)
+
+    def step(state, batch):
+        def loss_fn(params):
+            z = jnp.tanh(batch["x"] @ params["in"]) @ params["out"] + params["bias"][None]
+            z = similarity.l2_normalize(z)
+            other = similarity.l2_normalize(batch["x"] @ params["other"])
+            scores = similarity.dot(z, parallel.gather(other, axis_name))
+            rows = parallel.global_rows(len(z), axis_name)
+            return losses.info_nce(scores / 0.1, rows)
+
+        loss, grads = parallel.value_and_grad(loss_fn, axis_name)(state.params)
+        updates, opt_state = tx.update(grads, state.opt_state)
+        params = optax.apply_updates(state.params, updates)
+        return state.replace(params=params, opt_state=opt_state), {"loss": loss}
+
+    return step
+
+
+def wide_state():
+    shapes = {"in": (64, 512), "out": (512, 32), "other": (64, 32), "bias": (32,)}
+    rng = np.random.default_rng(2)
+    params = {
+        name: jnp.asarray(rng.normal(size=shape) / 8, jnp.float32)
+        for name, shape in shapes.items()
+    }
+    opt_state = optax.adam(1e-2).init(params)
+    return State(params=params, opt_state=opt_state, rng=jax.random.key(0))
+
+
+def bytes_on_first_device(tree):
+    first = jax.devices()[0]
+    return sum(
+        shard.data.nbytes
+        for x in jax.tree.leaves(tree)
+        if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        for shard in x.addressable_shards
+        if shard.device == first
+    )
+
+
+def test_a_spread_state_gives_the_same_and_takes_an_eighth():
+    found = {}
+    for mapper in ("jit", parallel.SHARDED):
+        step, state = parallel.data_parallel(make_adam_step, mapper), wide_state()
+        for _ in range(3):
+            state, metrics = step(state, WIDE)
+        compiled = step.lower(jax.eval_shape(wide_state), WIDE).compile()
+        found[mapper] = state, metrics, compiled
+    (whole, want, plain), (spread, got, small) = found.values()
+    np.testing.assert_allclose(got["loss"], want["loss"], rtol=1e-6)
+    for a, b in zip(
+        jax.tree.leaves((spread.params, spread.opt_state)),
+        jax.tree.leaves((whole.params, whole.opt_state)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
+    kernel = spread.params["in"]
+    assert kernel.sharding.spec == PartitionSpec(None, "data")
+    assert spread.params["bias"].sharding.is_fully_replicated
+    assert bytes_on_first_device(spread) < 0.13 * bytes_on_first_device(whole)
+    kept = [c.memory_analysis().argument_size_in_bytes for c in (plain, small)]
+    assert kept[1] < 0.14 * kept[0]
+    assert "all-gather" in small.as_text()  # of the parameters, where they are used
