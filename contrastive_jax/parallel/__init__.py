@@ -21,6 +21,7 @@ from contrastive_jax.parallel.mapper import (
     check_batch,
     choose_devices,
     data_parallel,
+    lower_abstract,
     make_mesh,
 )
 from contrastive_jax.parallel.ring import (
@@ -56,6 +57,7 @@ __all__ = [
     "gather",
     "global_rows",
     "log_mean_exp",
+    "lower_abstract",
     "make_mesh",
     "mean",
     "ring_info_nce",

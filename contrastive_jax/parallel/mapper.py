@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 MAPPERS = ("pmap", "shard_map", "jit")
 SHARDED = "jit_sharded"
@@ -133,27 +133,39 @@ def data_parallel(
     chosen = choose_devices(devices)
     if mapper == "pmap":
         return map_pmap(make_step(axis_name=AXIS), chosen)
-    mesh = make_mesh(chosen)
-    if mapper == "jit":
-        return place_and_jit(make_step(axis_name=None), mesh)
-    if mapper == SHARDED:
-        jitted = ShardedJit(make_step(axis_name=None), mesh)
-        split = NamedSharding(mesh, PartitionSpec(AXIS))
-        return MappedStep(
-            jitted,
-            lambda batch: jax.device_put(batch, split),
-            lambda state: jax.device_put(state, spread(state, mesh)),
-            mesh.size,
-        )
-    mapped = jax.shard_map(
-        make_step(axis_name=AXIS),
-        mesh=mesh,
-        in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
-        out_specs=PartitionSpec(),
-        # Gathered rows are equal on all devices, which the check cannot know.
-        check_vma=False,
-    )
-    return place_and_jit(mapped, mesh)
+    return place_and_jit(make_step, mapper, make_mesh(chosen))
+
+
+def lower_abstract(
+    make_step: MakeStep,
+    mapper: str,
+    state: Any,
+    batch: dict[str, Any],
+    *,
+    devices: int,
+    platform: str = "tpu",
+) -> Any:
+    """Lowers a step for any number of devices, which need not exist.
+
+    Nothing is allocated and nothing compiled for a device; `as_text()` of the result
+    shows the program.
+
+    Args:
+      make_step: as in `data_parallel`.
+      mapper: as there; "pmap", which is bound to real devices, stands for "shard_map".
+      state: the state, or its shapes.
+      batch: a batch of all devices, or its shapes.
+      devices: how many.
+      platform: "tpu", "cuda" or "cpu".
+
+    Raises:
+      ValueError: a batch that does not split evenly over the devices.
+    """
+    check_batch(batch, devices)
+    mesh = AbstractMesh((devices,), (AXIS,), axis_types=(AxisType.Auto,))
+    mapper = "shard_map" if mapper == "pmap" else mapper
+    jitted = jit_on(make_step, mapper, mesh, state)
+    return jitted.trace(state, batch).lower(lowering_platforms=(platform,))
 
 
 def map_pmap(step: Callable[..., Any], devices: list[jax.Device]) -> MappedStep:
@@ -173,26 +185,58 @@ def map_pmap(step: Callable[..., Any], devices: list[jax.Device]) -> MappedStep:
     return MappedStep(mapped, split, lambda state: state, len(devices))
 
 
-def place_and_jit(step: Callable[..., Any], mesh: Mesh) -> MappedStep:
-    """The step under `jax.jit`, state replicated over the mesh, batch split."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
+def place_and_jit(make_step: MakeStep, mapper: str, mesh: Mesh) -> MappedStep:
+    """The step under "shard_map", "jit" or "jit_sharded" on a mesh of devices."""
     split = NamedSharding(mesh, PartitionSpec(AXIS))
-    jitted = jax.jit(
-        step,
-        in_shardings=(everywhere, split),
-        out_shardings=everywhere,
-        donate_argnums=(0,),
-    )
     # A state fresh from init or a checkpoint sits on one device.
     return MappedStep(
-        jitted,
+        LateJit(lambda state: jit_on(make_step, mapper, mesh, state)),
         lambda batch: jax.device_put(batch, split),
-        lambda state: jax.device_put(state, everywhere),
+        lambda state: jax.device_put(state, places(mapper, mesh, state)),
         mesh.size,
     )
 
 
-def spread(state: Any, mesh: Mesh, *, min_size: int = 1024) -> Any:
+def jit_on(
+    make_step: MakeStep, mapper: str, mesh: Mesh | AbstractMesh, state: Any
+) -> Any:
+    """`jax.jit` of the step for states of these shapes."""
+    if mapper == "shard_map":
+        step = jax.shard_map(
+            make_step(axis_name=AXIS),
+            mesh=mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+            out_specs=PartitionSpec(),
+            # Gathered rows are equal on all devices, which the check cannot know.
+            check_vma=False,
+        )
+    else:
+        step = make_step(axis_name=None)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec(AXIS))
+    place = places(mapper, mesh, state)
+
+    def with_whole_params(state, batch):
+        whole = jax.lax.with_sharding_constraint(state.params, everywhere)
+        return step(state.replace(params=whole), batch)
+
+    gathers = mapper == SHARDED and hasattr(state, "params")
+    return jax.jit(
+        with_whole_params if gathers else step,
+        in_shardings=(place, split),
+        out_shardings=(place, everywhere),
+        donate_argnums=(0,),
+    )
+
+
+def places(mapper: str, mesh: Mesh | AbstractMesh, state: Any) -> Any:
+    """Where the leaves of a state lie."""
+    if mapper == SHARDED:
+        return spread(state, mesh)
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def spread(state: Any, mesh: Mesh | AbstractMesh, *, min_size: int = 1024) -> Any:
     """Where every leaf of a state lies when it is spread over the mesh.
 
     A leaf is cut along its largest axis that the number of devices divides. Leaves
@@ -202,55 +246,34 @@ def spread(state: Any, mesh: Mesh, *, min_size: int = 1024) -> Any:
     def one(x):
         parts = [None] * x.ndim
         fits = [size if size % mesh.size == 0 else 0 for size in x.shape]
-        if x.size >= min_size and max(fits) and not is_key(x):
+        key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+        if x.size >= min_size and max(fits) and not key:
             parts[int(np.argmax(fits))] = AXIS
         return NamedSharding(mesh, PartitionSpec(*parts))
 
     return jax.tree.map(one, state)
 
 
-def is_key(x: Any) -> bool:
-    """Whether an array holds random keys."""
-    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-class ShardedJit:
-    """`jax.jit` of a step whose state is spread; built when the state's shapes come.
+class LateJit:
+    """A jitted function that is built when the first state shows its structure.
 
     Args:
-      step: `step(state, batch) -> (state, metrics)` of the whole batch.
-      mesh: where state and batch lie.
+      build: makes the jitted function for a state.
     """
 
-    def __init__(self, step: Callable[..., Any], mesh: Mesh):
-        self.step, self.mesh, self.built = step, mesh, {}
+    def __init__(self, build: Callable[[Any], Any]):
+        self.build, self.built = build, {}
 
-    def build(self, state: Any) -> Any:
-        """The compiled function for states of this structure."""
+    def for_state(self, state: Any) -> Any:
+        """The jitted function for states of this structure."""
         structure = jax.tree.structure(state)
         if structure not in self.built:
-            everywhere = NamedSharding(self.mesh, PartitionSpec())
-            split = NamedSharding(self.mesh, PartitionSpec(AXIS))
-            places = spread(state, self.mesh)
-
-            def step(state, batch):
-                params = getattr(state, "params", None)
-                if params is not None:
-                    whole = jax.lax.with_sharding_constraint(params, everywhere)
-                    state = state.replace(params=whole)
-                return self.step(state, batch)
-
-            self.built[structure] = jax.jit(
-                step,
-                in_shardings=(places, split),
-                out_shardings=(places, everywhere),
-                donate_argnums=(0,),
-            )
+            self.built[structure] = self.build(state)
         return self.built[structure]
 
     def __call__(self, state: Any, batch: Any) -> Any:
-        return self.build(state)(state, batch)
+        return self.for_state(state)(state, batch)
 
     def lower(self, state: Any, batch: Any) -> Any:
         """Traces and lowers for shapes."""
-        return self.build(state).lower(state, batch)
+        return self.for_state(state).lower(state, batch)

@@ -47,7 +47,7 @@ def test_chunks_give_the_gradients_of_the_whole_batch(name):
 
 
 @pytest.mark.experiments
-@pytest.mark.parametrize("mapper", parallel.MAPPERS)
+@pytest.mark.parametrize("mapper", (*parallel.MAPPERS, parallel.SHARDED))
 @pytest.mark.parametrize("name", CHANGES)
 def test_and_in_every_mapper(name, mapper):
     check(name, 4, mapper, 8)

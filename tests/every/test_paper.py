@@ -5,6 +5,7 @@ image papers, is marked slow.
 """
 
 import functools
+import re
 
 import jax
 import numpy as np
@@ -44,6 +45,28 @@ def test_paper_step_lowers_for_eight_devices(case, monkeypatch):
     step = parallel.data_parallel(make_step, config.mapper, devices=8)
     text = step.lower(state, batch).as_text()
     assert "all_reduce" in text or "all-reduce" in text
+
+
+@pytest.mark.experiments
+@pytest.mark.parametrize("name", ["clip", "simclr"])
+def test_paper_step_lowers_for_256_devices(name):
+    """Abstract devices; the collectives span all of them."""
+    (case,) = [c for c in TRAINED if (c.experiment, c.variant) == (name, "smoke")]
+    module, experiment = load(name)
+    config = module.get_config("paper")
+    state = jax.eval_shape(lambda: experiment.init(config))
+    batch = {
+        name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype)
+        for name, (shape, dtype) in case.paper_batch.items()
+    }
+    make_step = functools.partial(experiment.make_step, config)
+    lowered = parallel.lower_abstract(
+        make_step, config.mapper, state, batch, devices=256
+    )
+    text = lowered.as_text()
+    assert "num_partitions = 256" in text
+    group = re.search(r"all_reduce.*?tensor<(\d+)x(\d+)xi64>", text, re.DOTALL)
+    assert group.groups() == ("1", "256")
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """pmap, shard_map and jit on 8 devices give what one device gives."""
 
 import functools
+import re
 
 import chex
 import jax
@@ -94,7 +95,10 @@ def make_adam_step(axis_name=None):
 
     def step(state, batch):
         def loss_fn(params):
-            z = jnp.tanh(batch["x"] @ params["in"]) @ params["out"] + params["bias"][None]
+            z = (
+                jnp.tanh(batch["x"] @ params["in"]) @ params["out"]
+                + params["bias"][None]
+            )
             z = similarity.l2_normalize(z)
             other = similarity.l2_normalize(batch["x"] @ params["other"])
             scores = similarity.dot(z, parallel.gather(other, axis_name))
@@ -154,3 +158,16 @@ def test_a_spread_state_gives_the_same_and_takes_an_eighth():
     kept = [c.memory_analysis().argument_size_in_bytes for c in (plain, small)]
     assert kept[1] < 0.14 * kept[0]
     assert "all-gather" in small.as_text()  # of the parameters, where they are used
+
+
+@pytest.mark.parametrize("mapper", [*parallel.MAPPERS, parallel.SHARDED])
+def test_lowering_for_devices_that_do_not_exist(mapper):
+    batch = {"x": jax.ShapeDtypeStruct((512, 64), jnp.float32)}
+    options = dict(state=jax.eval_shape(wide_state), batch=batch)
+    lowered = parallel.lower_abstract(make_adam_step, mapper, **options, devices=256)
+    text = lowered.as_text()
+    assert "num_partitions = 256" in text
+    kernel = re.search(r"%arg\d+: tensor<64x512xf32> \{sdy.sharding = (.*?)>[,}]", text)
+    assert ('{"data"}' in kernel[1]) == (mapper == parallel.SHARDED)
+    with pytest.raises(ValueError, match="512 rows do not split over 96 devices"):
+        parallel.lower_abstract(make_adam_step, mapper, **options, devices=96)
