@@ -1,5 +1,6 @@
 """Small parts that many models share: batch normalisation and projection heads."""
 
+import math
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -51,7 +52,7 @@ class GroupNorm(nn.Module):
     """Group normalisation, which sees one example at a time; `BatchNorm`'s stand-in.
 
     Attributes:
-      group: channels per group, all of them when there are fewer.
+      group: channels per group, or the largest divisor of it that fits them.
       zero_scale: start the scale at 0.
       dtype: compute type.
 
@@ -70,7 +71,7 @@ class GroupNorm(nn.Module):
         zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
         return nn.GroupNorm(
             num_groups=None,
-            group_size=min(self.group, x.shape[-1]),
+            group_size=math.gcd(self.group, x.shape[-1]),
             scale_init=zeros if self.zero_scale else ones,
             dtype=self.dtype,
         )(x)

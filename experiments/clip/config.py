@@ -16,10 +16,10 @@ def get_config(variant: str = "") -> ConfigDict:
             caption="",  # the feature with the caption, in a TFDS folder
             test_split="test",
             size=32,
-            tokens=24,  # length of a caption
+            tokens=16,  # length of a caption
             vocabulary=4000,  # at most; words of the training captions
             vocabulary_rows=0,  # captions it is built from; 0 for all
-            batch_size=256,
+            batch_size=128,
             word_dropout=0.3,  # share of a caption's words that a step takes as unknown
             # No mirror images: arrows and faces look somewhere, and captions say where.
             augment=dict(
@@ -43,13 +43,13 @@ def get_config(variant: str = "") -> ConfigDict:
             image=dict(
                 kind="resnet",
                 stage_sizes=(1, 1, 1),
-                width=32,
+                width=24,
                 block="basic",
                 stem="cifar",
                 stem_stride=2,
                 norm="group",
             ),
-            text=dict(width=128, depth=2, heads=4, causal=False, pool="mean"),
+            text=dict(width=96, depth=1, heads=4, causal=False, pool="mean"),
         )
     )
     config.loss = ConfigDict(
