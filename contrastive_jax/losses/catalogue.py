@@ -21,7 +21,9 @@ FAMILIES = {
     "losses.proxy": "proxy",
     "losses.regression": "graded labels",
     "losses.supervised": "supervised",
+    "ebm.diffusion": "diffusion",
     "ebm.nce": "estimation",
+    "ebm.residual": "estimation",
     "ebm.compositional": "estimation",
 }
 

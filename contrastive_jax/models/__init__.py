@@ -1,5 +1,6 @@
 """Encoders and heads as flax linen modules: no loss, no optimiser, no head inside."""
 
+from contrastive_jax.models.language import LanguageModel, SequenceEnergy
 from contrastive_jax.models.layers import BatchNorm, GroupNorm, Mlp
 from contrastive_jax.models.resnet import DEPTHS, Resnet
 from contrastive_jax.models.transformer import (
@@ -16,8 +17,10 @@ __all__ = [
     "BatchNorm",
     "Blocks",
     "GroupNorm",
+    "LanguageModel",
     "Mlp",
     "Resnet",
+    "SequenceEnergy",
     "TextTower",
     "Transformer",
     "TransformerBlock",

@@ -1,0 +1,359 @@
+"""Masked discrete diffusion over token sequences: schedule, noise, objective, sampling.
+
+Tokens are [n, t] integers; `mask_id` stands for a token that is not yet known. A
+denoiser maps partly masked sequences to log-probabilities of all tokens, [n, t, v].
+Random numbers come in as uniforms, one per use, so that a step can key them by example.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from contrastive_jax import numerics
+
+# Log-probability of a token that cannot be.
+IMPOSSIBLE = -1e6
+
+# From partly masked tokens [n, t] to log-probabilities [n, t, v].
+Denoise = Callable[[Array], Array]
+
+
+class Schedule(NamedTuple):
+    """The noise of a time in (0, 1].
+
+    Attributes:
+      sigma: total noise.
+      dsigma: its slope.
+      move_chance: probability that a token is masked, 1 - exp(-sigma).
+      weight: of the objective at this time, dsigma / (exp(sigma) - 1) = 1 / t.
+    """
+
+    sigma: Float[Array, " n"]
+    dsigma: Float[Array, " n"]
+    move_chance: Float[Array, " n"]
+    weight: Float[Array, " n"]
+
+
+def loglinear_schedule(t: Float[Array, " n"], *, eps: float = 1e-3) -> Schedule:
+    """The schedule under which tokens are masked at a rate linear in time.
+
+        sigma(t) = -log(1 - (1 - eps) t)
+
+    Args:
+      t: times in (0, 1].
+      eps: share of tokens that are left at t = 1, in (0, 1).
+
+    Raises:
+      TypeError: times of the wrong kind.
+      ValueError: an eps outside of [0, 1].
+
+    References:
+      Sahoo et al. 2024, arXiv:2406.07524 (MDLM).
+
+    Examples:
+      >>> found = loglinear_schedule(jnp.array([0.5]), eps=0.0)
+      >>> f"{found.move_chance[0]:.2f} {found.weight[0]:.2f}"
+      '0.50 2.00'
+    """
+    numerics.check_fraction(eps=eps)
+    t = numerics.at_least_f32(t, "t")
+    move_chance = (1 - eps) * t
+    sigma = -jnp.log1p(-move_chance)
+    dsigma = (1 - eps) / (1 - move_chance)
+    return Schedule(sigma, dsigma, move_chance, 1 / t)
+
+
+def antithetic_times(
+    uniform: Float[Array, " n"],
+    rows: Int[Array, " n"] | None = None,
+    *,
+    total: int | None = None,
+    min_t: float = 1e-3,
+) -> Float[Array, " n"]:
+    """Times that cover (0, 1] evenly over a batch, each uniform by itself.
+
+        t_i = (1 - min_t) frac((uniform_i + i) / total) + min_t
+
+    Args:
+      uniform: a number in [0, 1) per example.
+      rows: numbers of the examples in the batch of all devices; 0, 1, ... when None.
+      total: examples of all devices together; n when None.
+      min_t: the smallest time.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, min_t outside of [0, 1].
+
+    References:
+      Sahoo et al. 2024, arXiv:2406.07524; kuleshov-group/mdlm.
+
+    Examples:
+      >>> antithetic_times(jnp.array([0.5, 0.5]), min_t=0.0).tolist()
+      [0.25, 0.75]
+    """
+    numerics.check_fraction(min_t=min_t)
+    numerics.check_shapes(uniform=(uniform, "n"), rows=(rows, "n"))
+    uniform = numerics.at_least_f32(uniform, "uniform")
+    rows = jnp.arange(len(uniform)) if rows is None else rows
+    even = (uniform + rows) / (len(uniform) if total is None else total)
+    return (1 - min_t) * (even % 1) + min_t
+
+
+def discrete_times(t: Float[Array, " n"], num_steps: int) -> Float[Array, " n"]:
+    """Times moved up to the grid 1/T, 2/T, ..., 1 of a chain of T steps.
+
+    Args:
+      t: times in (0, 1].
+      num_steps: T, at least 1.
+
+    Raises:
+      TypeError: times of the wrong kind.
+      ValueError: no step.
+
+    Examples:
+      >>> discrete_times(jnp.array([0.3]), 2).tolist()
+      [0.5]
+    """
+    numerics.check_positive(num_steps=num_steps)
+    t = numerics.at_least_f32(t, "t")
+    return jnp.minimum(jnp.floor(t * num_steps) + 1, num_steps) / num_steps
+
+
+def mask_tokens(
+    uniform: Float[Array, "n t"],
+    tokens: Int[Array, "n t"],
+    move_chance: Float[Array, " n"],
+    *,
+    mask_id: int,
+    where: Bool[Array, "n t"] | None = None,
+) -> Int[Array, "n t"]:
+    """Each token replaced by the mask with its sequence's probability.
+
+    Args:
+      uniform: a number in [0, 1) per token.
+      tokens: the clean sequences.
+      move_chance: probability per sequence.
+      mask_id: the mask.
+      where: tokens that may be masked; the others stay.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    Examples:
+      >>> uniform = jnp.array([[0.1, 0.9]])
+      >>> mask_tokens(uniform, jnp.array([[3, 4]]), jnp.array([0.5]), mask_id=9)
+      Array([[9, 4]], dtype=int32)
+    """
+    numerics.check_shapes(
+        uniform=(uniform, "n t"),
+        tokens=(tokens, "n t"),
+        move_chance=(move_chance, "n"),
+        where=(where, "n t"),
+    )
+    tokens = numerics.check_integer(tokens, "tokens")
+    moved = uniform < move_chance[:, None]
+    if where is not None:
+        moved &= numerics.check_mask(where, "where")
+    return jnp.where(moved, mask_id, tokens)
+
+
+def subs_log_probs(
+    logits: Float[Array, "n t v"], tokens: Int[Array, "n t"], *, mask_id: int
+) -> Float[Array, "n t v"]:
+    """Log-probabilities of clean tokens: never the mask, and what is known stays.
+
+    Args:
+      logits: of the network, for every position.
+      tokens: the partly masked sequences that it saw.
+      mask_id: the mask, in [0, v).
+
+    Returns:
+      IMPOSSIBLE (-1e6) at the mask and, at known positions, at all but the token.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, a mask outside of the vocabulary.
+
+    References:
+      Sahoo et al. 2024, arXiv:2406.07524 (substitution parameterisation).
+
+    Examples:
+      >>> found = subs_log_probs(jnp.zeros((1, 2, 3)), jnp.array([[0, 2]]), mask_id=2)
+      >>> jnp.exp(found[0]).round(2).tolist()
+      [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
+    """
+    numerics.check_shapes(logits=(logits, "n t v"), tokens=(tokens, "n t"))
+    logits = numerics.at_least_f32(logits, "logits")
+    tokens = numerics.check_integer(tokens, "tokens")
+    vocabulary = logits.shape[-1]
+    if not 0 <= mask_id < vocabulary:
+        raise ValueError(f"mask_id: expected 0 to {vocabulary - 1}, got {mask_id}")
+    possible = jnp.broadcast_to(jnp.arange(vocabulary) != mask_id, logits.shape)
+    unknown = jnp.where(
+        possible, numerics.masked_log_softmax(logits, possible), IMPOSSIBLE
+    )
+    itself = jax.nn.one_hot(tokens, vocabulary, dtype=bool)
+    known = jnp.where(itself, jnp.zeros_like(logits), IMPOSSIBLE)
+    return jnp.where((tokens == mask_id)[..., None], unknown, known)
+
+
+def masked_diffusion(
+    log_probs: Float[Array, "n t v"],
+    tokens: Int[Array, "n t"],
+    times: Float[Array, " n"],
+    *,
+    max_time: float = 1.0,
+    where: Bool[Array, "n t"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Bound of the negative log-likelihood of masked diffusion, at random times.
+
+        loss_i = sum_k -log_probs[i, k, tokens[i, k]] / times[i]         (nats)
+
+    The mean over times of this is a bound of the negative log-likelihood. Known
+    positions add 0, since their log-probability is 0 (`subs_log_probs`). `jnp.mean`
+    divides by the number of tokens that count, known ones included. The chain of T
+    steps has the same terms at the times k/T (`discrete_times`), with max_time 1 - 1e-4
+    in the released code.
+
+    Args:
+      log_probs: of the denoiser at `times`, see `subs_log_probs`.
+      tokens: the clean tokens, in [0, v).
+      times: in (0, 1], under the log-linear schedule; cut to at least 1e-6.
+      max_time: larger times are cut to this.
+      where: tokens that count (padding does not).
+      weights: one non-negative weight per sequence.
+      reduce_fn: `jnp.mean` or `jnp.sum` over tokens; None gives the sums of the
+        sequences, [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Sahoo et al. 2024, arXiv:2406.07524 (MDLM, continuous time).
+
+    Examples:
+      >>> log_probs = jnp.log(jnp.array([[[0.5, 0.5]]]))
+      >>> loss = masked_diffusion(log_probs, jnp.array([[1]]), jnp.array([0.5]))
+      >>> f"{loss:.4f}"
+      '1.3863'
+    """
+    numerics.check_shapes(
+        log_probs=(log_probs, "n t v"),
+        tokens=(tokens, "n t"),
+        times=(times, "n"),
+        where=(where, "n t"),
+        weights=(weights, "n"),
+    )
+    log_probs = numerics.at_least_f32(log_probs, "log_probs")
+    times = numerics.at_least_f32(times, "times")
+    tokens = numerics.check_integer(tokens, "tokens")
+    where = numerics.mask_or_all(where, tokens.shape)
+    times = jnp.clip(times, 1e-6, max_time)
+    loss = -at_tokens(log_probs, tokens) / times[:, None]
+    if reduce_fn is jnp.mean:
+        # Weights of the number of tokens make the mean of the means one over all.
+        number = jnp.sum(where, axis=-1, dtype=loss.dtype)
+        weights = number if weights is None else weights * number
+        loss = numerics.masked_mean(loss, where, axis=-1)
+    else:
+        loss = jnp.sum(jnp.where(where, loss, 0), axis=-1)
+    return numerics.safe_reduce(
+        loss, where=jnp.any(where, axis=-1), weights=weights, reduce_fn=reduce_fn
+    )
+
+
+def ddpm_step(
+    uniform: Float[Array, "n t v"],
+    tokens: Int[Array, "n t"],
+    probs: Float[Array, "n t v"],
+    time: float | Float[Array, ""],
+    dt: float | Float[Array, ""],
+    *,
+    mask_id: int,
+) -> Int[Array, "n t"]:
+    """One step back in time, from `time` to `time - dt`; known tokens stay.
+
+    A masked position becomes token v with probability probs[v] dt / time and stays
+    masked with probability (time - dt) / time, drawn by a Gumbel argmax.
+
+    Args:
+      uniform: a number in [0, 1) per position and token.
+      tokens: the sequences at `time`.
+      probs: the denoiser's probabilities of clean tokens.
+      time: in (0, 1].
+      dt: length of the step, at most `time`.
+      mask_id: the mask.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Sahoo et al. 2024, arXiv:2406.07524; kuleshov-group/mdlm.
+
+    Examples:
+      >>> probs = jnp.array([[[1.0, 0.0, 0.0]]])
+      >>> uniform, masked = jnp.full((1, 1, 3), 0.5), jnp.array([[2]])
+      >>> ddpm_step(uniform, masked, probs, 0.5, 0.5, mask_id=2)
+      Array([[0]], dtype=int32)
+    """
+    numerics.check_shapes(
+        uniform=(uniform, "n t v"), tokens=(tokens, "n t"), probs=(probs, "n t v")
+    )
+    probs = numerics.at_least_f32(probs, "probs")
+    masks = jnp.broadcast_to(jnp.arange(probs.shape[-1]) == mask_id, probs.shape)
+    chances = jnp.where(masks, time - dt, probs * dt)
+    drawn = jnp.argmax(chances / (1e-10 - jnp.log(uniform + 1e-10)), axis=-1)
+    return jnp.where(tokens == mask_id, drawn.astype(tokens.dtype), tokens)
+
+
+def fill(
+    log_probs: Float[Array, "n t v"], tokens: Int[Array, "n t"], *, mask_id: int
+) -> Int[Array, "n t"]:
+    """The sequences with their most probable token at every position still masked.
+
+    Examples:
+      >>> log_probs = jnp.log(jnp.array([[[0.2, 0.7, 0.1], [0.2, 0.7, 0.1]]]))
+      >>> fill(log_probs, jnp.array([[0, 2]]), mask_id=2).tolist()
+      [[0, 1]]
+    """
+    best = jnp.argmax(log_probs, axis=-1).astype(tokens.dtype)
+    return jnp.where(tokens == mask_id, best, tokens)
+
+
+def sampling_times(num_steps: int, *, last: float = 1e-5) -> Float[Array, " steps"]:
+    """The times at which the steps of a sampler begin, from 1 down; dt is even.
+
+    Raises:
+      ValueError: no step.
+
+    Examples:
+      >>> sampling_times(2, last=0.0).tolist()
+      [1.0, 0.5]
+    """
+    numerics.check_positive(num_steps=num_steps)
+    return jnp.linspace(1.0, last, num_steps + 1)[:-1]
+
+
+def uniforms(keys: Key[Array, " n"], shape: tuple[int, ...]) -> Float[Array, "n ..."]:
+    """Uniform numbers in [0, 1) of a shape per key.
+
+    Examples:
+      >>> uniforms(jax.random.split(jax.random.key(0), 2), (3,)).shape
+      (2, 3)
+    """
+    return jax.vmap(lambda key: jax.random.uniform(key, shape))(keys)
+
+
+def at_tokens(
+    log_probs: Float[Array, "n t v"], tokens: Int[Array, "n t"]
+) -> Float[Array, "n t"]:
+    """The log-probability of each token."""
+    return jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
