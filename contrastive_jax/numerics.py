@@ -180,6 +180,17 @@ def masked_mean(
     return total / jnp.maximum(count, 1)
 
 
+def masked_min(
+    x: Float[Array, "..."], where: Bool[Array, "..."], axis: int = -1
+) -> Float[Array, "..."]:
+    """Least entry that counts, NaN if one of them is; -MASKED where none counts.
+
+    (`jnp.min` of many numbers may pass over NaN on a CPU.)
+    """
+    least = jnp.min(jnp.where(where, x, -MASKED), axis=axis, initial=-MASKED)
+    return jnp.where(jnp.any(where & jnp.isnan(x), axis=axis), jnp.nan, least)
+
+
 def masked_logsumexp(
     x: Float[Array, "..."],
     where: Bool[Array, "..."] | None = None,
@@ -249,7 +260,7 @@ def log_subtract_exp(
     a: Float[Array, "*shape"], b: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
     """log(exp(a) - exp(b)); MASKED with gradient 0 where b is not below a."""
-    below = b < a
+    below = ~(b >= a)  # NaN stays NaN
     gap = jnp.where(below, b - a, -1)
     return jnp.where(below, a + jnp.log(-jnp.expm1(gap)), MASKED)
 
@@ -262,7 +273,8 @@ def cholesky_whiten(
         y = (x - mean) inverse(L)^T,  L L^T = (1 - eps) cov(x) + eps I
 
     The covariance divides by the rows that count minus 1. Gradients flow through the
-    factor. With eps = 0 it needs more rows that count than columns.
+    factor. With eps = 0 it needs more rows that count than columns. A covariance that
+    rounding has made singular gets a little more of the identity.
 
     Args:
       x: rows.
@@ -274,7 +286,10 @@ def cholesky_whiten(
     count = jnp.maximum(jnp.sum(where) - 1, 1)
     covariance = jnp.matmul(centred.T, centred, precision="highest") / count
     covariance = (1 - eps) * covariance + eps * jnp.eye(x.shape[1], dtype=x.dtype)
-    factor = jnp.linalg.cholesky(covariance)
+    rounding = 10 * x.shape[1] * jnp.finfo(x.dtype).eps * jnp.trace(covariance)
+    lifted = covariance + rounding * jnp.eye(x.shape[1], dtype=x.dtype)
+    regular = jnp.all(jnp.isfinite(jnp.linalg.cholesky(covariance)))
+    factor = jnp.linalg.cholesky(jnp.where(regular, covariance, lifted))
     solve = jax.scipy.linalg.solve_triangular
     return solve(factor, centred.T, lower=True).T
 

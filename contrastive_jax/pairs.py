@@ -113,7 +113,8 @@ def semi_hard(
     """Column of the semi-hard negative of each (anchor, candidate) pair.
 
     It is the nearest negative that lies farther away than the candidate, or the
-    farthest negative where none does; any column in a row without negatives.
+    farthest negative where none does; any column in a row without negatives. A negative
+    at a distance of NaN comes before all others.
 
     References:
       Schroff et al. 2015, arXiv:1503.03832, section 3.2.
@@ -130,7 +131,10 @@ def semi_hard(
     search = jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))
     farthest = jnp.maximum(jnp.sum(negatives, axis=1, keepdims=True) - 1, 0)
     nearest = jnp.minimum(search(ascending, distances), farthest)
-    return jnp.take_along_axis(order, nearest, axis=1)
+    columns = jnp.take_along_axis(order, nearest, axis=1)
+    unknown = negatives & jnp.isnan(distances)
+    some = jnp.any(unknown, axis=1, keepdims=True)
+    return jnp.where(some, jnp.argmax(unknown, axis=1, keepdims=True), columns)
 
 
 def informative(

@@ -47,8 +47,8 @@ def binary_nce(
         other.
 
     References:
-      Gutmann and Hyvärinen 2010, Noise-contrastive estimation, eq. 3. Ma and Collins
-      2018, arXiv:1809.01812, eq. 4.
+      Gutmann and Hyvärinen 2010, Noise-contrastive estimation. Ma and Collins
+      2018, arXiv:1809.01812.
 
     Examples:
       >>> loss = binary_nce(jnp.array([0.0]), jnp.array([[0.0, 0.0]]))
@@ -156,8 +156,8 @@ def ranking_nce(
         other.
 
     References:
-      Ma and Collins 2018, arXiv:1809.01812, eq. 3. Jozefowicz et al. 2016,
-      arXiv:1602.02410, section 3.1.
+      Ma and Collins 2018, arXiv:1809.01812. Jozefowicz et al. 2016,
+      arXiv:1602.02410 (importance sampling).
 
     Examples:
       >>> loss = ranking_nce(jnp.array([2.0]), jnp.array([[0.0, 0.0]]))
@@ -210,7 +210,7 @@ def input_label_matching(
       ValueError: shapes that do not fit together.
 
     References:
-      Pappas and Henderson 2019, arXiv:1806.06219, eq. 5.
+      Pappas and Henderson 2019, arXiv:1806.06219.
 
     Examples:
       >>> positives = jnp.array([[True, False]])
@@ -267,7 +267,7 @@ def energy_hinge(
       ValueError: shapes that do not fit together.
 
     References:
-      LeCun et al. 2006, A tutorial on energy-based learning, eq. 7.
+      LeCun et al. 2006, A tutorial on energy-based learning (hinge loss).
 
     Examples:
       >>> f"{energy_hinge(jnp.array([1.0]), jnp.array([[3.0, 1.5]])):.1f}"
@@ -284,12 +284,12 @@ def energy_hinge(
     negative_energies = numerics.at_least_f32(negative_energies, "negative_energies")
     where = numerics.mask_or_all(where, positive_energies.shape)
     negatives = numerics.mask_or_all(negatives, negative_energies.shape, "negatives")
-    some = jnp.any(negatives, axis=-1)
-    negative_energies = jnp.where(negatives, negative_energies, -numerics.MASKED)
-    lowest = jnp.min(negative_energies, axis=-1, initial=-numerics.MASKED)
+    some = where & jnp.any(negatives, axis=-1)
+    lowest = numerics.masked_min(negative_energies, negatives & some[:, None])
+    gaps = jnp.where(some, margin + positive_energies - lowest, 0)
     return numerics.safe_reduce(
-        numerics.hinge(margin + positive_energies - lowest),
-        where=where & some,
+        numerics.hinge(gaps),
+        where=some,
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -321,7 +321,7 @@ def info_nce_bound(
 
     References:
       van den Oord et al. 2018, arXiv:1807.03748, section 2.3. Poole et al. 2019,
-      arXiv:1905.06922, eq. 10.
+      arXiv:1905.06922 (InfoNCE bound).
 
     Examples:
       >>> f"{info_nce_bound(jnp.zeros((4, 4))):.4f}"
@@ -391,4 +391,7 @@ def checked(
         negative_scores = negative_scores - negative_log_noise
     where = numerics.mask_or_all(where, positive_scores.shape)
     negatives = numerics.mask_or_all(negatives, negative_scores.shape, "negatives")
+    negatives = negatives & where[:, None]
+    positive_scores = jnp.where(where, positive_scores, 0)
+    negative_scores = jnp.where(negatives, negative_scores, 0)
     return positive_scores, negative_scores, where, negatives

@@ -61,7 +61,7 @@ def hungarian_accuracy(
       0.75
 
     References:
-      Xie et al. 2016, arXiv:1511.06335, eq. 10.
+      Xie et al. 2016, arXiv:1511.06335 (accuracy).
     """
     return float(np.mean(match_clusters(labels, clusters) == np.asarray(labels)))
 

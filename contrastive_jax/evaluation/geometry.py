@@ -35,7 +35,7 @@ def alignment(x: Embeddings, y: Embeddings, *, alpha: float = 2.0) -> Float[Arra
       Array(2., dtype=float32)
 
     References:
-      Wang and Isola 2020, arXiv:2005.10242, eq. 3.
+      Wang and Isola 2020, arXiv:2005.10242, section 4.1.
     """
     numerics.check_shapes(x=(x, "n d"), y=(y, "n d"))
     numerics.check_positive(alpha=alpha)
@@ -65,7 +65,7 @@ def uniformity(x: Embeddings, *, t: float = 2.0, chunk: int = 1024) -> Float[Arr
       Array(-4., dtype=float32)
 
     References:
-      Wang and Isola 2020, arXiv:2005.10242, eq. 4.
+      Wang and Isola 2020, arXiv:2005.10242, section 4.1.
     """
     numerics.check_shapes(x=(x, "n d"))
     numerics.check_positive(t=t)
@@ -101,7 +101,7 @@ def average_cosine(x: Embeddings) -> Float[Array, ""]:
       Array(0.3333, dtype=float32)
 
     References:
-      Ethayarajh 2019, arXiv:1909.00512, section 3.2.
+      Ethayarajh 2019, arXiv:1909.00512 (anisotropy).
     """
     numerics.check_shapes(x=(x, "n d"))
     x = _unit(x, "x")
@@ -130,7 +130,7 @@ def isotropy(x: Embeddings) -> Float[Array, ""]:
       Array(1., dtype=float32)
 
     References:
-      Mu and Viswanath 2018, arXiv:1702.01417, eq. 2 and section 2.2.
+      Mu and Viswanath 2018, arXiv:1702.01417.
 
     Deviations:
       The paper takes eigenvectors, whose sign is free; both signs make the value
@@ -163,7 +163,7 @@ def effective_rank(x: Embeddings, *, eps: float = 1e-7) -> Float[Array, ""]:
       3.0
 
     References:
-      Garrido et al. 2023, arXiv:2210.02885, eq. 1; Roy and Vetterli 2007 without eps.
+      Garrido et al. 2023, arXiv:2210.02885 (RankMe); Roy and Vetterli 2007 without eps.
     """
     numerics.check_shapes(x=(x, "n d"))
     values = jnp.linalg.svd(numerics.at_least_f32(x, "x"), compute_uv=False)

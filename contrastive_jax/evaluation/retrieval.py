@@ -215,7 +215,7 @@ def average_precision(
 
     References:
       McSherry and Najork 2008, Computing information retrieval performance measures
-      efficiently in the presence of tied scores, section 4.
+      efficiently in the presence of tied scores.
     """
     ranking = _ranking(scores, relevance, where, ties)
     ranks = _ranks(scores)

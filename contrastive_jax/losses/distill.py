@@ -34,7 +34,7 @@ def logit_mse(
       ValueError: shapes that do not fit together.
 
     References:
-      Ba and Caruana 2014, arXiv:1312.6184, eq. 1.
+      Ba and Caruana 2014, arXiv:1312.6184 (regression on logits).
 
     Examples:
       >>> logit_mse(jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 0.0]]), reduce_fn=None)
@@ -123,7 +123,7 @@ def margin_mse(
       ValueError: shapes that do not fit together.
 
     References:
-      Hofstätter et al. 2020, arXiv:2010.02666, eq. 1.
+      Hofstätter et al. 2020, arXiv:2010.02666 (Margin-MSE).
 
     Examples:
       >>> margins = jnp.array([[1.0, 3.0]])
@@ -245,7 +245,7 @@ def relational_distance(
       ValueError: shapes that do not fit together.
 
     References:
-      Park et al. 2019, arXiv:1904.05068, eq. 4 to 7.
+      Park et al. 2019, arXiv:1904.05068 (distance-wise loss).
 
     Deviations:
       The released code averages over all n^2 pairs, n of which are always 0; this
@@ -294,7 +294,7 @@ def relational_angle(
       ValueError: shapes that do not fit together.
 
     References:
-      Park et al. 2019, arXiv:1904.05068, eq. 8 to 10.
+      Park et al. 2019, arXiv:1904.05068 (angle-wise loss).
 
     Deviations:
       The released code averages over all n^3 triples; this averages over those of

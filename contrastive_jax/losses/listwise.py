@@ -84,7 +84,7 @@ def listnet(
 
     References:
       Cao et al. 2007, Learning to Rank: From Pairwise Approach to Listwise Approach,
-      ICML, section 4.
+      ICML.
 
     Deviations:
       allRank adds 1e-10 to p before the logarithm.
@@ -176,7 +176,7 @@ def approx_ndcg(
 
     References:
       Qin et al. 2010, A general approximation framework for direct optimization of
-      information retrieval measures, Information Retrieval 13, section 4.
+      information retrieval measures, Information Retrieval 13.
 
     Deviations:
       allRank counts lists without a relevant item as 0 in the mean.
@@ -323,6 +323,7 @@ def wasserstein(
     values = numerics.at_least_f32(values, "values")
     targets = numerics.at_least_f32(targets, "targets")
     where = numerics.mask_or_all(where, values.shape)
+    values, targets = jnp.where(where, values, 0), jnp.where(where, targets, 0)
     count = jnp.sum(where, axis=1, keepdims=True)
     first = jnp.arange(values.shape[1])[None, :] < count
     gaps = sort_first(values, where) - sort_first(targets, where)

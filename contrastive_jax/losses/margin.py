@@ -53,7 +53,7 @@ def triplet(
       ValueError: shapes that do not fit together, an unknown average.
 
     References:
-      Schroff et al. 2015, arXiv:1503.03832, eq. 1; Hermans et al. 2017,
+      Schroff et al. 2015, arXiv:1503.03832, section 3.1; Hermans et al. 2017,
       arXiv:1703.07737, section 2 (soft); Balntas et al. 2016, BMVC, section 2 (swap).
 
     Examples:
@@ -74,7 +74,8 @@ def triplet(
         swap = numerics.at_least_f32(swap_distances, "swap_distances")
         far = jnp.minimum(far, swap)
     where = numerics.mask_or_all(where, near.shape)
-    loss = violated(near - far + margin, soft)
+    gap = jnp.where(where, near - far, 0)
+    loss = violated(gap + margin, soft)
     where = counted_terms(loss, where, average)
     return numerics.safe_reduce(loss, where=where, weights=weights, reduce_fn=reduce_fn)
 
@@ -116,7 +117,7 @@ def triplet_batch_all(
       ValueError: shapes that do not fit together, an unknown average.
 
     References:
-      Hermans et al. 2017, arXiv:1703.07737, eq. 6.
+      Hermans et al. 2017, arXiv:1703.07737, section 2 (batch all).
 
     Examples:
       >>> distances = jnp.array([[0.5, 0.4, 0.6]])
@@ -175,7 +176,7 @@ def triplet_batch_hard(
       ValueError: shapes that do not fit together, an unknown incomplete.
 
     References:
-      Hermans et al. 2017, arXiv:1703.07737, eq. 5.
+      Hermans et al. 2017, arXiv:1703.07737, section 2 (batch hard).
 
     Deviations:
       sentence-transformers counts incomplete anchors as "keep" does; the paper samples
@@ -531,7 +532,7 @@ def n_pairs(
 
     References:
       Sohn 2016, Improved Deep Metric Learning with Multi-class N-pair Loss Objective,
-      NeurIPS, eq. 5 and section 3.2.2 (regulariser).
+      NeurIPS, section 3.2.
 
     Examples:
       >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
@@ -548,6 +549,8 @@ def n_pairs(
     positives = numerics.at_least_f32(positives, "positives")
     n = anchors.shape[0]
     where = numerics.mask_or_all(where, (n,))
+    anchors = jnp.where(where[:, None], anchors, 0)
+    positives = jnp.where(where[:, None], positives, 0)
     loss = numerics.negative_log_softmax(
         similarity.matmul(anchors, positives),
         jnp.arange(n),
@@ -589,7 +592,7 @@ def lifted_structure(
       ValueError: shapes that do not fit together.
 
     References:
-      Song et al. 2016, arXiv:1511.06452, eq. 4.
+      Song et al. 2016, arXiv:1511.06452 (the smooth upper bound).
 
     Examples:
       >>> distances = jnp.array([[0.0, 1.0, 2.0], [1.0, 0.0, 2.0], [2.0, 2.0, 0.0]])
@@ -759,7 +762,7 @@ def circle(
       ValueError: shapes that do not fit together, gamma not positive.
 
     References:
-      Sun et al. 2020, arXiv:2002.10857, eq. 6 and section 3.3.
+      Sun et al. 2020, arXiv:2002.10857, section 3 (circle loss with margins).
 
     Examples:
       >>> scores = jnp.array([[0.5, 0.5]])
@@ -1120,4 +1123,5 @@ def check_given_pairs(
     )
     distances = numerics.at_least_f32(distances, "distances")
     positives = numerics.check_mask(positives, "positives")
-    return distances, positives, numerics.mask_or_all(where, distances.shape)
+    where = numerics.mask_or_all(where, distances.shape)
+    return jnp.where(where, distances, 0), positives, where

@@ -51,7 +51,7 @@ def info_nce(
 
     References:
       van den Oord et al. 2018, arXiv:1807.03748, eq. 4. Henderson et al. 2017,
-      arXiv:1705.00652, section 4.4 (multiple negatives ranking).
+      arXiv:1705.00652 (multiple negatives ranking).
 
     Examples:
       >>> logits = jnp.array([[2.0, 0.0], [1.0, 1.0]])
@@ -190,7 +190,7 @@ def all_direction_info_nce(
       ValueError: shapes that do not fit together.
 
     References:
-      Li et al. 2023, arXiv:2308.03281, section 3.3 (improved contrastive loss).
+      Li et al. 2023, arXiv:2308.03281 (improved contrastive loss).
 
     Examples:
       >>> scores = jnp.array([[2.0, 0.0], [1.0, 1.0]])
@@ -411,7 +411,7 @@ def debiased(
       ValueError: shapes that do not fit together, numbers out of range.
 
     References:
-      Chuang et al. 2020, arXiv:2007.00224, eq. 8.
+      Chuang et al. 2020, arXiv:2007.00224, section 3.
 
     Deviations:
       The released code sums exponentials in float32, which overflow at temperatures

@@ -307,11 +307,9 @@ def alignment(
       >>> f"{alignment(a, b):.1f}"
       '2.0'
     """
-    numerics.check_shapes(
-        a=(a, "n d"), b=(b, "n d"), where=(where, "n"), weights=(weights, "n")
-    )
+    numerics.check_shapes(weights=(weights, "n"), a=(a, "n d"))
     numerics.check_positive(alpha=alpha)
-    a, b = numerics.at_least_f32(a, "a"), numerics.at_least_f32(b, "b")
+    a, b, where = two_views(a, b, where)
     square = jnp.sum((a - b) ** 2, axis=-1)
     if alpha != 2:
         apart = square != 0
@@ -351,6 +349,7 @@ def uniformity(
     x = numerics.at_least_f32(x, "x")
     n = x.shape[0]
     where = numerics.mask_or_all(where, (n,))
+    x = jnp.where(where[:, None], x, 0)
     apart = where[:, None] & where[None, :] & ~jnp.eye(n, dtype=bool)
     # Each pair appears twice, in the sum as in the count.
     potential = -t * similarity.squared_euclidean_distance(x, x)
@@ -373,6 +372,10 @@ def pair_cosines(
     targets = numerics.at_least_f32(targets, "targets")
     if stop:
         targets = jax.lax.stop_gradient(targets)
+    if where is not None:
+        keep = numerics.check_mask(where, "where")[:, None]
+        predictions = jnp.where(keep, predictions, 0)
+        targets = jnp.where(keep, targets, 0)
     unit = similarity.l2_normalize
     return jnp.sum(unit(predictions) * unit(targets), axis=-1)
 

@@ -91,7 +91,7 @@ def swav(
       ValueError: shapes that do not fit together, numbers out of range.
 
     References:
-      Caron et al. 2020, arXiv:2006.09882, eq. 1 and 2, and section 3.3.
+      Caron et al. 2020, arXiv:2006.09882, eq. 1 and 2.
 
     Examples:
       >>> scores = jnp.array([[[1.0, 0.0]], [[1.0, 0.0]]])
@@ -108,10 +108,13 @@ def swav(
     numerics.check_positive(temperature=temperature)
     scores = numerics.at_least_f32(scores, "scores")
     assignments = numerics.at_least_f32(assignments, "assignments")
+    where = numerics.mask_or_all(where, scores.shape[1:2])
+    scores = jnp.where(where[None, :, None], scores, 0)
+    assignments = jnp.where(where[None, :, None], assignments, 0)
     log_p = jax.nn.log_softmax(scores / temperature, axis=-1)
     return numerics.safe_reduce(
         other_crops_cross_entropy(log_p, assignments, crops),
-        where=numerics.mask_or_all(where, scores.shape[1:2]),
+        where=where,
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -174,13 +177,16 @@ def dino(
     )
     student = numerics.at_least_f32(student, "student")
     teacher = numerics.at_least_f32(teacher, "teacher")
+    where = numerics.mask_or_all(where, student.shape[1:2])
+    student = jnp.where(where[None, :, None], student, 0)
+    teacher = jnp.where(where[None, :, None], teacher, 0)
     if centre is not None:
         teacher = teacher - numerics.at_least_f32(centre, "centre")[None, None, :]
     targets = jax.nn.softmax(teacher / teacher_temperature, axis=-1)
     log_p = jax.nn.log_softmax(student / student_temperature, axis=-1)
     return numerics.safe_reduce(
         other_crops_cross_entropy(log_p, targets, crops),
-        where=numerics.mask_or_all(where, student.shape[1:2]),
+        where=where,
         weights=weights,
         reduce_fn=reduce_fn,
     )

@@ -54,11 +54,13 @@ def cosine_similarity_mse(
     )
     targets = numerics.at_least_f32(targets, "targets")
     a, b = numerics.at_least_f32(a, "a"), numerics.at_least_f32(b, "b")
+    where = numerics.mask_or_all(where, targets.shape)
+    a, b = jnp.where(where[:, None], a, 0), jnp.where(where[:, None], b, 0)
     a, b = similarity.l2_normalize(a), similarity.l2_normalize(b)
     cosines = jnp.sum(a * b, axis=1)
     return numerics.safe_reduce(
-        jnp.square(cosines - targets),
-        where=numerics.mask_or_all(where, cosines.shape),
+        jnp.square(cosines - jnp.where(where, targets, 0)),
+        where=where,
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -157,6 +159,8 @@ def angle(
             f"shape {list(a.shape)}"
         )
     a, b = numerics.at_least_f32(a, "a"), numerics.at_least_f32(b, "b")
+    where = numerics.mask_or_all(where, a.shape[:1])
+    a, b = jnp.where(where[:, None], a, 0), jnp.where(where[:, None], b, 0)
     re_a, im_a = jnp.split(similarity.l2_normalize(a), 2, axis=1)
     re_b, im_b = jnp.split(similarity.l2_normalize(b), 2, axis=1)
     real = re_a * re_b + im_a * im_b
@@ -193,7 +197,7 @@ def rank_n_contrast(
       ValueError: shapes that do not fit together.
 
     References:
-      Zha et al. 2023, arXiv:2210.01189, eq. 1 and 2.
+      Zha et al. 2023, arXiv:2210.01189, section 3.
 
     Examples:
       >>> logits = jnp.zeros((1, 3))

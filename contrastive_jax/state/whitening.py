@@ -140,7 +140,7 @@ def whitening_matrix(
              [0. , 0.2]], dtype=float32)
 
     References:
-      Huang et al. 2019, arXiv:1904.03441, eq. 5 and algorithm 1 (newton); Ermolov et
+      Huang et al. 2019, arXiv:1904.03441, algorithm 1 (newton); Ermolov et
       al. 2021, arXiv:2007.06346 (cholesky).
     """
     numerics.check_shapes(covariance=(covariance, "d d"))
