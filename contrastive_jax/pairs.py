@@ -19,6 +19,11 @@ def same_label(
     Args:
       anchors: label of each anchor.
       candidates: label of each candidate; the anchors' own when None.
+
+    Examples:
+      >>> same_label(jnp.array([0, 1]), jnp.array([1, 0, 1])).astype(int)
+      Array([[0, 1, 0],
+             [1, 0, 1]], dtype=int32)
     """
     candidates = anchors if candidates is None else candidates
     numerics.check_shapes(anchors=(anchors, "n"), candidates=(candidates, "m"))
@@ -26,7 +31,13 @@ def same_label(
 
 
 def one_column(columns: Int[Array, " n"], num_columns: int) -> Bool[Array, "n m"]:
-    """True at one column of each row, False everywhere in a row whose column is < 0."""
+    """True at one column of each row, False everywhere in a row whose column is < 0.
+
+    Examples:
+      >>> one_column(jnp.array([2, -1]), 3).astype(int)
+      Array([[0, 0, 1],
+             [0, 0, 0]], dtype=int32)
+    """
     numerics.check_shapes(columns=(columns, "n"))
     return columns[:, None] == jnp.arange(num_columns)[None, :]
 

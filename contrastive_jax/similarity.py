@@ -24,6 +24,11 @@ def l2_normalize(
       x: vectors along `axis`.
       axis: the axis that is normalised.
       eps: lengths below it are divided by it instead.
+
+    Examples:
+      >>> print(l2_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
+      [[0.6 0.8]
+       [0.  0. ]]
     """
     x = numerics.at_least_f32(x, "x")
     square = jnp.sum(x * x, axis=axis, keepdims=True)
@@ -33,13 +38,23 @@ def l2_normalize(
 
 
 def dot(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """Inner products, `a @ b.T`, accumulated in at least float32."""
+    """Inner products, `a @ b.T`, accumulated in at least float32.
+
+    Examples:
+      >>> print(dot(jnp.array([[1.0, 2.0]]), jnp.array([[3.0, 1.0], [0.0, -1.0]])))
+      [[ 5. -2.]]
+    """
     numerics.check_shapes(a=(a, "n d"), b=(b, "m d"))
     return matmul(a, b)
 
 
 def cosine(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """Cosines of the angles between rows, in [-1, 1]; 0 for a zero row."""
+    """Cosines of the angles between rows, in [-1, 1]; 0 for a zero row.
+
+    Examples:
+      >>> print(cosine(jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 3.0], [5.0, 0.0]])))
+      [[0. 1.]]
+    """
     numerics.check_shapes(a=(a, "n d"), b=(b, "m d"))
     return matmul(l2_normalize(a), l2_normalize(b))
 
@@ -47,14 +62,25 @@ def cosine(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"
 def cosine_distance(
     a: Float[Array, "n d"], b: Float[Array, "m d"]
 ) -> Float[Array, "n m"]:
-    """One minus the cosine, in [0, 2]; 1 for a zero row."""
+    """One minus the cosine, in [0, 2]; 1 for a zero row.
+
+    Examples:
+      >>> print(cosine_distance(jnp.array([[2.0, 0.0]]), jnp.array([[-3.0, 0.0]])))
+      [[2.]]
+    """
     return 1 - cosine(a, b)
 
 
 def squared_euclidean_distance(
     a: Float[Array, "n d"], b: Float[Array, "m d"]
 ) -> Float[Array, "n m"]:
-    """Squared Euclidean distances, computed from differences: exact near 0."""
+    """Squared Euclidean distances, computed from differences: exact near 0.
+
+    Examples:
+      >>> a, b = jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0], [0.0, 1.0]])
+      >>> print(squared_euclidean_distance(a, b))
+      [[25.  1.]]
+    """
     numerics.check_shapes(a=(a, "n d"), b=(b, "m d"))
     a, b = numerics.at_least_f32(a, "a"), numerics.at_least_f32(b, "b")
     difference = a[:, None, :] - b[None, :, :]
@@ -64,19 +90,35 @@ def squared_euclidean_distance(
 def euclidean_distance(
     a: Float[Array, "n d"], b: Float[Array, "m d"]
 ) -> Float[Array, "n m"]:
-    """Euclidean distances; the gradient between equal rows is 0."""
+    """Euclidean distances; the gradient between equal rows is 0.
+
+    Examples:
+      >>> a, b = jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0], [0.0, 1.0]])
+      >>> print(euclidean_distance(a, b))
+      [[5. 1.]]
+    """
     return numerics.safe_sqrt(squared_euclidean_distance(a, b))
 
 
 def euclidean(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """Negative Euclidean distances."""
+    """Negative Euclidean distances.
+
+    Examples:
+      >>> print(euclidean(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]])))
+      [[-5.]]
+    """
     return -euclidean_distance(a, b)
 
 
 def manhattan_distance(
     a: Float[Array, "n d"], b: Float[Array, "m d"]
 ) -> Float[Array, "n m"]:
-    """Sums of absolute differences; the gradient between equal entries is 0."""
+    """Sums of absolute differences; the gradient between equal entries is 0.
+
+    Examples:
+      >>> print(manhattan_distance(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, -4.0]])))
+      [[7.]]
+    """
     numerics.check_shapes(a=(a, "n d"), b=(b, "m d"))
     a, b = numerics.at_least_f32(a, "a"), numerics.at_least_f32(b, "b")
     return jnp.sum(jnp.abs(a[:, None, :] - b[None, :, :]), axis=-1)
@@ -89,6 +131,11 @@ def bilinear(
 
     References:
       van den Oord et al. 2018, arXiv:1807.03748, eq. 3.
+
+    Examples:
+      >>> weight = jnp.array([[1.0], [2.0]])
+      >>> print(bilinear(jnp.array([[3.0, 4.0]]), jnp.array([[2.0]]), weight))
+      [[22.]]
     """
     numerics.check_shapes(a=(a, "n d"), b=(b, "m e"), weight=(weight, "d e"))
     return matmul(matmul(a, weight.T), b)
@@ -97,13 +144,25 @@ def bilinear(
 def multi_head(
     a: Float[Array, "n k d"], b: Float[Array, "m k d"]
 ) -> Float[Array, "k n m"]:
-    """Inner products head by head."""
+    """Inner products head by head.
+
+    Examples:
+      >>> x = jnp.array([[[1.0], [2.0]], [[3.0], [4.0]]])  # 2 rows, 2 heads, width 1
+      >>> print(multi_head(x, x)[1])
+      [[ 4.  8.]
+       [ 8. 16.]]
+    """
     numerics.check_shapes(a=(a, "n k d"), b=(b, "m k d"))
     return jax.vmap(matmul, in_axes=(1, 1))(a, b)
 
 
 def matmul(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """`a @ b.T` at full float32 precision on every backend, half operands kept."""
+    """`a @ b.T` at full float32 precision on every backend, half operands kept.
+
+    Examples:
+      >>> matmul(jnp.ones((1, 2), jnp.bfloat16), jnp.ones((1, 2), jnp.bfloat16))
+      Array([[2.]], dtype=float32)
+    """
     for name, x in (("a", a), ("b", b)):
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(f"{name}: expected floating point, got {x.dtype}")

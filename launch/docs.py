@@ -1,8 +1,7 @@
 """What mkdocs needs from us: pages made from the package, formulas in docstrings.
 
 On a page, `[[exports MODULE]]` stands for the documentation of every public name of a
-module, or of those names of a package that come from that module, `[[catalogue]]` for
-the tables of all losses and `[[notation]]` for the letters of the formulas. Used by
+module, or of all that a package exports, `[[catalogue]]` for the tables of all losses and `[[notation]]` for the letters of the formulas. Used by
 mkdocs.yml, which `launch/docs` builds.
 """
 
@@ -34,28 +33,46 @@ def on_post_page(output: str, page, **_) -> str:
 
 
 def exports(path: str) -> str:
-    """One block for mkdocstrings for each public name of a module, in its order."""
+    """One block for mkdocstrings for each public name of a module, in its order.
+
+    Of a package the names that it exports, by the modules they come from.
+    """
     module = importlib.import_module(path)
-    names, prefix = getattr(module, "__all__", None), path
-    if names is None:
-        parent, _, _ = path.rpartition(".")
-        listed = getattr(sys.modules[parent], "__all__", ())
-        own = [k for k, v in vars(module).items() if is_of(v, path)]
-        names = [name for name in own if name in listed]
-        if names:
-            prefix = parent
-        else:
-            names = [name for name in own if not name.startswith("_")]
+    if hasattr(module, "__path__"):
+        homes = dict.fromkeys(home(module, name) for name in module.__all__)
+        parts = [(home, exports(home)) for home in sorted(homes) if home]
+        return "\n\n".join(f"## {title(home)}\n\n{part}" for home, part in parts)
+    own = [name for name, value in vars(module).items() if is_of(value, path)]
+    parent, _, _ = path.rpartition(".")
+    listed = getattr(sys.modules[parent], "__all__", None)
+    if listed is None:
+        return blocks(path, [name for name in own if not name.startswith("_")])
+    return blocks(parent, [name for name in own if name in listed])
+
+
+def home(package, name: str) -> str | None:
+    """The module that a name of a package comes from; None for plain values."""
+    found = getattr(getattr(package, name), "__module__", None)
+    return found if found in sys.modules and found.startswith("contrastive_jax") else None
+
+
+def title(path: str) -> str:
+    """What a module says of itself before the first colon, or all of it."""
+    summary = sys.modules[path].__doc__.partition("\n")[0]
+    return summary.rstrip(".").partition(":")[0]
+
+
+def blocks(prefix: str, names: list[str]) -> str:
+    """The documentation of names of a module."""
     return "\n\n".join(block(f"{prefix}.{name}") for name in names)
 
 
 def block(path: str) -> str:
     """The documentation of one name, headed by it as one writes it after an import."""
     heading = path.removeprefix("contrastive_jax.")
-    name = path.rpartition(".")[2]
-    return (
-        f"::: {path}\n    options:\n      heading: {heading}\n      toc_label: {name}"
-    )
+    options = {"heading": heading, "toc_label": path.rpartition(".")[2]}
+    lines = [f"      {key}: {value}" for key, value in options.items()]
+    return "\n".join([f"::: {path}", "    options:", *lines])
 
 
 def is_of(value: object, path: str) -> bool:

@@ -22,6 +22,12 @@ def gather(x: Any, axis_name: AxisName) -> Any:
     """Rows of all devices, in device order: [n, ...] becomes [devices * n, ...].
 
     Gradients travel back to the device that owns the row. Takes a pytree.
+
+    Examples:
+      >>> x = jnp.arange(4.0).reshape(2, 2)  # two devices with two rows each
+      >>> print(jax.vmap(lambda x: gather(x, "data"), axis_name="data")(x))
+      [[0. 1. 2. 3.]
+       [0. 1. 2. 3.]]
     """
     if axis_name is None:
         return x
@@ -29,12 +35,24 @@ def gather(x: Any, axis_name: AxisName) -> Any:
 
 
 def mean(x: Any, axis_name: AxisName) -> Any:
-    """Mean over devices of every leaf; the identity without a device axis."""
+    """Mean over devices of every leaf; the identity without a device axis.
+
+    Examples:
+      >>> x = jnp.array([1.0, 3.0])  # two devices
+      >>> print(jax.vmap(lambda x: mean(x, "data"), axis_name="data")(x))
+      [2. 2.]
+    """
     return x if axis_name is None else jax.lax.pmean(x, axis_name)
 
 
 def sum(x: Any, axis_name: AxisName) -> Any:
-    """Sum over devices of every leaf; the identity without a device axis."""
+    """Sum over devices of every leaf; the identity without a device axis.
+
+    Examples:
+      >>> x = jnp.array([1.0, 3.0])  # two devices
+      >>> print(jax.vmap(lambda x: sum(x, "data"), axis_name="data")(x))
+      [4. 4.]
+    """
     return x if axis_name is None else jax.lax.psum(x, axis_name)
 
 
@@ -48,6 +66,10 @@ def log_mean_exp(
 
     `where` marks the entries that count; -inf is a value of 0. `numerics.MASKED` where
     nothing counts, or all values are 0.
+
+    Examples:
+      >>> print(f"{log_mean_exp(jnp.log(jnp.array([1.0, 3.0]))):.4f}")  # log 2
+      0.6931
     """
     where = numerics.mask_or_all(where, log_w.shape)
     positive = where & (log_w != -jnp.inf)
@@ -62,12 +84,24 @@ def log_mean_exp(
 
 
 def axis_size(axis_name: AxisName) -> int:
-    """Number of devices on the axis; 1 without one."""
+    """Number of devices on the axis; 1 without one.
+
+    Examples:
+      >>> axis_size(None)
+      1
+    """
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
 def global_rows(num_local: int, axis_name: AxisName) -> Int[Array, " n"]:
-    """Row numbers of this device's examples in the batch of all devices."""
+    """Row numbers of this device's examples in the batch of all devices.
+
+    Examples:
+      >>> number = lambda x: global_rows(len(x), "data")
+      >>> print(jax.vmap(number, axis_name="data")(jnp.zeros((2, 3))))  # two devices
+      [[0 1 2]
+       [3 4 5]]
+    """
     rows = jnp.arange(num_local)
     if axis_name is None:
         return rows
@@ -80,6 +114,14 @@ def example_keys(
     """One random key per example, the same however the batch is split over devices.
 
     key_i = fold_in(fold_in(rng, step), global row of example i)
+
+    Examples:
+      >>> rng, step = jax.random.key(0), jnp.array(7)
+      >>> whole = example_keys(rng, step, 4, None)
+      >>> keys = lambda x: example_keys(rng, step, len(x), "data")
+      >>> split = jax.vmap(keys, axis_name="data")(jnp.zeros((2, 2)))  # two devices
+      >>> bool(jnp.all(split.reshape(4) == whole))
+      True
     """
     at_step = jax.random.fold_in(rng, step)
     rows = global_rows(num_local, axis_name)
@@ -103,6 +145,13 @@ def value_and_grad(
 
     Returns:
       function returning ((loss, aux) or loss, gradients), all equal on every device.
+
+    Examples:
+      >>> run = value_and_grad(lambda w, x: jnp.mean(w * x), "data")
+      >>> x = jnp.array([[1.0, 2.0], [3.0, 6.0]])  # two devices
+      >>> loss, grad = jax.vmap(run, (None, 0), axis_name="data")(2.0, x)
+      >>> print(loss, grad)  # equal on both
+      [6. 6.] [3. 3.]
     """
 
     def mean_loss(params, *args):

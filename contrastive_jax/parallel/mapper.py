@@ -34,6 +34,10 @@ def choose_devices(count: int = 0) -> list[jax.Device]:
 
     Raises:
       ValueError: when the machine has fewer.
+
+    Examples:
+      >>> len(choose_devices(1))
+      1
     """
     found = jax.devices()
     if not 0 <= count <= len(found):
@@ -42,7 +46,12 @@ def choose_devices(count: int = 0) -> list[jax.Device]:
 
 
 def make_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    """A mesh with the one axis "data", sharded automatically."""
+    """A mesh with the one axis "data", sharded automatically.
+
+    Examples:
+      >>> make_mesh(choose_devices(1)).axis_names
+      ('data',)
+    """
     return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
@@ -51,6 +60,11 @@ def check_batch(batch: dict[str, Any], num_devices: int) -> None:
 
     Raises:
       ValueError: naming the array, its rows and the number of devices.
+
+    Examples:
+      >>> check_batch({"image": np.zeros((6, 2))}, 4)
+      Traceback (most recent call last):
+      ValueError: batch['image']: 6 rows do not split over 4 devices
     """
     for name, x in batch.items():
         rows = x.shape[0] if x.shape else 0
@@ -125,6 +139,20 @@ def data_parallel(
 
     References:
       Rajbhandari et al. 2019, arXiv:1910.02054 (the state spread over devices).
+
+    Examples:
+      >>> def make_step(*, axis_name):
+      ...     def step(state, batch):
+      ...         total = batch["x"].mean()
+      ...         if axis_name is not None:
+      ...             total = jax.lax.pmean(total, axis_name)
+      ...         return state + 1, {"mean": total}
+      ...
+      ...     return step
+      >>> step = data_parallel(make_step, "shard_map", devices=1)
+      >>> state, metrics = step(jax.numpy.zeros(()), {"x": np.array([1.0, 3.0])})
+      >>> print(state, metrics["mean"])
+      1.0 2.0
     """
     if mapper not in (*MAPPERS, SHARDED):
         raise ValueError(
