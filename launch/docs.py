@@ -1,8 +1,9 @@
 """What mkdocs needs from us: pages made from the package, formulas in docstrings.
 
 On a page, `[[exports MODULE]]` stands for the documentation of every public name of a
-module, or of all that a package exports, `[[catalogue]]` for the tables of all losses and `[[notation]]` for the letters of the formulas. Used by
-mkdocs.yml, which `launch/docs` builds.
+module, or of all that a package exports, `[[catalogue]]` for the tables of all losses
+and `[[notation]]` for the letters of the formulas. Used by mkdocs.yml, which
+`launch/docs` builds.
 """
 
 import importlib
@@ -32,28 +33,29 @@ def on_post_page(output: str, page, **_) -> str:
     return output
 
 
-def exports(path: str) -> str:
+def exports(path: str, level: int = 2) -> str:
     """One block for mkdocstrings for each public name of a module, in its order.
 
     Of a package the names that it exports, by the modules they come from.
     """
     module = importlib.import_module(path)
     if hasattr(module, "__path__"):
-        homes = dict.fromkeys(home(module, name) for name in module.__all__)
-        parts = [(home, exports(home)) for home in sorted(homes) if home]
-        return "\n\n".join(f"## {title(home)}\n\n{part}" for home, part in parts)
+        homes = sorted({home(module, name) for name in module.__all__} - {None})
+        return "\n\n".join(f"## {title(p)}\n\n{exports(p, 3)}" for p in homes)
     own = [name for name, value in vars(module).items() if is_of(value, path)]
     parent, _, _ = path.rpartition(".")
     listed = getattr(sys.modules[parent], "__all__", None)
     if listed is None:
-        return blocks(path, [name for name in own if not name.startswith("_")])
-    return blocks(parent, [name for name in own if name in listed])
+        return blocks(path, [name for name in own if not name.startswith("_")], level)
+    return blocks(parent, [name for name in own if name in listed], level)
 
 
 def home(package, name: str) -> str | None:
     """The module that a name of a package comes from; None for plain values."""
     found = getattr(getattr(package, name), "__module__", None)
-    return found if found in sys.modules and found.startswith("contrastive_jax") else None
+    return (
+        found if found in sys.modules and found.startswith("contrastive_jax") else None
+    )
 
 
 def title(path: str) -> str:
@@ -62,17 +64,17 @@ def title(path: str) -> str:
     return summary.rstrip(".").partition(":")[0]
 
 
-def blocks(prefix: str, names: list[str]) -> str:
-    """The documentation of names of a module."""
-    return "\n\n".join(block(f"{prefix}.{name}") for name in names)
-
-
-def block(path: str) -> str:
-    """The documentation of one name, headed by it as one writes it after an import."""
-    heading = path.removeprefix("contrastive_jax.")
-    options = {"heading": heading, "toc_label": path.rpartition(".")[2]}
-    lines = [f"      {key}: {value}" for key, value in options.items()]
-    return "\n".join([f"::: {path}", "    options:", *lines])
+def blocks(prefix: str, names: list[str], level: int) -> str:
+    """The documentation of names, headed by them as one writes them after an import."""
+    package = prefix.removeprefix("contrastive_jax.")
+    return "\n\n".join(
+        f"::: {prefix}.{name}\n"
+        f"    options:\n"
+        f"      heading: {package}.{name}\n"
+        f"      toc_label: {name}\n"
+        f"      heading_level: {level}"
+        for name in names
+    )
 
 
 def is_of(value: object, path: str) -> bool:

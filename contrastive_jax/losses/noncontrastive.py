@@ -307,7 +307,7 @@ def alignment(
       >>> f"{alignment(a, b):.1f}"
       '2.0'
     """
-    numerics.check_shapes(weights=(weights, "n"), a=(a, "n d"))
+    numerics.check_shapes(a=(a, "n d"), weights=(weights, "n"))
     numerics.check_positive(alpha=alpha)
     a, b, where = two_views(a, b, where)
     square = jnp.sum((a - b) ** 2, axis=-1)
