@@ -4,6 +4,7 @@ Grain shuffles by a keyed permutation of indices, in constant memory whatever th
 of the set, and builds batches ahead of time in a thread of its own.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import grain
@@ -86,3 +87,44 @@ def array_batches(
         seed=seed,
         start_step=start_step,
     )
+
+
+def epoch_batches(
+    arrays: Batch, *, batch_size: int, seed: int, start_step: int = 0
+) -> Iterator[Batch]:
+    """Endless shuffled batches of small rows in memory, made as they are asked for.
+
+    What `array_batches` gives, for rows so small that choosing them one by one takes
+    longer than the step. Each epoch is a new permutation whose last rows, too few for a
+    batch, are left out.
+
+    Args:
+      arrays: [num_examples, ...] by name.
+      batch_size: rows per batch, over all devices.
+      seed: seed of the order.
+      start_step: number of the first batch; batch t is the same wherever one starts.
+
+    Raises:
+      ValueError: arrays of different lengths, or a batch larger than the set.
+    """
+    lengths = {name: len(x) for name, x in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"arrays: expected one length, got {lengths}")
+    number = next(iter(lengths.values()))
+    if not 1 <= batch_size <= number:
+        raise ValueError(
+            f"batch_size: expected 1 to {number} (the examples there are), got "
+            f"{batch_size}"
+        )
+
+    def make():
+        last, order = None, np.arange(0)
+        for step in itertools.count(start_step):
+            epoch, i = divmod(step, number // batch_size)
+            if epoch != last:
+                order = np.random.default_rng((seed, epoch)).permutation(number)
+                last = epoch
+            rows = order[i * batch_size : (i + 1) * batch_size]
+            yield {name: x[rows] for name, x in arrays.items()}
+
+    return make()

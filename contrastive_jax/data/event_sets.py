@@ -111,7 +111,7 @@ def load(
         types, rows = readers[name]()
     else:
         raise ValueError(
-            f"data.name: expected one of {', '.join(sorted(readers))}, got {name!r}"
+            f"data.sets: expected names of {', '.join(sorted(readers))}, got {name!r}"
         )
     return split(types, rows, train_share, test_share)
 

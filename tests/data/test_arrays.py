@@ -50,3 +50,19 @@ def test_wrong_input():
         data.array_batches(ROWS, batch_size=11, seed=0)
     with pytest.raises(ValueError, match="arrays: expected one length"):
         data.array_batches({"x": np.zeros(3), "y": np.zeros(4)}, batch_size=2, seed=0)
+
+
+def test_epoch_batches_cover_every_epoch_and_start_anywhere():
+    arrays = {"x": np.arange(11), "y": 2 * np.arange(11)}
+    found = [*itertools.islice(data.epoch_batches(arrays, batch_size=3, seed=5), 9)]
+    rows = np.stack([batch["x"] for batch in found])
+    np.testing.assert_array_equal(np.stack([b["y"] for b in found]), 2 * rows)
+    epochs = rows.reshape(3, 9)
+    assert all(len(set(epoch)) == 9 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    later = take(data.epoch_batches(arrays, batch_size=3, seed=5, start_step=4), 5)
+    np.testing.assert_array_equal(later, rows[4:])
+    with pytest.raises(ValueError, match=r"batch_size: expected 1 to 11 .* got 12"):
+        data.epoch_batches(arrays, batch_size=12, seed=0)
+    with pytest.raises(ValueError, match="arrays: expected one length"):
+        data.epoch_batches({**arrays, "z": np.arange(3)}, batch_size=2, seed=0)

@@ -53,7 +53,7 @@ def test_what_is_wrong_with_a_file_is_said(folder, tmp_path):
     (tmp_path / "header.csv").write_text("when,user,host\n")
     with pytest.raises(ValueError, match="no training events"):
         event_sets.load("header", folder)
-    with pytest.raises(ValueError, match="expected one of birdstrikes, flights"):
+    with pytest.raises(ValueError, match="expected names of birdstrikes, flights"):
         event_sets.load("nights")
     with pytest.raises(ValueError, match="expected shares > 0 of 1 in all"):
         event_sets.load("synthetic", "", 0.9, 0.2)

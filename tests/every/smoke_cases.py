@@ -36,6 +36,7 @@ class Smoke:
 
 
 CASES = [
+    Smoke("ape", "loss", -1.0, paper_batch={"event": ((8,), "int32")}),
     Smoke("clip", "loss", -0.5, paper_batch=IMAGE_TEXT),
     Smoke("moco", "loss", -0.3),
     Smoke("moco", "loss", -0.2, "smoke_v3"),

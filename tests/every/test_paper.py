@@ -24,11 +24,15 @@ def case(request):
 
 
 def class_names(monkeypatch):
-    """Class names of a set that is not here."""
-    from contrastive_jax.data import image_sets
+    """What is known of sets that are not here: class names, entities of events."""
+    from contrastive_jax.data import event_sets, image_sets
 
     names = tuple(map(str, range(1000)))
     monkeypatch.setattr(image_sets, "class_names", lambda *_: names)
+    types = tuple(map(str, range(8)))
+    rows = np.random.default_rng(0).integers(0, 200, (1000, 8))
+    events = event_sets.EventSet(types, (names,) * 8, rows, rows[:0], rows[:0])
+    monkeypatch.setattr(event_sets, "load", lambda *_: events)
 
 
 @pytest.mark.experiments

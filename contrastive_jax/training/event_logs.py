@@ -1,13 +1,50 @@
-"""The part of a report on anomalies among events: tables and pictures of one set."""
+"""What experiments on event logs share: scoring by name, the report of one set."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from contrastive_jax.data import event_sets
 from contrastive_jax.evaluation import events, figures
 from contrastive_jax.training import report
+
+
+class Scored(NamedTuple):
+    """One scored event.
+
+    Attributes:
+      anomaly: minus the unnormalised log-probability; higher is stranger.
+      unseen: types whose entity training did not have. What the model says of pairs
+        with them is left out, neither for nor against; as usual events have pairs that
+        speak for them, leaving some out makes an event stranger.
+    """
+
+    anomaly: float
+    unseen: tuple[str, ...]
+
+
+def make_scorer(
+    found: event_sets.EventSet, log_prob: Callable[[jax.Array, jax.Array], jax.Array]
+) -> Callable[[Sequence[str]], Scored]:
+    """`score(event)` for single events, as they come in, given by names of entities.
+
+    The returned function takes one entity of each type, known or not, and raises
+    ValueError for another number of them. It is compiled once.
+
+    Args:
+      found: the set that the model was trained on.
+      log_prob: from events [m] and a mask of what to count [m] to log-probabilities.
+    """
+    compiled = jax.jit(lambda x: log_prob(x, x >= 0))
+
+    def score(event: Sequence[str]) -> Scored:
+        numbers = found.encode([event])[0]
+        unseen = [t for t, x in zip(found.types, numbers, strict=True) if x < 0]
+        return Scored(-float(compiled(numbers)), tuple(unseen))
+
+    return score
 
 
 def add_set(
@@ -18,7 +55,7 @@ def add_set(
     scores: Mapping[str, events.ByChange],
     embeddings: np.ndarray,
     usual: np.ndarray,
-    score: Callable[[Sequence[str]], tuple[float, Sequence[str]]],
+    score: Callable[[Sequence[str]], Scored],
     seed: int,
 ) -> None:
     """Adds how well every method finds anomalies, and what the embeddings look like.
@@ -30,7 +67,7 @@ def add_set(
       scores: anomaly scores by method and number of changed entities.
       embeddings: of all entities, type after type.
       usual: the usual events that `scores` has at 0 changes.
-      score: anomaly score and unseen types of one event given by names.
+      score: what `make_scorer` returned.
       seed: seed of the choice of entities that are drawn.
     """
     measured = {method: events.detection(x) for method, x in scores.items()}

@@ -1,0 +1,1 @@
+"""APE: anomalies among categorical events by embeddings of entities."""
