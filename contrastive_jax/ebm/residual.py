@@ -90,6 +90,7 @@ def autoregressive_energy(
         jnp.arange(ar_logits.shape[-1]) != mask_id, ar_logits.shape
     )
     ar = numerics.masked_log_softmax(ar_logits, possible)
+    ar = jnp.where(possible, ar, diffusion.IMPOSSIBLE)
     ar = diffusion.at_tokens(ar, tokens[:, 1:])
     scored = where[:, 1:]
     if carry_over:
@@ -208,9 +209,15 @@ def residual_bound(
     log_partition: Float[Array, " n"],
     times: Float[Array, " n"],
 ) -> Float[Array, " n"]:
-    """The likelihood bound of the denoiser with its energy, at random times.
+    """The paper's likelihood figure of the denoiser with its energy, at random times.
 
         bound_i = (-sum_k log_probs[i, k, x_ik] + E_i + log Z_i) / times[i]   (nats)
+
+    With E = log Z = 0 its mean over times bounds the negative log-likelihood; with
+    `autoregressive_energy` with `carry_over` (log Z = 0) it is the language model's.
+    With any other energy it is no bound: the joint probability of all masked tokens
+    stands for that of the next few, and of two equal fair bits the exact residual
+    model gets half a bit where one is the truth.
 
     Args:
       log_probs: of the denoiser at `times`.
