@@ -26,16 +26,16 @@ def anomalous_twins(
     *,
     seed: int,
     limit: int,
-    changes: Sequence[int] = (1, 2, 3),
+    most: int = 3,
 ) -> dict[int, np.ndarray]:
-    """Some usual events and, of each, anomalies with 1, 2 and 3 entities changed.
+    """Some usual events and, of each, anomalies with 1, 2, ... entities changed.
 
     Args:
       usual: events to choose from.
       sizes: entities of each type, n_i.
       seed: seed of the choice and of the changes.
       limit: events to choose at most.
-      changes: the numbers of entities to change, see `ebm.inject_anomalies`.
+      most: entities changed at most, fewer where not so many types have two entities.
 
     Returns:
       events by number of changed entities; 0 has the usual ones.
@@ -51,7 +51,7 @@ def anomalous_twins(
         c: ebm.inject_anomalies(
             jax.random.fold_in(key, c), chosen, sizes, num_changed=c
         )
-        for c in changes
+        for c in range(1, min(most, int(np.sum(np.asarray(sizes) > 1))) + 1)
     }
     return {0: chosen} | {c: np.asarray(x) for c, x in twins.items()}
 

@@ -27,6 +27,11 @@ from contrastive_jax.evaluation import events, figures
 from contrastive_jax.training import event_logs, metrics, report
 
 TYPE_STREAM = 2**31 - 1  # apart from the rows that `example_keys` folds in
+CHOICES = {
+    "model.pair_weights": ("learned", "fixed"),
+    "loss.noise": ("context", "independent"),
+    "eval.split": ("validation", "test"),
+}
 METHODS = {
     "ape": {},
     "fixed_weights": {"model.pair_weights": "fixed"},
@@ -46,11 +51,10 @@ def load(config):
 
 def make_parts(config):
     """Noise and optimiser."""
-    weights, redrawn = config.model.pair_weights, config.loss.noise
-    if weights not in ("learned", "fixed"):
-        raise ValueError(f"model.pair_weights: learned or fixed, got {weights!r}")
-    if redrawn not in ("context", "independent"):
-        raise ValueError(f"loss.noise: context or independent, got {redrawn!r}")
+    for key, known in CHOICES.items():
+        section, leaf = key.split(".")
+        if (value := config[section][leaf]) not in known:
+            raise ValueError(f"{key}: expected {' or '.join(known)}, got {value!r}")
     noise = ebm.event_noise(
         load(config).counts,
         sample_power=config.loss.sample_power,
@@ -158,6 +162,11 @@ def usual_and_anomalous(config):
     """Usual events (key 0) and anomalous twins by number of changed entities."""
     found = load(config)
     usual = event_sets.known_only(getattr(found, config.eval.split))
+    if not len(usual):
+        raise data.DataMissing(
+            f"{config.data.sets[0]}: every event of its {config.eval.split} part has "
+            "an entity that its training part lacks; nothing to measure"
+        )
     return events.anomalous_twins(
         usual, found.sizes, seed=config.seed, limit=config.eval.num_events
     )

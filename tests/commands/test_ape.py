@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from contrastive_jax.data import packaged
 from contrastive_jax.training import checkpoint
 from experiments.ape import config as configs
 from experiments.ape import experiment
@@ -66,8 +67,10 @@ def test_scores_of_single_events(done):
         ("data.sets=nights", "data.sets: expected names of birdstrikes, flights, syn"),
         ("data.data_dir=nowhere", "synthetic.csv is not there: a CSV file"),
         ("data.train_share=0.9", "expected shares > 0 of 1 in all, got 0.9 and 0.15"),
-        ("model.pair_weights=free", "model.pair_weights: learned or fixed, got 'free'"),
-        ("loss.noise=white", "loss.noise: context or independent, got 'white'"),
+        ("model.pair_weights=free", "pair_weights: expected learned or fixed, got 'fr"),
+        ("loss.noise=white", "loss.noise: expected context or independent, got 'whi"),
+        ("eval.split=train", "eval.split: expected validation or test, got 'train'"),
+        ("loss.num_negatives=0", "loss.num_negatives: expected a number > 0, got 0"),
         ("data.batch_size=4000", "batch_size: expected 1 to 2250"),
     ],
 )
@@ -76,3 +79,20 @@ def test_wrong_input_is_one_line(change, message, tmp_path, capsys):
     assert run.main(argv) == run.WRONG_INPUT
     assert message in capsys.readouterr().err
     assert not (tmp_path / "w").exists()
+
+
+def test_users_events_of_two_types(tmp_path):
+    """Only so many entities change as there are types; nothing known is an error."""
+    rows = [f"2020-01-{d:02},{d % 3},{d % 2}" for d in range(1, 29)]
+    (tmp_path / "mine.csv").write_text("day,a,b\n" + "\n".join(rows))
+    config = configs.get_config("smoke")
+    config.data.update(sets=("mine",), data_dir=str(tmp_path))
+    twins = experiment.usual_and_anomalous(config)
+    assert {c: len(x) for c, x in twins.items()} == {0: 4, 1: 4, 2: 4}
+    assert (twins[2] != twins[0]).all()
+    (tmp_path / "new.csv").write_text(
+        "day,a,b\n" + "\n".join(f"{d:02},{d},x" for d in range(20))
+    )
+    config.data.sets = ("new",)
+    with pytest.raises(packaged.DataMissing, match="every event of its test part has"):
+        experiment.usual_and_anomalous(config)
