@@ -349,6 +349,7 @@ def exponential_nce(
         log_p_data, log_p_noise, log_q_noise, where, where_noise, weights, "log_p"
     )
     h_data = log_p_data - numerics.at_least_f32(log_q_data, "log_q_data")
+    h_data = jnp.where(where, h_data, 0)
     noise = numerics.masked_mean(capped_exp(h_noise / 2, max_weight), where_noise)
     return numerics.safe_reduce(
         (capped_exp(-h_data / 2, max_weight) + noise) / 2,

@@ -17,6 +17,7 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from contrastive_jax import ebm, losses, parallel
 
+from . import fuzz
 from .battery import (
     QUICK,
     Out,
@@ -44,6 +45,7 @@ GROUPS = all_groups()
 GATHERED = [name for name, case in CASES.items() if case.gathered]
 OTHERS = [name for name in CASES if name not in GATHERED]
 SPLIT = PartitionSpec("data")
+FUZZED = fuzz.drawn(8)
 
 every_loss = pytest.mark.parametrize("name", CASES)
 
@@ -120,6 +122,15 @@ def test_extreme_inputs_are_finite_and_nan_is_not_hidden(name):
     assert np.isnan(results.nan.grads[first]).any(), (
         "a NaN leaves no trace in gradients"
     )
+
+
+@every_loss
+def test_random_inputs(name):
+    # More of them in test_fuzz.
+    case, out = CASES[name], result(batched, name)
+    first = len(variants(case))
+    out = jax.tree.map(lambda x: x[first:], out)
+    fuzz.check_all(case, FUZZED, fuzzed(name), out)
 
 
 @every_loss
@@ -259,14 +270,21 @@ def result(compute, name, *args):
 
 
 @functools.cache
+def fuzzed(name):
+    """The random inputs of one case."""
+    return [fuzz.inputs(CASES[name], example) for example in FUZZED]
+
+
+@functools.cache
 def batched(group):
-    """All variants of each case, as one batch."""
+    """All variants and random inputs of each case, as one batch."""
 
     def run(case, inputs):
         return jax.vmap(evaluate(case, each=True))(inputs)
 
     def inputs(case):
-        return stack(variants(case).values())
+        name = next(name for name, other in CASES.items() if other is case)
+        return stack([*variants(case).values(), *fuzz.stacked(fuzzed(name))])
 
     return together(GROUPS[group], run, inputs)
 

@@ -39,14 +39,8 @@ def test_random_inputs(name, size):
     @given(st.lists(EXAMPLE, min_size=TOGETHER, max_size=TOGETHER))
     def run(examples):
         made = [fuzz.inputs(case, example, size) for example in examples]
-        every = battery.stack([x for given in made for x in given.values()])
+        every = battery.stack(fuzz.stacked(made))
         out = jax.tree.map(np.asarray, program(name)(every))
-        i = 0
-        for example, given_ in zip(examples, made, strict=True):
-            outs = {}
-            for what in given_:
-                outs[what] = jax.tree.map(lambda x, i=i: x[i], out)
-                i += 1
-            fuzz.check(case, example, given_, outs)
+        fuzz.check_all(case, examples, made, out)
 
     run()
