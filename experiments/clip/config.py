@@ -74,7 +74,7 @@ def get_config(variant: str = "") -> ConfigDict:
             epsilon=1e-6,
         )
     )
-    config.train = ConfigDict(dict(num_steps=1200, log_every=20, save_every=300))
+    config.train = ConfigDict(dict(num_steps=300, log_every=10, save_every=100))
     # held_out > 0 reports on that share of the training concepts instead of the test
     # concepts: what the values above were chosen on. Rows of 0: all.
     config.eval = ConfigDict(dict(held_out=0.0, limit=0))
