@@ -258,3 +258,70 @@ def entity_maps(
         axes.set_yticks([])
         axes.legend(fontsize=5.5, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def heat_maps(
+    panels: Mapping[str, np.ndarray],
+    extent: tuple[float, float, float, float],
+    *,
+    points: np.ndarray | None = None,
+    label: str = "density",
+) -> Figure:
+    """Functions on a rectangle beside each other in one colour scale, after the data.
+
+    Args:
+      panels: {title: [h, w] values, the first row lowest}.
+      extent: left, right, bottom and top of the rectangle.
+      points: [n, 2] data, shown in a panel of their own.
+      label: what the colours mean.
+    """
+    number = len(panels) + (points is not None)
+    figure = Figure(figsize=(2.7 * number + 0.9, 3.0), layout="constrained")
+    grid = list(figure.subplots(1, number, squeeze=False)[0])
+    top = max(float(np.nanmax(values)) for values in panels.values())
+    shown = grid[1:] if points is not None else grid
+    for axes, (title, values) in zip(shown, panels.items(), strict=True):
+        drawn = axes.imshow(
+            values, origin="lower", extent=extent, cmap="magma", vmin=0, vmax=top
+        )
+        axes.set_title(title, fontsize=9)
+    if points is not None:
+        grid[0].scatter(*points.T, s=2, alpha=0.5, linewidths=0)
+        grid[0].set_aspect("equal")
+        grid[0].set_title("test data", fontsize=9)
+    for axes in grid:
+        axes.set_xlim(extent[:2])
+        axes.set_ylim(extent[2:])
+        axes.tick_params(labelsize=7)
+    figure.colorbar(drawn, ax=grid, shrink=0.8, label=label)
+    return figure
+
+
+def histograms(
+    panels: Mapping[str, Mapping[str, np.ndarray]], *, xlabel: str
+) -> Figure:
+    """Distributions of a score over each other, one panel per kind of score.
+
+    Args:
+      panels: {title: {name: [n] values}}. An axis spans the middle 98 % of the values.
+      xlabel: what the values are.
+    """
+    width = 3.6 * len(panels)
+    figure = Figure(figsize=(width, 3.2), layout="constrained")
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, groups) in zip(grid, panels.items(), strict=True):
+        whole = np.concatenate([np.asarray(x) for x in groups.values()])
+        bins = np.linspace(*np.quantile(whole, [0.01, 0.99]), 40)
+        for name, values in groups.items():
+            axes.hist(
+                np.clip(values, bins[0], bins[-1]),
+                bins,
+                density=True,
+                alpha=0.5,
+                label=name,
+            )
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel(xlabel)
+        axes.set_yticks([])
+        axes.legend(fontsize=7)
+    return figure

@@ -1,5 +1,6 @@
 """Encoders and heads as flax linen modules: no loss, no optimiser, no head inside."""
 
+from contrastive_jax.models.energy import Energy
 from contrastive_jax.models.language import LanguageModel, SequenceEnergy
 from contrastive_jax.models.layers import BatchNorm, GroupNorm, Mlp
 from contrastive_jax.models.resnet import DEPTHS, Resnet
@@ -16,6 +17,7 @@ __all__ = [
     "DEPTHS",
     "BatchNorm",
     "Blocks",
+    "Energy",
     "GroupNorm",
     "LanguageModel",
     "Mlp",

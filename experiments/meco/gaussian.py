@@ -194,7 +194,7 @@ def stochastic(
 
     Args:
       rng: random key.
-      name: "meco" (moving average), "storm", "plug-in" or "nce".
+      name: "meco" (moving average), "storm", "plug-in" or "nce" (weights 1/2).
       data_mean: m.
       noise_std: s.
       learning_rate: step size at the start.
@@ -227,7 +227,7 @@ def stochastic(
         def loss(params):
             if name == "nce":
                 ratio_data = log_p(params, x) - log_normal(x, 0.0, noise_std)
-                return unpaired_nce(ratio_data, log_p(params, z) - log_q)
+                return unpaired_nce(ratio_data, log_p(params, z) - log_q) / 2
             f_data, f_noise = (params["theta"] * y - y**2 / 2 for y in (x, z))
             return ebm.meco(f_data, f_noise, log_q_noise=log_q, log_u=inner.log_u)
 
