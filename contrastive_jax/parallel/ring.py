@@ -299,6 +299,13 @@ def ring_info_nce(
     References:
       van den Oord et al. 2018, arXiv:1807.03748, eq. 4. Ring over devices: Cheng et
       al. 2024, arXiv:2410.17243.
+
+    Examples:
+      >>> x = jnp.eye(4).reshape(2, 2, 4)  # two rows on each of two devices
+      >>> loss = lambda x: ring_info_nce(x, x, "data")
+      >>> first, second = jax.vmap(loss, axis_name="data")(x)
+      >>> print(f"{first:.4f} {second:.4f}")
+      0.7437 0.7437
     """
     plan = ring_plan(axis_name, group_size, tile, "negatives")
     rows, cols = tiled.two_sides(a, b, scale, where, where_candidates, exclude, block)
@@ -369,6 +376,13 @@ def ring_two_way_info_nce(
     References:
       Radford et al. 2021, arXiv:2103.00020, figure 3. Ring over devices: Cheng et al.
       2024, arXiv:2410.17243.
+
+    Examples:
+      >>> x = jnp.eye(4).reshape(2, 2, 4)  # two rows on each of two devices
+      >>> loss = lambda x: ring_two_way_info_nce(x, x, "data")
+      >>> first, second = jax.vmap(loss, axis_name="data")(x)
+      >>> print(f"{first:.4f} {second:.4f}")
+      0.7437 0.7437
     """
     plan = ring_plan(axis_name, group_size, tile, "negatives", two_way=True)
     numerics.check_shapes(a=(a, "n d"), b=(b, "n d"), weights=(weights, "n"))
@@ -425,6 +439,13 @@ def ring_nt_xent(
 
     References:
       Chen et al. 2020, arXiv:2002.05709, eq. 1.
+
+    Examples:
+      >>> x = jnp.eye(4).reshape(2, 2, 4)  # two rows on each of two devices
+      >>> loss = lambda x: ring_nt_xent(x, "data")
+      >>> first, second = jax.vmap(loss, axis_name="data")(x)
+      >>> print(f"{first:.4f} {second:.4f}")
+      1.0986 1.0986
     """
     plan = ring_plan(axis_name, group_size, tile, "negatives")
     rows = tiled.one_side(x, scale, where, exclude, block, weights)
@@ -482,6 +503,14 @@ def ring_supervised_contrastive(
 
     References:
       Khosla et al. 2020, arXiv:2004.11362, eq. 2 (out) and eq. 3 (in).
+
+    Examples:
+      >>> x = jnp.eye(4).reshape(2, 2, 4)  # two rows on each of two devices
+      >>> y = jnp.array([0, 1])
+      >>> loss = lambda x: ring_supervised_contrastive(x, y, "data")
+      >>> first, second = jax.vmap(loss, axis_name="data")(x)
+      >>> print(f"{first:.4f} {second:.4f}")
+      1.0986 1.0986
     """
     plan = ring_plan(axis_name, group_size, tile, *tiled.supervised_sets(form))
     rows = tiled.one_side(x, scale, where, None, block, weights)
@@ -542,6 +571,13 @@ def ring_sigmoid(
 
     References:
       Zhai et al. 2023, arXiv:2303.15343, section 3.3.
+
+    Examples:
+      >>> x = jnp.eye(4).reshape(2, 2, 4)  # two rows on each of two devices
+      >>> loss = lambda x: ring_sigmoid(x, x, "data")
+      >>> first, second = jax.vmap(loss, axis_name="data")(x)
+      >>> print(f"{first:.4f} {second:.4f}")
+      2.3927 2.3927
     """
     plan = ring_plan(axis_name, group_size, tile)
     rows, cols = tiled.two_sides(a, b, scale, where, where_candidates, exclude, block)
