@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from contrastive_jax import numerics
@@ -325,6 +326,19 @@ def importance_choice(
     return rows, samplers.effective_sample_size(log_w)
 
 
+def weighed_steps(num_steps: int, window: float) -> int:
+    """How many steps begin at a time in [1 - window, 1]; none without a window.
+
+    Examples:
+      >>> [weighed_steps(4, window) for window in (0.0, 0.2, 0.5, 1.0)]
+      [0, 1, 3, 4]
+    """
+    if window == 0:
+        return 0
+    times = 1 - np.arange(num_steps) * (1 - 1e-5) / num_steps
+    return int(np.sum(times >= 1 - window - 1e-9))
+
+
 class SampleInfo(NamedTuple):
     """Diagnostics of a sampler, one value per step.
 
@@ -352,10 +366,10 @@ def diffusion_sample(
 ) -> tuple[Int[Array, "n t"], SampleInfo]:
     """Sequences drawn from masked diffusion, with or without a residual energy.
 
-    In the first `window` of the time from 1 to 0 each step draws `num_proposals` whole
-    sequences, keeps one by weight, and reveals a part of it; after that, or with one
-    proposal, the step is the plain one of `diffusion.ddpm_step`. Positions still masked
-    at the end get their most probable token.
+    Steps that begin at a time in [1 - window, 1] draw `num_proposals` whole sequences,
+    keep one by weight, and reveal a part of it; later ones, and all of them with one
+    proposal or without a window, are the plain ones of `diffusion.ddpm_step`.
+    Positions still masked at the end get their most probable token.
 
     Args:
       keys: one per sequence; the number of the step is folded in.
@@ -365,7 +379,7 @@ def diffusion_sample(
       num_steps: steps from noise to text.
       mask_id: the mask.
       num_proposals: k.
-      window: share of the time in which the energy is used, in [0, 1].
+      window: length of the time in which the energy is used, in [0, 1].
       temperature: see `importance_choice`.
       sign: see `importance_choice`.
 
@@ -392,8 +406,7 @@ def diffusion_sample(
     times = diffusion.sampling_times(num_steps)
     dt = times[0] - times[1] if num_steps > 1 else times[0] - 1e-5
     with_energy = energy is not None and num_proposals > 1
-    # Steps that begin at a time in [1 - window, 1].
-    early = min(num_steps, int(window * num_steps + 1e-6)) if with_energy else 0
+    early = weighed_steps(num_steps, window) if with_energy else 0
 
     def step(tokens, at, weigh):
         index, time = at

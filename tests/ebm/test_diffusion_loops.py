@@ -136,3 +136,26 @@ def test_the_residual_bound_of_an_exact_posterior_is_half_of_the_truth(x64):
     both = ebm.residual_bound(log_probs, tokens, energies, jnp.zeros_like(times), times)
     total = float(jnp.mean(times**2 * both))  # other patterns have bound 0
     np.testing.assert_allclose(total, np.log(2) / 2, rtol=1e-6)
+
+
+def test_the_energy_is_used_while_the_time_is_in_its_window():
+    """Equal energies: the effective number of proposals is k where they are weighed."""
+    keys, start = jax.random.split(jax.random.key(0), 2), jnp.full((2, 3), 2)
+
+    def denoise(tokens):
+        return ebm.subs_log_probs(jnp.zeros((2, 3, 3)), tokens, mask_id=2)
+
+    for steps, window, want in ((4, 0.2, [1]), (4, 0.5, [1, 1, 1]), (2, 0.0, [])):
+        _, info = ebm.diffusion_sample(
+            keys,
+            start,
+            denoise,
+            lambda candidates, *_: jnp.zeros(candidates.shape[:2]),
+            num_steps=steps,
+            mask_id=2,
+            num_proposals=5,
+            window=window,
+        )
+        weighed = 5 * np.array(want) if want else []
+        rest = np.ones(steps - len(want))
+        np.testing.assert_allclose(info.effective, [*weighed, *rest], rtol=1e-6)
