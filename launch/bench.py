@@ -4,6 +4,8 @@
     python -m launch.bench grad_cache
     python -m launch.bench ring
     python -m launch.bench compile
+    python -m launch.bench accuracy
+    python -m launch.bench largest
 
 Every measurement is a process of its own, pinned to one core, one after the other, on
 the same data: unit rows, the second set a noisy copy of the first. Time is CPU time of
@@ -13,7 +15,12 @@ that before the first call; `scratch` is what XLA plans besides arguments and re
 `peak` is the rate of a matrix product in the same process; `share` is the operations
 this algorithm needs over time and peak. Losses and gradient norms of all methods must
 agree, which is checked. A peer that is not installed is named and left out; install the
-extra `bench` for them. Results go to RUNS/bench_NAME.json, a plot of them beside it.
+extra `bench` for them. Results go to RUNS/bench_NAME.json after every measurement, a
+plot of all of them beside it; later calls replace what they measure anew.
+
+`ring` and `largest` only compile: scratch per device of a program for 8 devices, and
+the most pairs whose scratch and gradients fit into 1 GiB. `compile` starts twice with
+one persistent cache. `accuracy` compares a saturated batch with float64.
 """
 
 import argparse
@@ -45,6 +52,7 @@ ONE_THREAD = {
 LOSSES = {
     "clip": [
         "ours/tiled",
+        "ours/bounded",
         "ours/bf16",
         "jax/plain",
         "open_clip",
@@ -61,8 +69,20 @@ LOSSES = {
         "sentence_transformers/cached",
     ],
     "siglip": ["ours/tiled", "jax/plain", "open_clip"],
-    "nt_xent": ["ours/tiled", "jax/plain", "optax", "pytorch_metric_learning"],
-    "supcon": ["ours/tiled", "jax/plain", "pytorch_metric_learning"],
+    "nt_xent": [
+        "ours/tiled",
+        "ours/bounded",
+        "jax/plain",
+        "optax",
+        "pytorch_metric_learning",
+    ],
+    "supcon": [
+        "ours/tiled",
+        "ours/bounded",
+        "jax/plain",
+        "torch",
+        "pytorch_metric_learning",
+    ],
 }
 LIBRARIES = (
     "jax",
@@ -79,8 +99,9 @@ LARGEST = {
     "open_clip": 16384,
     "sentence_transformers": 8192,
     "torch": 16384,
+    "supcon torch": 8192,
     "optax": 1024,
-    "nt_xent pytorch_metric_learning": 1024,
+    "nt_xent pytorch_metric_learning": 512,
     "supcon pytorch_metric_learning": 8192,
 }
 # Operations of our algorithm with gradients, in units of rows^2 * width.
@@ -121,6 +142,9 @@ def jax_loss(task: str, method: str, rows: int):
         "clip ours/tiled": lambda a, b: parallel.tiled_two_way_info_nce(
             a, b, scale=SCALE
         ),
+        "clip ours/bounded": lambda a, b: parallel.tiled_two_way_info_nce(
+            a, b, scale=SCALE, bounded=True
+        ),
         "clip ours/bf16": lambda a, b: parallel.tiled_two_way_info_nce(
             bf16(a), bf16(b), scale=SCALE
         ),
@@ -136,10 +160,16 @@ def jax_loss(task: str, method: str, rows: int):
         ),
         "siglip jax/plain": lambda a, b: losses.sigmoid(10 * scores(a, b) - 10),
         "nt_xent ours/tiled": lambda x: parallel.tiled_nt_xent(unit(x), scale=SCALE),
+        "nt_xent ours/bounded": lambda x: parallel.tiled_nt_xent(
+            unit(x), scale=SCALE, bounded=True
+        ),
         "nt_xent jax/plain": lambda x: losses.nt_xent(SCALE * similarity.cosine(x, x)),
         "nt_xent optax": ntxent,
         "supcon ours/tiled": lambda x: parallel.tiled_supervised_contrastive(
             unit(x), labels % 64, scale=SCALE
+        ),
+        "supcon ours/bounded": lambda x: parallel.tiled_supervised_contrastive(
+            unit(x), labels % 64, scale=SCALE, bounded=True
         ),
         "supcon jax/plain": lambda x: losses.supervised_contrastive(
             SCALE * similarity.cosine(x, x),
@@ -154,17 +184,23 @@ def torch_loss(task: str, method: str, rows: int):
     import torch
 
     labels = torch.arange(rows) % (rows // 2)
+    if task == "supcon" and method == "torch":
+        return lambda x: plain_supcon(x, labels % 64)
     if method == "torch":
         return lambda a, b: torch.nn.functional.cross_entropy(
             SCALE * a @ b.T, torch.arange(rows)
         )
     if method == "open_clip":
-        import open_clip
-
+        # Its losses alone: the package wants torchvision for its models.
+        package = importlib.util.find_spec("open_clip").submodule_search_locations[0]
+        file = pathlib.Path(package) / "loss.py"
+        spec = importlib.util.spec_from_file_location("open_clip_loss", file)
+        open_clip_loss = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(open_clip_loss)
         if task == "clip":
-            loss = open_clip.loss.ClipLoss()
+            loss = open_clip_loss.ClipLoss()
             return lambda a, b: loss(a, b, torch.tensor(SCALE))
-        loss = open_clip.loss.SigLipLoss()
+        loss = open_clip_loss.SigLipLoss()
         return lambda a, b: loss(a, b, torch.tensor(10.0), torch.tensor(-10.0))
     if method.startswith("sentence_transformers"):
         from sentence_transformers.sentence_transformer import losses
@@ -189,6 +225,19 @@ def torch_loss(task: str, method: str, rows: int):
         return lambda x: loss(x, labels)
     loss = losses.SupConLoss(temperature=1 / SCALE)
     return lambda x: loss(x, labels % 64)
+
+
+def plain_supcon(x, labels):
+    """The supervised loss written with whole matrices in PyTorch."""
+    import torch
+
+    x = torch.nn.functional.normalize(x, dim=1)
+    logits = SCALE * x @ x.T
+    logits = logits - logits.max(dim=1, keepdim=True).values.detach()
+    others = 1 - torch.eye(len(x))
+    positives = (labels[:, None] == labels[None, :]).float() * others
+    log_p = logits - torch.log((torch.exp(logits) * others).sum(1, keepdim=True))
+    return -((positives * log_p).sum(1) / positives.sum(1)).mean()
 
 
 TORCH = ("torch", "open_clip", "sentence_transformers", "pytorch_metric_learning")
@@ -232,12 +281,12 @@ def status(key: str) -> float:
 def timed(f, calls: int) -> tuple[float, object]:
     """Least CPU seconds of some calls, and the last result; fewer calls when long."""
     best, spent = float("inf"), 0.0
-    for i in range(calls):
+    for _ in range(calls):
         start = time.process_time()
         out = f()
         seconds = time.process_time() - start
         best, spent = min(best, seconds), spent + seconds
-        if i and spent > 20:
+        if spent > 10:
             break
     return best, out
 
@@ -259,6 +308,7 @@ def measure_loss(task: str, method: str, rows: int, width: int) -> dict[str, flo
     import numpy as np
 
     arrays = data(task, rows, width)
+    peak = matmul_peak(width)
     result: dict[str, float] = {}
     if method.partition("/")[0] in TORCH:
         import torch
@@ -290,12 +340,14 @@ def measure_loss(task: str, method: str, rows: int, width: int) -> dict[str, flo
     first = time.process_time()
     value, grads = call()
     first = time.process_time() - first
-    seconds, _ = timed(call, 3 if first > 1 else 10)
+    # The first call of a long one will do; short ones need many.
+    calls = 0 if first > 20 else 2 if first > 1 else 10 if first > 0.1 else 100
+    seconds = min(first, timed(call, calls)[0]) if calls else first
     result["rise"] = status("VmHWM") - before
-    result["peak"] = matmul_peak(width)
+    result["peak"] = max(peak, matmul_peak(width))
     norms = [np.linalg.norm(np.asarray(g, np.float64)) for g in grads]
     return result | {
-        "seconds": min(seconds, first),
+        "seconds": seconds,
         "share": OPERATIONS[task] * rows**2 * width / seconds / result["peak"] / 1e9,
         "loss": float(value),
         "grad_norm": float(np.linalg.norm(norms)),
@@ -322,13 +374,10 @@ def transformer(params, tokens):
     return x / jnp.linalg.norm(x, axis=1, keepdims=True)
 
 
-def measure_grad_cache(_: str, method: str, rows: int, width: int) -> dict[str, float]:
-    """Two towers of 3 blocks, 32 tokens: the whole batch against chunks."""
-    import jax
+def towers(rows: int, width: int, blocks: int):
+    """Parameters of two towers of blocks, and tokens for them, 32 per example."""
     import jax.numpy as jnp
     import numpy as np
-
-    from contrastive_jax import parallel
 
     rng = np.random.default_rng(0)
 
@@ -337,16 +386,25 @@ def measure_grad_cache(_: str, method: str, rows: int, width: int) -> dict[str, 
 
     def tower():
         sizes = {"qkv": 3, "out": 1, "up": 4}
-        blocks = [
+        layers = [
             {k: weight(width, n * width) for k, n in sizes.items()}
             | {"down": weight(4 * width, width)}
-            for _ in range(3)
+            for _ in range(blocks)
         ]
-        return {"embed": weight(1000, width), "blocks": blocks}
+        return {"embed": weight(1000, width), "blocks": layers}
 
-    params = {"a": tower(), "b": tower()}
     tokens = jnp.asarray(rng.integers(0, 1000, size=(2, rows, 32)))
-    inputs = {"a": tokens[0], "b": tokens[1]}
+    return {"a": tower(), "b": tower()}, {"a": tokens[0], "b": tokens[1]}
+
+
+def measure_grad_cache(_: str, method: str, rows: int, width: int) -> dict[str, float]:
+    """Two towers of 3 blocks, 32 tokens: the whole batch against chunks."""
+    import jax
+    import jax.numpy as jnp
+
+    from contrastive_jax import parallel
+
+    params, inputs = towers(rows, width, 3)
 
     def encoder(name, wrap=lambda f: f):
         return wrap(lambda params, x: transformer(params[name], x))
@@ -429,25 +487,113 @@ def measure_compile(task: str, method: str, rows: int, width: int) -> dict[str, 
     jax.config.update("jax_compilation_cache_dir", os.environ["BENCH_CACHE"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    loss, _ = jax_loss(task, "ours/tiled" if method != "plain" else "jax/plain", rows)
-    x = jax.ShapeDtypeStruct((rows, width), jax.numpy.float32)
-    args = (x,) * (1 if task in ("nt_xent", "supcon") else 2)
+    if method == "towers":
+        tower_loss, _ = jax_loss(task, "ours/tiled", rows)
+        args = towers(rows, 128, 6)
+
+        def loss(params, inputs):
+            z = [transformer(params[k], inputs[k]) for k in ("a", "b")]
+            return tower_loss(*z)
+
+        f = jax.jit(jax.value_and_grad(loss))
+    else:
+        loss, _ = jax_loss(
+            task, f"{'jax' if method == 'plain' else 'ours'}/{method}", rows
+        )
+        x = jax.ShapeDtypeStruct((rows, width), jax.numpy.float32)
+        args = (x,) * (1 if task in ("nt_xent", "supcon") else 2)
+        f = jax.jit(jax.value_and_grad(loss, tuple(range(len(args)))))
     start = time.process_time()
-    lowered = jax.jit(jax.value_and_grad(loss, tuple(range(len(args))))).lower(*args)
+    lowered = f.lower(*args)
     traced = time.process_time()
     lowered.compile()
     end = time.process_time()
     return {"trace_seconds": traced - start, "seconds": end - traced}
 
 
+def measure_accuracy(_: str, method: str, rows: int, width: int) -> dict[str, float]:
+    """Relative errors in float32 on a well-trained batch, against float64."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    import jax.numpy as jnp
+    import numpy as np
+
+    from contrastive_jax import losses, parallel, similarity
+
+    scale = 100.0
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(rows, width))
+    b = a + 0.3 * rng.normal(size=a.shape)
+    arrays = [np.float32(x / np.linalg.norm(x, axis=1, keepdims=True)) for x in (a, b)]
+
+    def exact(a, b):
+        gaps = scale * (a @ b.T)
+        own = jnp.diag(gaps)
+        off = jnp.where(jnp.eye(rows, dtype=bool), 0, 1)
+        there = jnp.log1p(jnp.sum(off * jnp.exp(gaps - own[:, None]), axis=1))
+        back = jnp.log1p(jnp.sum(off * jnp.exp(gaps - own[None, :]), axis=0))
+        return jnp.mean(there + back) / 2
+
+    def ours(a, b):
+        return parallel.tiled_two_way_info_nce(a, b, scale=scale, mode="tiled")
+
+    def plain(a, b):
+        return losses.two_way_info_nce(scale * similarity.dot(a, b))
+
+    def naive(a, b):
+        logits = scale * (a @ b.T)
+        own = jnp.diag(logits)
+        sums = (jax.nn.logsumexp(logits, axis=axis) for axis in (0, 1))
+        return sum(jnp.mean(x - own) for x in sums) / 2
+
+    def run(loss, dtype):
+        f = jax.jit(jax.value_and_grad(loss, (0, 1)))
+        return f(*(jnp.asarray(x, dtype) for x in arrays))
+
+    want, want_grads = run(exact, jnp.float64)
+    loss = {"ours/tiled": ours, "jax/plain": plain, "jax/naive": naive}[method]
+    got, grads = run(loss, jnp.float32)
+    gaps = [np.linalg.norm(x - y) for x, y in zip(grads, want_grads, strict=True)]
+    norms = [np.linalg.norm(y) for y in want_grads]
+    return {
+        "exact_loss": float(want),
+        "value_error": float(abs(got - want) / want),
+        "grad_error": float(np.linalg.norm(gaps) / np.linalg.norm(norms)),
+    }
+
+
+def measure_largest(task: str, method: str, _: int, width: int) -> dict[str, float]:
+    """Most rows whose planned scratch and gradients fit into 1 GiB."""
+    import jax
+
+    def planned(rows):
+        loss, _ = jax_loss(task, method, rows)
+        x = jax.ShapeDtypeStruct((rows, width), jax.numpy.float32)
+        args = (x,) * (1 if task in ("nt_xent", "supcon") else 2)
+        f = jax.jit(jax.value_and_grad(loss, tuple(range(len(args)))))
+        plan = f.lower(*args).compile().memory_analysis()
+        return (plan.temp_size_in_bytes + plan.output_size_in_bytes) / MIB
+
+    step = 1024
+    low, high = 1, 1024  # in steps; `high` does not fit
+    while high - low > max(1, low // 32):
+        middle = (low + high) // 2
+        low, high = (middle, high) if planned(middle * step) <= 1024 else (low, middle)
+    return {"largest_rows": low * step, "planned": planned(low * step)}
+
+
 # The command
 
 
-def child(bench: str, case: list, env: dict[str, str], core: int) -> dict | str:
+def child(bench: str, case: list, env: dict[str, str], core: int | None) -> dict | str:
     """One measurement in a process of its own; a string says why there is none."""
     command = [sys.executable, "-m", "launch.bench", bench, "--case", json.dumps(case)]
     if hasattr(os, "sched_setaffinity"):
-        command += ["--core", str(core)]
+        command += [
+            "--core",
+            str(min(os.sched_getaffinity(0)) if core is None else core),
+        ]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True
     )
@@ -460,9 +606,9 @@ def child(bench: str, case: list, env: dict[str, str], core: int) -> dict | str:
 def installed(method: str) -> bool:
     """Whether the library of a method is there."""
     library = method.partition("/")[0]
-    if library in ("ours", "whole", "chunk", "checkpoint", "ring", "plain", "tiled"):
-        return True
-    return importlib.util.find_spec(library) is not None
+    if library in (*TORCH, "jax", "optax", "tokamax"):
+        return importlib.util.find_spec(library) is not None
+    return True  # ours
 
 
 def versions() -> dict[str, str]:
@@ -492,20 +638,37 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
         sizes = args.sizes or [512]
         return [["clip", m, rows, 128] for rows in sizes for m in methods]
     tasks = args.tasks or ["clip", "nt_xent"]
+    if bench == "accuracy":
+        methods = ["ours/tiled", "jax/plain", "jax/naive"]
+        return [
+            ["clip", m, n, args.width] for n in args.sizes or [2048] for m in methods
+        ]
+    if bench == "largest":
+        return [
+            [t, m, 0, args.width] for t in tasks for m in ("ours/tiled", "jax/plain")
+        ]
     if bench == "ring":
         sizes, methods, width = args.sizes or [8192, 131072], ["ring", "plain"], 512
     else:
-        sizes, methods, width = args.sizes or [8192], ["tiled", "plain"], args.width
+        sizes, width = args.sizes or [8192], args.width
+        methods = ["tiled", "bounded", "plain"]
+        towers = [["clip", "towers", 256, 128]] if "clip" in tasks else []
+        return [
+            [t, m, n, width] for t in tasks for n in sizes for m in methods
+        ] + towers
     return [[t, m, rows, width] for t in tasks for rows in sizes for m in methods]
+
+
+def size(row: dict) -> tuple:
+    """What must be equal for two methods to be compared."""
+    return row["task"], row["rows"], row["width"]
 
 
 def check_agreement(results: list[dict]) -> list[str]:
     """Methods whose loss or gradient norm differs from ours at the same size."""
     problems = []
     for r in results:
-        ours = next(
-            o for o in results if (o["task"], o["rows"]) == (r["task"], r["rows"])
-        )
+        ours = next(o for o in results if size(o) == size(r))
         tolerance = 2e-2 if "bf16" in r["method"] else 2e-3
         for key in ("loss", "grad_norm"):
             if key in r and abs(r[key] - ours[key]) > tolerance * abs(ours[key]):
@@ -522,9 +685,7 @@ def show(results: list[dict]) -> None:
     print(f"{'task':9} {'rows':>7} {'method':29}" + "".join(f"{k:>13}" for k in keys))
     for r in results:
         cells = "".join(f"{r[k]:13.4g}" if k in r else " " * 13 for k in keys)
-        first = next(
-            o for o in results if (o["task"], o["rows"]) == (r["task"], r["rows"])
-        )
+        first = next(o for o in results if size(o) == size(r))
         for key in ("seconds", "scratch", "rise"):
             if r is not first and first.get(key, 0) > 0 and key in r:
                 cells += f"  {key} x{r[key] / first[key]:.2f}"
@@ -561,6 +722,8 @@ MEASURE = {
     "grad_cache": measure_grad_cache,
     "ring": measure_ring,
     "compile": measure_compile,
+    "accuracy": measure_accuracy,
+    "largest": measure_largest,
 }
 
 
@@ -571,21 +734,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sizes", type=int, nargs="+", help="rows")
     parser.add_argument("--tasks", nargs="+", help="some of the tasks only")
     parser.add_argument("--width", type=int, default=256, help="embedding width")
-    parser.add_argument("--core", type=int, default=0, help="core to stay on")
+    parser.add_argument("--methods", nargs="+", help="some of the methods only")
+    parser.add_argument("--core", type=int, help="core to stay on; the first allowed")
     parser.add_argument("--runs", type=pathlib.Path, default=ROOT / "runs")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.case:
-        if hasattr(os, "sched_setaffinity"):
+        if args.core is not None:
             os.sched_setaffinity(0, {args.core})
         sys.argv = sys.argv[:1]  # some libraries read the command line themselves
         print(json.dumps(MEASURE[args.bench](*args.case)))
         return 0
-    report, skipped = {"versions": versions(), "results": []}, set()
-    print(" ".join(f"{k} {v}" for k, v in report["versions"].items()))
+    args.runs.mkdir(parents=True, exist_ok=True)
+    file = args.runs / f"bench_{args.bench}.json"
+    fresh, skipped = [], set()
+    print(" ".join(f"{k} {v}" for k, v in versions().items()))
     with tempfile.TemporaryDirectory() as cache:
         for case in cases(args.bench, args):
             task, method, rows, width = case
+            if args.methods and method not in args.methods:
+                continue
             if not installed(method):
                 skipped.add(method)
                 continue
@@ -597,20 +765,32 @@ def main(argv: list[str] | None = None) -> int:
                     print(f"{task} {rows} {name}: no result: {found}")
                     continue
                 row = dict(task=task, method=name, rows=rows, width=width, **found)
-                report["results"].append(row)
+                fresh.append(row)
                 print(json.dumps(row), flush=True)
+                results = save(file, row)
     for method in sorted(skipped):
         print(f"{method}: not installed, left out (extra `bench`)")
-    show(report["results"])
-    args.runs.mkdir(parents=True, exist_ok=True)
-    file = args.runs / f"bench_{args.bench}.json"
-    file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    show(fresh)
+    if not fresh:
+        return 1
     print(f"saved {file}")
-    if args.bench == "losses" and report["results"]:
-        plot(report["results"], file.with_suffix(".png"))
-    problems = check_agreement(report["results"])
+    if args.bench == "losses":
+        plot(results, file.with_suffix(".png"))
+    problems = check_agreement(fresh)
     print("\n".join(problems) or "losses and gradients agree")
     return 1 if problems else 0
+
+
+def save(file: pathlib.Path, row: dict) -> list[dict]:
+    """Adds a measurement to the file, in place of an older one of the same case."""
+    old = json.loads(file.read_text())["results"] if file.exists() else []
+    same = (*size(row), row["method"])
+    results = [r for r in old if (*size(r), r["method"]) != same] + [row]
+    report = {"versions": versions(), "results": results}
+    whole = file.with_suffix(f".{os.getpid()}")
+    whole.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    whole.replace(file)
+    return results
 
 
 if __name__ == "__main__":

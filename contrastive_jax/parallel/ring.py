@@ -261,6 +261,9 @@ def ring_info_nce(
     exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
     block: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
     extra: Float[Array, "k d"] | Side | None = None,
+    log_weights: (
+        tuple[Int[Array, " n"], Int[Array, " m"], Float[Array, "c g"]] | None
+    ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     group_size: int | None = None,
@@ -284,6 +287,9 @@ def ring_info_nce(
         pairs with equal ids are no negatives.
       block: ids of local anchors and candidates; only pairs with equal ids count.
       extra: more negatives that every device holds (a queue): array or `Side`.
+      log_weights: (group of each local anchor, group of each local candidate, table
+        [c, g]): the log weight of a negative is the table's entry for the two groups.
+        A constant.
       weights: one non-negative weight per local anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over the anchors of all devices; None gives the
         local [n].
@@ -309,6 +315,7 @@ def ring_info_nce(
     """
     plan = ring_plan(axis_name, group_size, tile, "negatives")
     rows, cols = tiled.two_sides(a, b, scale, where, where_candidates, exclude, block)
+    rows, cols = tiled.weigh(rows, cols, log_weights)
     (n, _), m = a.shape, b.shape[0]
     if labels is None and m < n:
         raise ValueError(
@@ -341,6 +348,9 @@ def ring_two_way_info_nce(
     block: Int[Array, " n"] | None = None,
     extra_a: Float[Array, "k d"] | Side | None = None,
     extra_b: Float[Array, "l d"] | Side | None = None,
+    log_weights: (
+        tuple[Int[Array, " n"], Int[Array, " n"], Float[Array, "c g"]] | None
+    ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     group_size: int | None = None,
@@ -361,6 +371,9 @@ def ring_two_way_info_nce(
       block: one id per local pair; only a_i and b_j with equal ids count.
       extra_a: more candidates for the anchors in b that every device holds.
       extra_b: more candidates for the anchors in a that every device holds.
+      log_weights: (group of each local a_i, group of each local b_j, table [c, g]): the
+        log weight of a negative pair, in both directions, is the table's entry for the
+        two groups. A constant.
       weights: one non-negative weight per local pair.
       reduce_fn: `jnp.mean` or `jnp.sum` over the pairs of all devices; None gives the
         local [n].
@@ -388,6 +401,7 @@ def ring_two_way_info_nce(
     numerics.check_shapes(a=(a, "n d"), b=(b, "n d"), weights=(weights, "n"))
     same = [None if ids is None else (ids, ids) for ids in (exclude, block)]
     rows, cols = tiled.two_sides(a, b, scale, where, where, *same)
+    rows, cols = tiled.weigh(rows, cols, log_weights)
     ids = global_ids(a.shape[0], axis_name)
     rows, cols = rows._replace(label=ids), cols._replace(label=ids)
     row_sums, col_sums = tiled.pair_sums(rows, cols, plan, "tiled")
@@ -407,6 +421,7 @@ def ring_nt_xent(
     exclude: Int[Array, " n"] | None = None,
     block: Int[Array, " n"] | None = None,
     extra: Float[Array, "k d"] | Side | None = None,
+    log_weights: tuple[Int[Array, " n"], Float[Array, "c c"]] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     group_size: int | None = None,
@@ -425,6 +440,8 @@ def ring_nt_xent(
         ids are no negatives of each other.
       block: one id per local row; only rows with equal ids are pairs.
       extra: more negatives that every device holds (a queue): array or `Side`.
+      log_weights: (group of each local row, table [c, c]): the log weight of candidate
+        j as a negative of anchor i is table[group_i, group_j]. A constant.
       weights: one non-negative weight per local anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over the anchors of all devices; None gives the
         local [n].
@@ -453,6 +470,7 @@ def ring_nt_xent(
     views = global_ids(x.shape[0] // 2, axis_name)
     me = global_ids(x.shape[0], axis_name)
     rows = rows._replace(label=jnp.concatenate([views, views]), me=me)
+    rows, _ = tiled.weigh(rows, None, log_weights)
     sums, _ = tiled.pair_sums(rows, None, plan, "tiled")
     sums = tiled.add_extra(sums, rows, extra, local(plan), "auto")
     loss, valid = tiled.one_positive(sums)

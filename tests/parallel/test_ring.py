@@ -29,6 +29,7 @@ PARAMS = {
     "scale": np.float32(0.7),
     "bias": np.float32(-0.3),
 }
+TABLE = RNG.normal(size=(5, 5)).astype(np.float32)  # log weights by class and class
 CONTEXTS = ["pmap", "vmap", "shard_map", "shard_map checked"]
 
 
@@ -45,8 +46,10 @@ def ring_loss(name, params, batch, reduce_fn=jnp.mean, **options):
         scale=params["scale"], reduce_fn=reduce_fn, tile=TILE, axis_name=AXIS, **options
     )
     where, weights, label = batch["where"], batch["weights"], batch["label"]
+    table = jnp.asarray(TABLE)
     if name == "info_nce":
         b = jnp.concatenate([b, batch["hard"]])
+        options["log_weights"] = (label, jnp.concatenate([label, label]), table)
         extra = jnp.asarray(QUEUE)
         return parallel.ring_info_nce(
             a, b, where=where, weights=weights, extra=extra, **options
@@ -57,6 +60,7 @@ def ring_loss(name, params, batch, reduce_fn=jnp.mean, **options):
         )
     if name == "nt_xent":
         twice = jnp.concatenate([where, where]), jnp.concatenate([weights, weights])
+        options["log_weights"] = (jnp.concatenate([label, label]), table)
         return parallel.ring_nt_xent(
             jnp.concatenate([a, b]), where=twice[0], weights=twice[1], **options
         )
@@ -74,13 +78,15 @@ def plain_loss(name, params, batch, reduce_fn=jnp.mean):
     where, weights, label = batch["where"], batch["weights"], batch["label"]
     options = dict(weights=weights, reduce_fn=reduce_fn)
     n = len(a)
-    eye = jnp.eye(n, dtype=bool)
+    eye, table = jnp.eye(n, dtype=bool), jnp.asarray(TABLE)
     both = where[:, None] & where[None, :]
     if name == "info_nce":
         b = jnp.concatenate([b, batch["hard"], jnp.asarray(QUEUE)])
         rows = where[:, None] & jnp.ones((1, len(b)), bool)
         logits = similarity.dot(a, b) * params["scale"]
-        return losses.info_nce(logits, where=rows, **options)
+        extra = table[label][:, jnp.concatenate([label, label])]
+        extra = jnp.pad(extra, [(0, 0), (0, len(QUEUE))])
+        return losses.info_nce(logits, where=rows, log_weights=extra, **options)
     if name == "two_way":
         kept = both & (eye | (label[:, None] != label[None, :]))
         logits = similarity.dot(a, b) * params["scale"]
@@ -89,6 +95,9 @@ def plain_loss(name, params, batch, reduce_fn=jnp.mean):
         x = jnp.concatenate([a, b])
         options["weights"] = jnp.concatenate([weights, weights])
         logits = similarity.dot(x, x) * params["scale"]
+        extra = jnp.tile(table[label][:, label], (2, 2))
+        other = jnp.eye(2 * n, dtype=bool) ^ jnp.tile(eye, (2, 2))
+        logits = logits + jnp.where(other, 0, extra)
         return losses.nt_xent(logits, where=jnp.tile(both, (2, 2)), **options)
     if name in ("out", "in"):
         logits = similarity.dot(a, a) * params["scale"]

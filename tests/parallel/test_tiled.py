@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax import losses, parallel, similarity
+from contrastive_jax.parallel import tiled
 
 TILE = 16  # 37 rows: three tiles, the last one ragged
 N, M, D = 37, 53, 5
@@ -17,11 +18,18 @@ IDS = RNG.integers(0, 6, size=M)  # classes, duplicates or blocks
 WHERE, WHERE_B = RNG.random(N) < 0.8, RNG.random(M) < 0.8
 WEIGHTS = RNG.random(N)
 LABELS = RNG.integers(0, M, size=N)
+TABLE = RNG.normal(size=(6, 6))  # log weights of negatives, by class and class
 QUEUE, QUEUE_IDS = RNG.normal(size=(29, D)), RNG.integers(0, 6, size=29)
 
 
 def same(x, y):
     return jnp.asarray(x)[:, None] == jnp.asarray(y)[None, :]
+
+
+def by_class(rows, cols, dtype):
+    """Log weights of pairs: as a matrix, and as ids and a table."""
+    rows, cols, table = jnp.asarray(rows), jnp.asarray(cols), jnp.asarray(TABLE, dtype)
+    return table[rows][:, cols], (rows, cols, table)
 
 
 # Every case: (tiled, plain), both functions of (a [N, D], b [M, D], scale, bias) and of
@@ -44,6 +52,7 @@ def info_nce(masked):
             exclude=(jnp.asarray(IDS[:N]), jnp.asarray(IDS)),
             block=(jnp.asarray(IDS[:N] // 3), jnp.asarray(IDS // 3)),
             weights=jnp.asarray(WEIGHTS, a.dtype),
+            log_weights=by_class(IDS[:N], IDS, a.dtype)[1],
         )
         return parallel.tiled_info_nce(
             a,
@@ -58,6 +67,7 @@ def info_nce(masked):
 
     def plain(a, b, scale, bias, reduce_fn):
         options = dict(where=where, weights=jnp.asarray(WEIGHTS, a.dtype))
+        options["log_weights"] = by_class(IDS[:N], IDS, a.dtype)[0]
         return losses.info_nce(
             scores(a, b, scale),
             jnp.asarray(LABELS),
@@ -68,7 +78,7 @@ def info_nce(masked):
     return fast, plain
 
 
-def two_way(masked):
+def two_way(masked, bounded=False):
     keep, ids = jnp.asarray(WHERE), jnp.asarray(IDS[:N])
     where = keep[:, None] & keep[None, :] & (~same(ids, ids) | jnp.eye(N, dtype=bool))
 
@@ -77,6 +87,7 @@ def two_way(masked):
         return parallel.tiled_two_way_info_nce(
             a,
             b[:N],
+            bounded=bounded,
             scale=scale,
             tile=TILE,
             mode=mode,
@@ -91,6 +102,30 @@ def two_way(masked):
             reduce_fn=reduce_fn,
             **(options if masked else {}),
         )
+
+    return fast, plain
+
+
+def two_way_weighted():
+    """A weight for each pair of classes, not symmetric."""
+
+    def fast(a, b, scale, bias, mode, reduce_fn):
+        return parallel.tiled_two_way_info_nce(
+            a,
+            b[:N],
+            log_weights=by_class(IDS[:N], LABELS % 6, a.dtype)[1],
+            scale=scale,
+            tile=TILE,
+            mode=mode,
+            reduce_fn=reduce_fn,
+        )
+
+    def plain(a, b, scale, bias, reduce_fn):
+        logits = scores(a, b[:N], scale)
+        extra = by_class(IDS[:N], LABELS % 6, a.dtype)[0]
+        there = losses.info_nce(logits, log_weights=extra, reduce_fn=reduce_fn)
+        back = losses.info_nce(logits.T, log_weights=extra.T, reduce_fn=reduce_fn)
+        return (there + back) / 2
 
     return fast, plain
 
@@ -121,7 +156,7 @@ def two_way_extra():
     return fast, plain
 
 
-def nt_xent(masked):
+def nt_xent(masked, bounded=False):
     n = N - 1  # 2 x 18 rows
     keep, ids = jnp.asarray(WHERE[:n]), jnp.asarray(IDS[:n])
     other = (jnp.arange(n) + n // 2) % n
@@ -135,6 +170,7 @@ def nt_xent(masked):
         )
         return parallel.tiled_nt_xent(
             a[:n],
+            bounded=bounded,
             scale=scale,
             tile=TILE,
             mode=mode,
@@ -148,6 +184,32 @@ def nt_xent(masked):
             scores(a[:n], a[:n], scale),
             reduce_fn=reduce_fn,
             **(options if masked else {}),
+        )
+
+    return fast, plain
+
+
+def nt_xent_weighted():
+    n = N - 1
+
+    def fast(a, b, scale, bias, mode, reduce_fn):
+        ids, _, table = by_class(IDS[:n], IDS[:n], a.dtype)[1]
+        return parallel.tiled_nt_xent(
+            a[:n],
+            log_weights=(ids, table),
+            scale=scale,
+            tile=TILE,
+            mode=mode,
+            reduce_fn=reduce_fn,
+        )
+
+    def plain(a, b, scale, bias, reduce_fn):
+        return losses.info_nce(
+            scores(a[:n], a[:n], scale),
+            (jnp.arange(n) + n // 2) % n,
+            where=~jnp.eye(n, dtype=bool),
+            log_weights=by_class(IDS[:n], IDS[:n], a.dtype)[0],
+            reduce_fn=reduce_fn,
         )
 
     return fast, plain
@@ -168,7 +230,7 @@ def nt_xent_extra():
     return fast, plain
 
 
-def supervised(form, masked):
+def supervised(form, masked, bounded=False):
     ids, keep = jnp.asarray(IDS[:N]), jnp.asarray(WHERE)
     block = jnp.asarray(LABELS % 2)
     others = ~jnp.eye(N, dtype=bool)
@@ -180,6 +242,7 @@ def supervised(form, masked):
             a,
             ids,
             form=form,
+            bounded=bounded,
             scale=scale,
             tile=TILE,
             mode=mode,
@@ -270,6 +333,7 @@ def logsumexp(masked):
         options = dict(
             where_candidates=jnp.asarray(WHERE_B),
             exclude=(jnp.asarray(IDS[:N]), jnp.asarray(IDS)),
+            log_weights=by_class(LABELS % 6, IDS, a.dtype)[1],
         )
         y = parallel.tiled_logsumexp(
             a, b, scale=scale, tile=TILE, mode=mode, **(options if masked else {})
@@ -278,6 +342,7 @@ def logsumexp(masked):
 
     def plain(a, b, scale, bias, reduce_fn):
         x = scores(a, b, scale)
+        x = x + by_class(LABELS % 6, IDS, a.dtype)[0] if masked else x
         y = jax.nn.logsumexp(x, axis=1, where=where if masked else None)
         return y if reduce_fn is None else reduce_fn(y)
 
@@ -289,9 +354,11 @@ CASES = {
     "info_nce masked": info_nce(True),
     "two_way": two_way(False),
     "two_way masked": two_way(True),
+    "two_way weighted": two_way_weighted(),
     "two_way extra": two_way_extra(),
     "nt_xent": nt_xent(False),
     "nt_xent masked": nt_xent(True),
+    "nt_xent weighted": nt_xent_weighted(),
     "nt_xent extra": nt_xent_extra(),
     "out": supervised("out", False),
     "out masked": supervised("out", True),
@@ -311,7 +378,7 @@ def jitted(f):
     return jax.jit(f, compiler_options={"xla_backend_optimization_level": 0})
 
 
-def value_and_gradients(f, dtype, reduce_fn, **options):
+def value_and_gradients(f, dtype, reduce_fn, scale=1.7, **options):
     """The loss and its gradients in a, b, scale and bias.
 
     A loss per row is weighted with numbers of both signs before it is differentiated.
@@ -322,7 +389,7 @@ def value_and_gradients(f, dtype, reduce_fn, **options):
         mix = jnp.cos(jnp.arange(y.size, dtype=y.dtype)) if y.ndim else 1
         return jnp.sum(mix * y), y
 
-    args = [jnp.asarray(x, dtype) for x in (A, B, 1.7, -0.4)]
+    args = [jnp.asarray(x, dtype) for x in (A, B, scale, -0.4)]
     run = jitted(jax.value_and_grad(total, (0, 1, 2, 3), has_aux=True))
     (_, y), grads = run(*args)
     return y, grads
@@ -359,6 +426,47 @@ def test_equals_the_plain_loss_in_float32(name):
     for mode in ("tiled", "dense"):
         got = value_and_gradients(fast, jnp.float32, jnp.sum, mode=mode)
         assert_close(got, want, 1e-5)
+
+
+BOUNDED = {
+    "two_way": two_way(True, bounded=True),
+    "nt_xent": nt_xent(True, bounded=True),
+    "in": supervised("in", True, bounded=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"), [*[(name, 1.7) for name in BOUNDED], ("two_way", 6.0)]
+)
+def test_bounded_form_and_its_fallback_in_float64(name, scale, x64):
+    """At scale 6 the bound does not hold, and the general form must take over."""
+    a = parallel.Side(jnp.asarray(A), scale=jnp.full(N, scale))
+    assert tiled.within_bound(a, parallel.Side(jnp.asarray(B))) == (scale < 2)
+    fast, plain = BOUNDED[name]
+    want = value_and_gradients(plain, jnp.float64, jnp.mean, scale)
+    got = value_and_gradients(fast, jnp.float64, jnp.mean, scale, mode="tiled")
+    assert_close(got, want, 1e-12)
+
+
+def test_bounded_form_takes_one_exponential_per_score():
+    """Whatever the tile does besides, [tile, tile] arrays go through exp once."""
+
+    def exponentials(bounded):
+        plan = tiled.Plan(("negatives",), TILE, True, bounded=bounded)
+        side = parallel.Side(jnp.ones((TILE, D)))
+        sums = tiled.RowSums((jnp.ones(TILE),), jnp.ones(TILE), jnp.ones(TILE))
+        known = tiled.Known(side, sums, sums)
+
+        def both(x):
+            run = tiled.start(x, TILE, 1, bounded)
+            out = tiled.sums_tile(plan, side)(side, run, run)
+            grads = jnp.zeros((TILE, D)), jnp.zeros((D, TILE))
+            return out, tiled.gradient_tile(plan, known)(known, *grads)
+
+        text = str(jax.make_jaxpr(both)(side.x))
+        return text.count(f"f32[{TILE},{TILE}] = exp ")
+
+    assert exponentials(True) == 2 and exponentials(False) == 4
 
 
 def unit(rows):
@@ -483,6 +591,18 @@ def test_bad_input_is_named():
         (ValueError, "labels: needed", lambda: one(b, a)),
         (ValueError, 'mode: expected "auto"', lambda: one(a, b, mode="fast")),
         (ValueError, "tile: expected", lambda: one(a, b, tile=0)),
+        (ValueError, "labels: expected shape", lambda: one(a, b, ids[:3])),
+        (ValueError, "log_weights: expected", lambda: one(a, b, log_weights=ids)),
+        (
+            ValueError,
+            r"log_weights of rows: expected shape \[4\]",
+            lambda: one(a, b, log_weights=(ids[:3], jnp.arange(5), jnp.eye(5))),
+        ),
+        (
+            ValueError,
+            r"table: expected shape \[c, c\]",
+            lambda: views(a, log_weights=(ids, jnp.ones((4, 3)))),
+        ),
         (ValueError, "exclude of columns", lambda: one(a, b, exclude=(ids, ids))),
         (ValueError, "even number", lambda: views(b)),
         (ValueError, 'form: expected "out"', lambda: classes(a, ids, form="both")),
