@@ -26,6 +26,7 @@ one persistent cache. `accuracy` compares a saturated batch with float64.
 import argparse
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import pathlib
@@ -586,7 +587,9 @@ def measure_largest(task: str, method: str, _: int, width: int) -> dict[str, flo
 # The command
 
 
-def child(bench: str, case: list, env: dict[str, str], core: int | None) -> dict | str:
+def child(
+    bench: str, case: list, env: dict[str, str], core: int | None = None
+) -> dict | str:
     """One measurement in a process of its own; a string says why there is none."""
     command = [sys.executable, "-m", "launch.bench", bench, "--case", json.dumps(case)]
     if hasattr(os, "sched_setaffinity"):
@@ -693,28 +696,46 @@ def show(results: list[dict]) -> None:
 
 
 def plot(results: list[dict], file: pathlib.Path) -> None:
-    """Time and memory rise against rows, one panel per task."""
+    """Time and memory rise against rows, one column of panels per task."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    widths = [r["width"] for r in results]
+    width = max(set(widths), key=widths.count)
+    results = [r for r in results if r["width"] == width]
     tasks = list(dict.fromkeys(r["task"] for r in results))
-    shape = dict(figsize=(3.2 * len(tasks), 5.5), squeeze=False)
+    methods = list(dict.fromkeys(r["method"] for r in results))
+    shape = dict(figsize=(3.0 * len(tasks), 6.2), squeeze=False)
     figure, axes = plt.subplots(2, len(tasks), **shape)
-    for column, task in enumerate(tasks):
-        of_task = [r for r in results if r["task"] == task]
-        for row, key in enumerate(("seconds", "rise")):
-            axis = axes[row][column]
-            for method in dict.fromkeys(r["method"] for r in of_task):
-                points = [(r["rows"], r[key]) for r in of_task if r["method"] == method]
-                axis.loglog(*zip(*points, strict=True), marker="o", label=method)
-            axis.set_title(task if row == 0 else "")
-            axis.set_xlabel("rows")
-            axis.set_ylabel("CPU seconds" if key == "seconds" else "memory rise, MiB")
-        axes[0][column].legend(fontsize=6)
-    figure.tight_layout()
-    figure.savefig(file, dpi=150)
+    lines = {}
+    for (row, key), (column, task) in itertools.product(
+        enumerate(("seconds", "rise")), enumerate(tasks)
+    ):
+        axis = axes[row][column]
+        for i, method in enumerate(methods):
+            points = sorted(
+                (r["rows"], r[key])
+                for r in results
+                if (r["task"], r["method"]) == (task, method)
+            )
+            if points:
+                style = dict(marker="o", markersize=4, color=f"C{i % 10}")
+                style["linestyle"] = "-" if method.startswith("ours") else "--"
+                lines[method] = axis.loglog(*zip(*points, strict=True), **style)[0]
+        axis.set_title(task if row == 0 else "")
+        axis.set_xlabel("rows")
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("CPU seconds, loss and gradient")
+    axes[1][0].set_ylabel("rise of resident memory, MiB")
+    figure.suptitle(f"Embeddings of width {width}, float32 (or as named), one thread")
+    figure.legend(
+        lines.values(), lines, loc="lower center", ncols=min(5, len(lines)), fontsize=8
+    )
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
 
 
 MEASURE = {

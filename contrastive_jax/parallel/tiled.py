@@ -963,6 +963,7 @@ def weigh(rows: Side, cols: Side | None, log_weights: Any) -> tuple[Side, Any]:
     numerics.check_shapes(table=(table, "c c" if cols is None else "c g"))
     table = numerics.at_least_f32(table, "log_weights table")
     table = jax.lax.stop_gradient(table.astype(per_row_scalar(0.0, rows.x).dtype))
+    table = jnp.maximum(table, numerics.MASKED)
     rows = rows._replace(log_weight=jnp.take(table, own, axis=0))
     if cols is None:
         return rows._replace(group=other), None
@@ -997,7 +998,8 @@ def tiled_info_nce(
         loss_i = log sum_j exp(scale a_i . b_j) - scale a_i . b_labels[i]     (nats)
 
     Queues and hard negatives are further rows of b. Values and gradients equal those of
-    the plain loss. Operations: 6 n m d with the gradient; scratch: 4 to 16 MB.
+    the plain loss. Operations: 6 n m d with the gradient, 8 beyond 65,536 candidates;
+    scratch: 4 to 16 MB.
 
     Args:
       a: anchors.

@@ -282,6 +282,10 @@ def test_choice_of_the_exchange_and_bad_input():
     x = jnp.ones((4, 2))
     with pytest.raises(ValueError, match="axis_name: no device axis 'nodes'"):
         parallel.ring_two_way_info_nce(x, x, "nodes")
+    for scale in (0.0, float("nan")):
+        with pytest.raises(ValueError, match="scale: expected a finite number > 0"):
+            ring = functools.partial(parallel.ring_nt_xent, axis_name=AXIS, scale=scale)
+            jax.vmap(ring, axis_name=AXIS)(jnp.ones((4, 2, 2)))
     with pytest.raises(ValueError, match="group_size: expected a divisor of the 4"):
         jax.vmap(
             lambda x: parallel.ring_nt_xent(x, AXIS, group_size=3), axis_name=AXIS

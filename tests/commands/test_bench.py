@@ -1,0 +1,60 @@
+"""The benchmark command: what is compared, kept, and drawn. Measures nothing large."""
+
+import argparse
+import json
+
+import pytest
+
+from launch import bench
+
+
+def row(method, rows=64, loss=1.0, **fields):
+    result = dict(task="clip", method=method, rows=rows, width=8, loss=loss)
+    return result | dict(grad_norm=0.5, seconds=0.1, rise=1.0) | fields
+
+
+def test_a_method_that_disagrees_is_named():
+    ours = row("ours/tiled")
+    assert bench.check_agreement([ours, row("open_clip", loss=1.001)]) == []
+    problems = bench.check_agreement([ours, row("open_clip", loss=1.01)])
+    assert problems == ["clip 64: loss of open_clip is 1.01, of ours/tiled 1"]
+    # Another size or width is another problem, and half precision has its own limit.
+    assert bench.check_agreement([ours, row("open_clip", rows=128, loss=2.0)]) == []
+    assert bench.check_agreement([ours, row("open_clip", width=16, loss=2.0)]) == []
+    assert bench.check_agreement([ours, row("ours/bf16", loss=1.01)]) == []
+    assert bench.check_agreement([ours, row("ours/bf16", grad_norm=0.6)]) != []
+
+
+def test_results_are_kept_and_replaced(tmp_path):
+    file = tmp_path / "bench_losses.json"
+    bench.save(file, row("ours/tiled"))
+    bench.save(file, row("open_clip"))
+    results = bench.save(file, row("ours/tiled", seconds=0.2))
+    report = json.loads(file.read_text())
+    assert report["results"] == results and "jax" in report["versions"]
+    found = {r["method"]: r["seconds"] for r in results}
+    assert found == {"open_clip": 0.1, "ours/tiled": 0.2}
+    bench.plot(results, file.with_suffix(".png"))
+    assert file.with_suffix(".png").stat().st_size > 1000
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_quadratic_peers_stop_where_memory_would():
+    args = argparse.Namespace(tasks=["supcon"], sizes=[8192, 16384], width=8)
+    found = {(m, n) for _, m, n, _ in bench.cases("losses", args)}
+    assert ("ours/tiled", 16384) in found and ("torch", 8192) in found
+    assert ("torch", 16384) not in found
+
+
+@pytest.mark.parametrize("task", bench.LOSSES)
+def test_methods_of_ours_and_of_plain_jax_exist(task):
+    for method in bench.LOSSES[task]:
+        if method.startswith(("ours/", "jax/")):
+            loss, _ = bench.jax_loss(task, method, 8)
+            assert callable(loss)
+
+
+def test_accuracy_of_a_saturated_batch():
+    """Plain float32 loses the gradient, ours keeps it; both measured in float64."""
+    ours = bench.child("accuracy", ["clip", "ours/tiled", 128, 64], bench.ONE_THREAD)
+    assert ours["exact_loss"] < 1e-10 and ours["grad_error"] < 5e-3
