@@ -87,6 +87,25 @@ def check_integer(x: Array | np.ndarray, name: str) -> Array:
     return x
 
 
+def check_columns(x: Array | np.ndarray, size: int, name: str) -> Array:
+    """The input as an array, which must hold integers in [0, size).
+
+    Traced values pass: they cannot be looked at.
+
+    Raises:
+      TypeError: naming the argument, for anything but integers.
+      ValueError: naming the argument and the least and greatest number that came.
+    """
+    x = check_integer(x, name)
+    if not isinstance(x, jax.core.Tracer) and x.size:
+        least, most = int(jnp.min(x)), int(jnp.max(x))
+        if least < 0 or most >= size:
+            raise ValueError(
+                f"{name}: expected numbers in [0, {size}), got {least} to {most}"
+            )
+    return x
+
+
 def check_mask(x: Array | np.ndarray, name: str) -> Array:
     """The input as an array, which must hold booleans.
 
@@ -114,7 +133,7 @@ def check_positive(**values: int | float | Array | np.ndarray) -> None:
             raise ValueError(f"{name}: expected a finite number > 0, got {value}")
 
 
-def check_fraction(**values: float | Array) -> None:
+def check_fraction(**values: int | float | Array | np.ndarray) -> None:
     """Checks that plain numbers lie in [0, 1]. Traced values pass.
 
     Raises:
@@ -124,17 +143,6 @@ def check_fraction(**values: float | Array) -> None:
         if isinstance(value, jax.core.Tracer):
             continue
         if not (np.all(np.asarray(value) >= 0) and np.all(np.asarray(value) <= 1)):
-            raise ValueError(f"{name}: expected a number in [0, 1], got {value}")
-
-
-def check_unit(**values: int | float | Array | np.ndarray) -> None:
-    """Checks that plain numbers lie in [0, 1]; traced values pass.
-
-    Raises:
-      ValueError: naming the argument and what came.
-    """
-    for name, value in values.items():
-        if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) <= 1:
             raise ValueError(f"{name}: expected a number in [0, 1], got {value}")
 
 
@@ -241,6 +249,21 @@ def mask_or_all(
 ) -> Bool[Array, "..."]:
     """The mask, which must hold booleans; everything counts when it is None."""
     return jnp.ones(shape, bool) if where is None else check_mask(where, name)
+
+
+def masked_logits(
+    logits: Float[Array, "*shape"],
+    where: Bool[Array, "*shape"] | None,
+    name: str = "logits",
+) -> tuple[Float[Array, "*shape"], Bool[Array, "*shape"]]:
+    """Logits in at least float32, and which of them count.
+
+    A logit of -inf is as if masked, and becomes finite.
+    """
+    logits = at_least_f32(logits, name)
+    absent = logits == -jnp.inf
+    where = mask_or_all(where, logits.shape) & ~absent
+    return jnp.where(absent, MASKED, logits), where
 
 
 def negative_log_softmax(

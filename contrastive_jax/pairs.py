@@ -6,7 +6,7 @@ candidates were gathered over devices, `rows` gives the column of each local anc
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from contrastive_jax import numerics
 
@@ -40,6 +40,45 @@ def one_column(columns: Int[Array, " n"], num_columns: int) -> Bool[Array, "n m"
     """
     numerics.check_shapes(columns=(columns, "n"))
     return columns[:, None] == jnp.arange(num_columns)[None, :]
+
+
+def positive_columns(
+    labels: Int[Array, " n"] | None, shape: tuple[int, int]
+) -> Int[Array, " n"]:
+    """The column of each anchor's one positive, checked; the diagonal when None.
+
+    Args:
+      labels: columns, 0 to m - 1.
+      shape: n anchors and m candidates.
+
+    Raises:
+      TypeError: labels that are not integers.
+      ValueError: labels beyond the candidates (traced ones cannot be looked at), or
+        none given with fewer candidates than anchors.
+
+    Examples:
+      >>> positive_columns(None, (2, 4))
+      Array([0, 1], dtype=int32)
+    """
+    n, m = shape
+    if labels is not None:
+        return numerics.check_columns(labels, m, "labels")
+    if m < n:
+        raise ValueError(
+            f"labels: needed when there are fewer candidates (m = {m}) than anchors "
+            f"(n = {n})"
+        )
+    return jnp.arange(n)
+
+
+def at_columns(x: Shaped[Array, "n m"], columns: Int[Array, " n"]) -> Array:
+    """One entry of each row.
+
+    Examples:
+      >>> at_columns(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0]))
+      Array([2., 3.], dtype=float32)
+    """
+    return jnp.take_along_axis(x, columns[:, None], axis=1)[:, 0]
 
 
 def close_targets(

@@ -110,6 +110,13 @@ def euclidean(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n
     return -euclidean_distance(a, b)
 
 
+def squared_euclidean(
+    a: Float[Array, "n d"], b: Float[Array, "m d"]
+) -> Float[Array, "n m"]:
+    """Negative squared Euclidean distances."""
+    return -squared_euclidean_distance(a, b)
+
+
 def manhattan_distance(
     a: Float[Array, "n d"], b: Float[Array, "m d"]
 ) -> Float[Array, "n m"]:

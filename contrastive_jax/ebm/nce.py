@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from contrastive_jax import numerics
+from contrastive_jax import numerics, pairs
 
 
 def binary_nce(
@@ -223,9 +223,8 @@ def input_label_matching(
         where=(where, "n m"),
         weights=(weights, "n"),
     )
-    scores = numerics.at_least_f32(scores, "scores")
+    scores, where = numerics.masked_logits(scores, where, "scores")
     positives = numerics.check_mask(positives, "positives")
-    where = numerics.mask_or_all(where, scores.shape)
     loss = jax.nn.softplus(jnp.where(positives, -scores, scores))
     if reduce_fn is jnp.mean:
         # Weights of the number of pairs make the mean of the means one over all pairs.
@@ -333,21 +332,12 @@ def info_nce_bound(
         where=(where, "n m"),
         weights=(weights, "n"),
     )
-    scores = numerics.at_least_f32(scores, "scores")
-    n, m = scores.shape
-    if labels is None:
-        if m < n:
-            raise ValueError(
-                f"labels: needed when there are fewer candidates (m = {m}) than "
-                f"anchors (n = {n})"
-            )
-        labels = jnp.arange(n)
-    labels = numerics.check_integer(labels, "labels")
-    where = numerics.mask_or_all(where, scores.shape)
+    scores, where = numerics.masked_logits(scores, where, "scores")
+    labels = pairs.positive_columns(labels, scores.shape)
     number = jnp.maximum(jnp.sum(where, axis=-1, dtype=scores.dtype), 1)
     return numerics.safe_reduce(
         jnp.log(number) - numerics.negative_log_softmax(scores, labels, where),
-        where=jnp.take_along_axis(where, labels[:, None], axis=1)[:, 0],
+        where=pairs.at_columns(where, labels),
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -393,5 +383,6 @@ def checked(
     negatives = numerics.mask_or_all(negatives, negative_scores.shape, "negatives")
     negatives = negatives & where[:, None]
     positive_scores = jnp.where(where, positive_scores, 0)
+    negative_scores, negatives = numerics.masked_logits(negative_scores, negatives)
     negative_scores = jnp.where(negatives, negative_scores, 0)
     return positive_scores, negative_scores, where, negatives

@@ -328,9 +328,9 @@ def checked(
         where=(where, "n m"),
         weights=(weights, "n"),
     )
-    logits = numerics.at_least_f32(logits, "logits")
+    logits, where = numerics.masked_logits(logits, where)
     teacher = jax.lax.stop_gradient(numerics.at_least_f32(teacher, "teacher"))
-    return logits, teacher, numerics.mask_or_all(where, logits.shape)
+    return logits, jnp.maximum(teacher, numerics.MASKED), where
 
 
 def checked_rows(

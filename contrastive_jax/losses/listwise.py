@@ -405,6 +405,5 @@ def check_lists(
         where=(where, "n m"),
         weights=(weights, "n"),
     )
-    logits = numerics.at_least_f32(logits, "logits")
-    relevance = numerics.at_least_f32(relevance, "relevance")
-    return logits, relevance, numerics.mask_or_all(where, logits.shape)
+    logits, where = numerics.masked_logits(logits, where)
+    return logits, numerics.at_least_f32(relevance, "relevance"), where

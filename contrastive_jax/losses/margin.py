@@ -191,11 +191,13 @@ def triplet_batch_hard(
     distances, positives, negatives = check_pairs(
         positives, where, weights, distances=distances
     )
-    near = take(distances, pairs.hardest(distances, positives))
-    far = take(distances, pairs.hardest(-distances, negatives))
+    near = pairs.at_columns(distances, pairs.hardest(distances, positives))
+    far = pairs.at_columns(distances, pairs.hardest(-distances, negatives))
     has_positive, has_negative = jnp.any(positives, axis=1), jnp.any(negatives, axis=1)
     if keeps_incomplete(incomplete):
-        largest = take(distances, pairs.hardest(distances, positives | negatives))
+        largest = pairs.at_columns(
+            distances, pairs.hardest(distances, positives | negatives)
+        )
         near = jnp.where(has_positive, near, 0)
         far = jnp.where(has_negative, far, largest)
         where = has_positive | has_negative
@@ -334,8 +336,8 @@ def online_contrastive(
         positives with d_i > min over negatives of d:  d_i^2
         negatives with d_i < max over positives of d:  max(0, margin - d_i)^2
 
-    With fewer than two negatives (positives) to take the extremum of, the mean over
-    the pair's own kind is the threshold.
+    Without negatives (positives) to take the extremum of, the mean over the pair's own
+    kind is the threshold.
 
     Args:
       distances: one per pair.
@@ -351,7 +353,7 @@ def online_contrastive(
 
     References:
       No paper; the OnlineContrastiveLoss of sentence-transformers, which also has the
-      rule for fewer than two pairs.
+      rule for pairs of one kind.
 
     Examples:
       >>> d = jnp.array([0.1, 0.4, 0.3, 0.9])
@@ -366,10 +368,10 @@ def online_contrastive(
     farthest = jnp.max(jnp.where(positives, distances, -jnp.inf))
     nearest = jnp.min(jnp.where(negatives, distances, jnp.inf))
     below = jnp.where(
-        jnp.sum(positives) > 1, farthest, numerics.masked_mean(distances, negatives)
+        jnp.any(positives), farthest, numerics.masked_mean(distances, negatives)
     )
     above = jnp.where(
-        jnp.sum(negatives) > 1, nearest, numerics.masked_mean(distances, positives)
+        jnp.any(negatives), nearest, numerics.masked_mean(distances, positives)
     )
     # Written so that a pair with a distance of NaN stays in.
     easy = jnp.where(positives, distances <= above, distances >= below)
@@ -480,23 +482,15 @@ def mega_batch_margin(
         weights=(weights, "n"),
     )
     scores = numerics.at_least_f32(scores, "scores")
-    n, m = scores.shape
-    if labels is None:
-        if m < n:
-            raise ValueError(
-                f"labels: needed when there are fewer candidates (m = {m}) than "
-                f"anchors (n = {n})"
-            )
-        labels = jnp.arange(n)
-    labels = numerics.check_integer(labels, "labels")
+    labels = pairs.positive_columns(labels, scores.shape)
     where = numerics.mask_or_all(where, scores.shape)
-    negatives = where & ~pairs.one_column(labels, m)
-    pull = numerics.hinge(positive_margin - take(scores, labels))
-    worst = take(scores, pairs.hardest(scores, negatives))
+    negatives = where & ~pairs.one_column(labels, scores.shape[1])
+    pull = numerics.hinge(positive_margin - pairs.at_columns(scores, labels))
+    worst = pairs.at_columns(scores, pairs.hardest(scores, negatives))
     push = numerics.hinge(worst - negative_margin)
     return numerics.safe_reduce(
         pull + jnp.where(jnp.any(negatives, axis=1), push, 0),
-        where=take(where, labels),
+        where=pairs.at_columns(where, labels),
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -1062,11 +1056,6 @@ def violated(violation: Float[Array, "*shape"], soft: bool) -> Float[Array, "*sh
     return jax.nn.softplus(violation) if soft else numerics.hinge(violation)
 
 
-def take(x: Array, columns: Int[Array, " n"]) -> Array:
-    """One entry of each row."""
-    return jnp.take_along_axis(x, columns[:, None], axis=1)[:, 0]
-
-
 def counted_terms(
     values: Float[Array, "*shape"], where: Bool[Array, "*shape"], average: str
 ) -> Bool[Array, "*shape"]:
@@ -1102,6 +1091,8 @@ def check_pairs(
         where=(where, "n m"),
         weights=(weights, "n"),
     )
+    if name == "logits":
+        x, where = numerics.masked_logits(x, where)
     x = numerics.at_least_f32(x, name)
     positives = numerics.check_mask(positives, "positives")
     where = numerics.mask_or_all(where, x.shape)

@@ -66,9 +66,8 @@ def info_nce(
         log_weights=(log_weights, "n m"),
     )
     numerics.check_fraction(label_smoothing=label_smoothing)
-    logits = numerics.at_least_f32(logits, "logits")
-    labels = own_columns(logits, labels)
-    where = numerics.mask_or_all(where, logits.shape)
+    logits, where = numerics.masked_logits(logits, where)
+    labels = pairs.positive_columns(labels, logits.shape)
     own = pairs.one_column(labels, logits.shape[1])
     if log_weights is not None:
         log_weights = numerics.at_least_f32(log_weights, "log_weights")
@@ -76,10 +75,13 @@ def info_nce(
     logits = jnp.where(own, logits - margin, logits)
     loss = numerics.negative_log_softmax(logits, labels, where)
     if label_smoothing:
-        gaps = at_columns(logits, labels)[:, None] - logits
+        gaps = pairs.at_columns(logits, labels)[:, None] - logits
         loss = loss + label_smoothing * numerics.masked_mean(gaps, where, axis=-1)
     return numerics.safe_reduce(
-        loss, where=at_columns(where, labels), weights=weights, reduce_fn=reduce_fn
+        loss,
+        where=pairs.at_columns(where, labels),
+        weights=weights,
+        reduce_fn=reduce_fn,
     )
 
 
@@ -144,7 +146,7 @@ def two_way_info_nce(
         raise ValueError("where: only with square logits and no reverse_logits")
     reverse_logits = numerics.at_least_f32(reverse_logits, "reverse_logits")
     where = None if where is None else numerics.check_mask(where, "where")
-    labels = own_columns(logits, labels)
+    labels = pairs.positive_columns(labels, logits.shape)
     options = dict(
         weights=weights,
         margin=margin,
@@ -164,14 +166,19 @@ def all_direction_info_nce(
     query_logits: Float[Array, "n m"],
     document_logits: Float[Array, "n m"],
     reverse_logits: Float[Array, "n m"] | None = None,
+    repeat_positive: bool = True,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """InfoNCE whose negatives are also of the anchor's own type (GTE).
 
-        Z_i = sum_j e^(q_i d_j) + sum_{j != i} (e^(q_i q_j) + e^(d_i q_j) + e^(d_i d_j))
+        Z_i = sum_j (e^(q_i d_j) + e^(d_i q_j))
+              + sum_{j != i} (e^(q_i q_j) + e^(d_i d_j))
         loss_i = log Z_i - q_i d_i                                       (nats)
+
+    The positive pair stands in Z_i twice, once in each direction, so that the loss is
+    above 0 at the optimum.
 
     Args:
       logits: scores of n queries against m documents, temperature applied.
@@ -181,6 +188,8 @@ def all_direction_info_nce(
       document_logits: scores of the n queries' documents against m documents.
       reverse_logits: scores of the n queries' documents against m queries. `logits.T`
         when None, which needs n = m.
+      repeat_positive: whether the positive stands in the second sum too; without it
+        one example alone has loss 0.
       where: examples j that count for anchor i, in all four sums.
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
@@ -197,7 +206,7 @@ def all_direction_info_nce(
       >>> same = jnp.array([[9.0, 0.0], [0.0, 9.0]])
       >>> options = dict(query_logits=same, document_logits=same)
       >>> all_direction_info_nce(scores, **options, reduce_fn=None).round(4)
-      Array([0.5732, 1.1326], dtype=float32)
+      Array([1.0202, 1.4119], dtype=float32)
     """
     numerics.check_shapes(
         logits=(logits, "n m"),
@@ -211,7 +220,7 @@ def all_direction_info_nce(
     logits = numerics.at_least_f32(logits, "logits")
     query_logits = numerics.at_least_f32(query_logits, "query_logits")
     document_logits = numerics.at_least_f32(document_logits, "document_logits")
-    labels = own_columns(logits, labels)
+    labels = pairs.positive_columns(labels, logits.shape)
     where = numerics.mask_or_all(where, logits.shape)
     if reverse_logits is None:
         if logits.shape[0] != logits.shape[1]:
@@ -223,10 +232,11 @@ def all_direction_info_nce(
     reverse_logits = numerics.at_least_f32(reverse_logits, "reverse_logits")
     blocks = [logits, query_logits, reverse_logits, document_logits]
     others = where & ~pairs.one_column(labels, logits.shape[1])
+    reverse = where if repeat_positive else others
     return info_nce(
         jnp.concatenate(blocks, axis=1),
         labels,
-        where=jnp.concatenate([where, others, others, others], axis=1),
+        where=jnp.concatenate([where, others, reverse, others], axis=1),
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -328,18 +338,17 @@ def decoupled(
         weights=(weights, "n"),
         positive_weights=(positive_weights, "n"),
     )
-    logits = numerics.at_least_f32(logits, "logits")
-    labels = own_columns(logits, labels)
-    where = numerics.mask_or_all(where, logits.shape)
+    logits, where = numerics.masked_logits(logits, where)
+    labels = pairs.positive_columns(labels, logits.shape)
     negatives = where & ~pairs.one_column(labels, logits.shape[1])
-    attraction = at_columns(logits, labels)
+    attraction = pairs.at_columns(logits, labels)
     if positive_weights is not None:
         attraction = attraction * numerics.at_least_f32(
             positive_weights, "positive_weights"
         )
     return numerics.safe_reduce(
         numerics.masked_logsumexp(logits, negatives) - attraction,
-        where=at_columns(where, labels) & jnp.any(negatives, axis=-1),
+        where=pairs.at_columns(where, labels) & jnp.any(negatives, axis=-1),
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -491,11 +500,10 @@ def hard_negative(
         raise ValueError("class_prior: expected a number below 1, got 1")
     if beta < 0:
         raise ValueError(f"beta: expected a number >= 0, got {beta}")
-    logits = numerics.at_least_f32(logits, "logits")
-    labels = own_columns(logits, labels)
-    where = numerics.mask_or_all(where, logits.shape)
+    logits, where = numerics.masked_logits(logits, where)
+    labels = pairs.positive_columns(labels, logits.shape)
     negatives = where & ~pairs.one_column(labels, logits.shape[1])
-    positive = at_columns(logits, labels)
+    positive = pairs.at_columns(logits, labels)
     count = numerics.safe_log(jnp.sum(negatives, axis=-1, dtype=logits.dtype))
     # log w_j + log N, so that the weighted sum is the plain one where beta is 0.
     importance = jax.nn.log_softmax(
@@ -510,7 +518,7 @@ def hard_negative(
     mass = jnp.maximum(mass, count - 1 / temperature)
     return numerics.safe_reduce(
         jax.nn.softplus(mass - positive),
-        where=at_columns(where, labels),
+        where=pairs.at_columns(where, labels),
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -554,8 +562,9 @@ def moco(
         weights=(weights, "n"),
     )
     positive_logits = numerics.at_least_f32(positive_logits, "positive_logits")
-    negative_logits = numerics.at_least_f32(negative_logits, "negative_logits")
-    where = numerics.mask_or_all(where, negative_logits.shape)
+    negative_logits, where = numerics.masked_logits(
+        negative_logits, where, "negative_logits"
+    )
     gaps = negative_logits - positive_logits[:, None]
     loss = jax.nn.softplus(numerics.masked_logsumexp(gaps, where))
     return numerics.safe_reduce(loss, weights=weights, reduce_fn=reduce_fn)
@@ -640,9 +649,8 @@ def soft_target_cross_entropy(
         where=(where, "n m"),
         weights=(weights, "n"),
     )
-    logits = numerics.at_least_f32(logits, "logits")
+    logits, where = numerics.masked_logits(logits, where)
     targets = numerics.at_least_f32(targets, "targets").astype(logits.dtype)
-    where = numerics.mask_or_all(where, logits.shape)
     targets = jnp.where(where, targets, 0)
     return numerics.safe_reduce(
         -jnp.sum(targets * numerics.masked_log_softmax(logits, where), axis=-1),
@@ -691,12 +699,11 @@ def sigmoid(
         where=(where, "n m"),
         weights=(weights, "n"),
     )
-    logits = numerics.at_least_f32(logits, "logits")
+    logits, where = numerics.masked_logits(logits, where)
     n, m = logits.shape
     if positives is None:
         positives = pairs.one_column(jnp.arange(n), m)
     positives = numerics.check_mask(positives, "positives")
-    where = numerics.mask_or_all(where, logits.shape)
     loss = jax.nn.softplus(jnp.where(positives, -logits, logits))
     return numerics.safe_reduce(
         jnp.sum(jnp.where(where, loss, 0), axis=-1),
@@ -704,24 +711,6 @@ def sigmoid(
         weights=weights,
         reduce_fn=reduce_fn,
     )
-
-
-def own_columns(logits: Float[Array, "n m"], labels: Array | None) -> Int[Array, " n"]:
-    """The column of each anchor's positive, checked; the diagonal when None."""
-    n, m = logits.shape
-    if labels is None:
-        if m < n:
-            raise ValueError(
-                f"labels: needed when there are fewer candidates (m = {m}) than "
-                f"anchors (n = {n})"
-            )
-        return jnp.arange(n)
-    return numerics.check_integer(labels, "labels")
-
-
-def at_columns(x: Array, columns: Int[Array, " n"]) -> Array:
-    """One entry of each row."""
-    return jnp.take_along_axis(x, columns[:, None], axis=1)[:, 0]
 
 
 def two_view_pairs(

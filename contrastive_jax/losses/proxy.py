@@ -55,7 +55,7 @@ def proxy_nca(
     """
     logits, labels, where = check_classes(labels, where, weights, logits=logits)
     others = where & ~pairs.one_column(labels, logits.shape[1])
-    counts = jnp.take_along_axis(where, labels[:, None], axis=1)[:, 0]
+    counts = pairs.at_columns(where, labels)
     if positive_in_denominator:
         loss = numerics.negative_log_softmax(logits, labels, where)
     else:
@@ -263,7 +263,7 @@ def class_cross_entropy(
     """Cross entropy of the labelled class among the classes that count."""
     return numerics.safe_reduce(
         numerics.negative_log_softmax(logits, labels, where),
-        where=jnp.take_along_axis(where, labels[:, None], axis=1)[:, 0],
+        where=pairs.at_columns(where, labels),
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -283,6 +283,6 @@ def check_classes(
         where=(where, "n c"),
         weights=(weights, "n"),
     )
-    x = numerics.at_least_f32(x, name)
-    labels = numerics.check_integer(labels, "labels")
-    return x, labels, numerics.mask_or_all(where, x.shape)
+    x, where = numerics.masked_logits(x, where, name)
+    labels = numerics.check_columns(labels, x.shape[1], "labels")
+    return x, labels, where

@@ -124,10 +124,10 @@ def angle(
         g_i = |sum_j Re(z_ij) + Im(z_ij)|,  z_ij = x_ij conj(y_ij) / (||x_i|| ||y_i||)
 
     x and y are a and b with the first half of the entries as real, the second half as
-    imaginary part.
+    imaginary part; of an odd number the last imaginary part is 0.
 
     Args:
-      a: first embedding of each pair; d is even.
+      a: first embedding of each pair.
       b: second embedding of each pair.
       targets: one real value per pair; only their order matters.
       where: pairs that count.
@@ -135,7 +135,7 @@ def angle(
 
     Raises:
       TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an odd d, temperature not positive.
+      ValueError: shapes that do not fit together, temperature not positive.
 
     References:
       Li and Li 2023, arXiv:2309.12871, section 3 (angle objective).
@@ -153,16 +153,12 @@ def angle(
     numerics.check_shapes(
         a=(a, "n d"), b=(b, "n d"), targets=(targets, "n"), where=(where, "n")
     )
-    if a.shape[1] % 2:
-        raise ValueError(
-            f"a: expected an even number of columns (real and imaginary parts), got "
-            f"shape {list(a.shape)}"
-        )
     a, b = numerics.at_least_f32(a, "a"), numerics.at_least_f32(b, "b")
     where = numerics.mask_or_all(where, a.shape[:1])
     a, b = jnp.where(where[:, None], a, 0), jnp.where(where[:, None], b, 0)
-    re_a, im_a = jnp.split(similarity.l2_normalize(a), 2, axis=1)
-    re_b, im_b = jnp.split(similarity.l2_normalize(b), 2, axis=1)
+    padding = ((0, 0), (0, a.shape[1] % 2))
+    a, b = (jnp.pad(similarity.l2_normalize(x), padding) for x in (a, b))
+    (re_a, im_a), (re_b, im_b) = jnp.split(a, 2, axis=1), jnp.split(b, 2, axis=1)
     real = re_a * re_b + im_a * im_b
     imaginary = im_a * re_b - re_a * im_b
     scores = jnp.abs(jnp.sum(real + imaginary, axis=1))
@@ -211,9 +207,8 @@ def rank_n_contrast(
         where=(where, "n m"),
         weights=(weights, "n"),
     )
-    logits = numerics.at_least_f32(logits, "logits")
+    logits, where = numerics.masked_logits(logits, where)
     far = numerics.at_least_f32(target_distances, "target_distances")
-    where = numerics.mask_or_all(where, logits.shape)
     # Farthest first, masked ones last; a candidate's denominator ends with its ties.
     keys = jnp.where(where, -far, jnp.inf)
     order = jnp.argsort(keys, axis=1)
@@ -275,9 +270,8 @@ def weighted_supervised_contrastive(
         where=(where, "n m"),
         weights=(weights, "n"),
     )
-    logits = numerics.at_least_f32(logits, "logits")
+    logits, where = numerics.masked_logits(logits, where)
     positives = numerics.check_mask(positives, "positives")
-    where = numerics.mask_or_all(where, logits.shape)
     positives = positives & where
     tilted, inside = logits, where
     if pair_weights is not None:

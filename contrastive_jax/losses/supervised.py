@@ -204,10 +204,9 @@ def cross_entropy_supervised_contrastive(
         weights=(weights, "n"),
     )
     numerics.check_fraction(ratio=ratio)
-    class_logits = numerics.at_least_f32(class_logits, "class_logits")
-    labels = numerics.check_integer(labels, "labels")
-    logits = numerics.at_least_f32(logits, "logits")
-    where = numerics.mask_or_all(where, logits.shape)
+    class_logits, classes = numerics.masked_logits(class_logits, None, "class_logits")
+    labels = numerics.check_columns(labels, class_logits.shape[1], "labels")
+    logits, where = numerics.masked_logits(logits, where)
     some = jnp.any(where, axis=-1)
     if positives is None:
         if logits.shape[0] != logits.shape[1]:
@@ -219,8 +218,7 @@ def cross_entropy_supervised_contrastive(
         where = where & ~pairs.one_column(jnp.arange(labels.size), labels.size)
     positives = numerics.check_mask(positives, "positives")
     options = dict(weights=weights, reduce_fn=reduce_fn)
-    every = jnp.ones(class_logits.shape, bool)
-    entropy = numerics.negative_log_softmax(class_logits, labels, every)
+    entropy = numerics.negative_log_softmax(class_logits, labels, classes)
     entropy = numerics.safe_reduce(entropy, where=some, **options)
     contrast = supervised_contrastive(
         logits, positives, where=where, form=form, **options
@@ -238,8 +236,7 @@ def checked(
         where=(where, "n m"),
         weights=(weights, "n"),
     )
-    logits = numerics.at_least_f32(logits, "logits")
-    where = numerics.mask_or_all(where, logits.shape)
+    logits, where = numerics.masked_logits(logits, where)
     return logits, numerics.check_mask(positives, "positives") & where, where
 
 

@@ -85,7 +85,7 @@ def bank_update(
     sizes = numerics.check_shapes(
         bank=(bank.rows, "n d"), ids=(ids, "b"), features=(features, "b d")
     )
-    numerics.check_unit(decay=decay)
+    numerics.check_fraction(decay=decay)
     ids = numerics.check_integer(ids, "ids")
     features = jax.lax.stop_gradient(numerics.at_least_f32(features, "features"))
     # Every occurrence of an id writes the same row: their order cannot matter.

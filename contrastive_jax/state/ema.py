@@ -32,7 +32,7 @@ def ema_update(target: PyTree, online: PyTree, *, decay: float | Array) -> PyTre
       He et al. 2020, arXiv:1911.05722, eq. 2; Grill et al. 2020, arXiv:2006.07733,
       eq. 1.
     """
-    numerics.check_unit(decay=decay)
+    numerics.check_fraction(decay=decay)
 
     def update(path, old, new):
         if jnp.shape(old) != jnp.shape(new):

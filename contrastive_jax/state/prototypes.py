@@ -121,7 +121,7 @@ def prototypes_update(
         features=(features, "n d"),
         assignments=(assignments, "n k"),
     )
-    numerics.check_unit(decay=decay)
+    numerics.check_fraction(decay=decay)
     old = jax.lax.stop_gradient(prototypes.vectors)
     mean, some = assigned_means(features, jax.lax.stop_gradient(assignments))
     new = decay * old + (1 - decay) * mean

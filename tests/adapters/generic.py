@@ -24,8 +24,8 @@ def others(n):
 
 
 def entered(inputs, args, name, shape=()):
-    """A plain argument as an input."""
-    return inputs.setdefault(name, jnp.full(shape, float(args[name])))
+    """A plain argument as an input, 0 where there is none."""
+    return inputs.setdefault(name, jnp.full(shape, float(args.get(name, 0))))
 
 
 def simclr_nt_xent(inputs, args):
@@ -179,7 +179,7 @@ def clip_loss_distributed(inputs, args):
     """
     ranks = args["world_size"]
     scale = entered(inputs, args, "logit_scale", (ranks,))
-    bias = float(args.get("logit_bias", 0.0))
+    bias = entered(inputs, args, "logit_bias", (ranks,))
 
     def gathered(x, rows):
         every = parallel.gather(x, AXIS)
@@ -188,7 +188,7 @@ def clip_loss_distributed(inputs, args):
         every = jax.lax.stop_gradient(every)
         return every if args["local_loss"] else every.at[rows].set(x)
 
-    def loss(image, text, scale):
+    def loss(image, text, scale, bias):
         rows = parallel.global_rows(image.shape[0], AXIS)
         images, texts = gathered(image, rows), gathered(text, rows)
         if not args["local_loss"]:
@@ -200,7 +200,7 @@ def clip_loss_distributed(inputs, args):
         )
 
     run = jax.vmap(loss, axis_name=AXIS)
-    return {"loss": run(inputs["image"], inputs["text"], scale)}
+    return {"loss": run(inputs["image"], inputs["text"], scale, bias)}
 
 
 def local_sigmoid(image, text, scale, bias):
@@ -409,7 +409,7 @@ def rank_n_contrast(inputs, args):
     views = features.shape[1]
     x = jnp.concatenate(list(features.swapaxes(0, 1)))
     y = jnp.tile(labels, (views, 1))
-    apart = jnp.sum(jnp.abs(y[:, None, :] - y[None, :, :]), axis=-1)
+    apart = similarity.manhattan_distance(y, y)
     logits = similarity.euclidean(x, x) / args["temperature"]
     loss = losses.rank_n_contrast(logits, apart, where=others(x.shape[0]))
     return {"loss": loss}

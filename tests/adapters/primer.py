@@ -8,6 +8,7 @@ SIMILARITIES = {
     "cosine": similarity.cosine,
     "dot": similarity.dot,
     "euclidean": similarity.euclidean,
+    "neg_sq_euclidean": similarity.squared_euclidean,
 }
 
 

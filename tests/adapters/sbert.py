@@ -7,12 +7,16 @@ from contrastive_jax import losses, pairs, similarity
 
 SIMILARITIES = {"cosine": similarity.cosine, "dot": similarity.dot}
 DISTANCES = {
-    "COSINE_DISTANCE": similarity.cosine_distance,
-    "cosine_distance": similarity.cosine_distance,
-    "EUCLIDEAN": similarity.euclidean_distance,
-    "eucledian_distance": similarity.euclidean_distance,
-    "MANHATTAN": similarity.manhattan_distance,
+    "cosine": similarity.cosine_distance,
+    "euclidean": similarity.euclidean_distance,
+    "eucledian": similarity.euclidean_distance,
+    "manhattan": similarity.manhattan_distance,
 }
+
+
+def distance(args):
+    """The classes name the same distances in several ways: COSINE, cosine_distance."""
+    return DISTANCES[args["distance"].lower().removesuffix("_distance")]
 
 
 def paired(kind, a, b):
@@ -90,9 +94,14 @@ def mnr(inputs, args):
     return {"loss": jnp.mean(jnp.stack(parts))}
 
 
+def targets(inputs):
+    """Labels that may be whole numbers, as real numbers."""
+    return inputs["labels"].astype(float)
+
+
 def cosent(inputs, args):
     scores = paired(similarity.cosine, inputs["a"], inputs["b"])
-    return {"loss": losses.cosent(args["scale"] * scores, inputs["labels"])}
+    return {"loss": losses.cosent(args["scale"] * scores, targets(inputs))}
 
 
 def angle(inputs, args):
@@ -101,7 +110,7 @@ def angle(inputs, args):
 
 
 def inputs_ab(inputs):
-    return {"a": inputs["a"], "b": inputs["b"], "targets": inputs["labels"]}
+    return {"a": inputs["a"], "b": inputs["b"], "targets": targets(inputs)}
 
 
 def cosine_similarity_mse(inputs, args):
@@ -109,7 +118,7 @@ def cosine_similarity_mse(inputs, args):
 
 
 def pair_distances(inputs, args):
-    kind = DISTANCES[args["distance"]]
+    kind = distance(args)
     return paired(kind, inputs["a"], inputs["b"]), inputs["labels"] == 1
 
 
@@ -130,7 +139,7 @@ def online_contrastive(inputs, args):
 
 
 def triplet(inputs, args):
-    kind, anchor = DISTANCES[args["distance"]], inputs["anchor"]
+    kind, anchor = distance(args), inputs["anchor"]
     loss = losses.triplet(
         paired(kind, anchor, inputs["positive"]),
         paired(kind, anchor, inputs["negative"]),
@@ -143,7 +152,7 @@ def batch(inputs, args):
     """Distances, positives and the mask that leaves oneself out."""
     z, labels = inputs["z"], inputs["labels"]
     return {
-        "distances": DISTANCES[args["distance"]](z, z),
+        "distances": distance(args)(z, z),
         "positives": pairs.same_label(labels),
         "where": ~jnp.eye(labels.size, dtype=bool),
     }
@@ -186,10 +195,10 @@ def mega_batch_margin(inputs, args):
 
 def margin_mse(inputs, args):
     scores, teacher = own_scores(inputs, args), inputs["labels"]
-    if args["labels"] == "margin":
-        margins = teacher.reshape(scores.shape[0], -1)
-    else:
+    if teacher.shape == scores.shape:
         margins = teacher[:, :1] - teacher[:, 1:]
+    else:
+        margins = teacher.reshape(scores.shape[0], -1)
     return {"loss": losses.margin_mse(scores[:, 0], scores[:, 1:], margins)}
 
 

@@ -85,6 +85,12 @@ def test_online_contrastive_keeps_hard_pairs_only():
     close(losses.online_contrastive(d, match, margin=0.7), want)
 
 
+def test_online_contrastive_with_one_pair_of_a_kind_takes_it():
+    d = jnp.array([0.1, 0.4, 0.3])
+    match = jnp.array([True, True, False])
+    close(losses.online_contrastive(d, match, margin=0.5), 0.4**2 + 0.2**2)
+
+
 def test_online_contrastive_with_one_kind_takes_its_mean():
     d, match = jnp.array([0.1, 0.6, 0.2]), jnp.ones(3, bool)
     # mean 0.3: only 0.6 lies beyond

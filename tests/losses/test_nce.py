@@ -94,11 +94,20 @@ def test_all_direction_by_hand():
     got = losses.all_direction_info_nce(
         across, query_logits=queries, document_logits=documents, reduce_fn=None
     )
-    # Query to documents, query to the other query, document to the other query and to
-    # the other document.
-    first = np.log(E(1) + E(2) + E(5) + E(3) + E(6)) - 1
-    second = np.log(E(3) + E(4) + E(5) + E(2) + E(6)) - 4
+    # Query to documents, document to queries, query to the other query, document to the
+    # other document.
+    first = np.log(E(1) + E(2) + E(1) + E(3) + E(5) + E(6)) - 1
+    second = np.log(E(3) + E(4) + E(2) + E(4) + E(5) + E(6)) - 4
     close(got, [first, second])
+    got = losses.all_direction_info_nce(
+        across,
+        query_logits=queries,
+        document_logits=documents,
+        repeat_positive=False,
+        reduce_fn=jnp.sum,
+    )
+    less = np.log(E(first + 1) - E(1)) - 1 + np.log(E(second + 4) - E(4)) - 4
+    close(got, less)
 
 
 def test_nt_xent_by_hand():

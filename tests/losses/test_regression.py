@@ -5,7 +5,6 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from contrastive_jax import losses, pairs, similarity
 
@@ -64,9 +63,10 @@ def test_angle_score_of_one_complex_number_is_its_angle():
     close(got, math.log(1 + math.exp(math.cos(t) + math.sin(t) - 1)))
 
 
-def test_angle_needs_two_halves():
-    with pytest.raises(ValueError, match=r"^a: "):
-        losses.angle(jnp.ones((2, 3)), jnp.ones((2, 3)), jnp.ones(2))
+def test_angle_of_an_odd_number_of_entries_ends_with_a_real_one():
+    a, b, targets = f32(normal((4, 5))), f32(normal((4, 5), seed=1)), jnp.arange(4.0)
+    wide = [jnp.concatenate([x, jnp.zeros((4, 1))], axis=1) for x in (a, b)]
+    close(losses.angle(a, b, targets), losses.angle(*wide, targets))
 
 
 def test_rank_n_contrast_equals_a_triple_loop():

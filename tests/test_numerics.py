@@ -1,0 +1,75 @@
+"""The reductions and roots of numerics.py at their edges."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from contrastive_jax import numerics
+
+INF = jnp.inf
+
+
+def test_masked_logsumexp_of_nothing_has_no_gradient():
+    x = jnp.array([[1.0, 2.0], [-INF, -INF], [3.0, -INF]])
+    where = jnp.array([[True, True], [False, False], [True, False]])
+    got = numerics.masked_logsumexp(x, where)
+    np.testing.assert_allclose(got[0], np.logaddexp(1.0, 2.0), rtol=1e-6)
+    assert got[1] == numerics.MASKED and got[2] == 3.0
+    grads = jax.grad(lambda x: jnp.sum(numerics.masked_logsumexp(x, where)))(x)
+    np.testing.assert_allclose(grads.sum(axis=1), [1.0, 0.0, 1.0], rtol=1e-6)
+
+
+def test_minus_infinity_is_as_if_masked():
+    logits = jnp.array([[1.0, -INF], [jnp.nan, 2.0]])
+    got, where = numerics.masked_logits(logits, None)
+    np.testing.assert_array_equal(where, [[True, False], [True, True]])
+    assert got[0, 1] == numerics.MASKED and jnp.isnan(got[1, 0])
+
+
+@pytest.mark.parametrize("reduce_fn", [jnp.mean, jnp.sum, None])
+def test_nothing_to_reduce_gives_zero(reduce_fn):
+    values, where = jnp.array([jnp.nan, 5.0]), jnp.zeros(2, bool)
+    for weights in (None, jnp.ones(2)):
+
+        def reduced(values, weights=weights):
+            options = dict(where=where, weights=weights, reduce_fn=reduce_fn)
+            return jnp.sum(numerics.safe_reduce(values, **options))
+
+        value, grad = jax.value_and_grad(reduced)(values)
+        assert value == 0 and not grad.any()
+
+
+def test_weighted_mean_divides_by_the_weights_that_count():
+    values, weights = jnp.array([1.0, 2.0, 9.0]), jnp.array([1, 3, 100])
+    where = jnp.array([True, True, False])
+    got = numerics.safe_reduce(values, where=where, weights=weights)
+    np.testing.assert_allclose(got, 7 / 4)
+    assert numerics.safe_reduce(values, weights=jnp.zeros(3)) == 0
+
+
+@pytest.mark.parametrize("root", [numerics.safe_sqrt, numerics.safe_log])
+def test_roots_and_logarithms_are_flat_at_zero_and_show_nan(root):
+    value, grad = jax.vmap(jax.value_and_grad(root))(
+        jnp.array([0.0, -1.0, 4.0, jnp.nan])
+    )
+    assert np.isfinite(value[:3]).all() and np.isnan(value[3])
+    np.testing.assert_array_equal(grad[:2], [0.0, 0.0])
+    assert grad[2] > 0 and np.isnan(grad[3])
+
+
+def test_log_subtract_exp():
+    a, b = jnp.array([2.0, 2.0, 1.0, 300.0]), jnp.array([1.0, 2.0, 2.0, 299.0])
+    got = numerics.log_subtract_exp(a, b)
+    want = np.log(np.e**2 - np.e)
+    np.testing.assert_allclose(got[jnp.array([0, 3])], [want, 298 + want], rtol=1e-6)
+    np.testing.assert_array_equal(got[1:3], [numerics.MASKED] * 2)
+    grads = jax.grad(lambda a: jnp.sum(numerics.log_subtract_exp(a, b)))(a)
+    assert np.isfinite(grads).all()
+
+
+def test_columns_that_are_known_are_checked():
+    with pytest.raises(ValueError, match=r"^labels: .* got -1 to 2"):
+        numerics.check_columns(jnp.array([-1, 2]), 3, "labels")
+    with pytest.raises(TypeError, match=r"^labels: "):
+        numerics.check_columns(jnp.array([0.5]), 3, "labels")
