@@ -63,7 +63,7 @@ def test_log_subtract_exp():
     got = numerics.log_subtract_exp(a, b)
     want = np.log(np.e**2 - np.e)
     np.testing.assert_allclose(got[jnp.array([0, 3])], [want, 298 + want], rtol=1e-6)
-    np.testing.assert_array_equal(got[1:3], [numerics.MASKED] * 2)
+    assert (got[1:3] == numerics.MASKED).all()
     grads = jax.grad(lambda a: jnp.sum(numerics.log_subtract_exp(a, b)))(a)
     assert np.isfinite(grads).all()
 
