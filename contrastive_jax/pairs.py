@@ -42,6 +42,30 @@ def one_column(columns: Int[Array, " n"], num_columns: int) -> Bool[Array, "n m"
     return columns[:, None] == jnp.arange(num_columns)[None, :]
 
 
+def without_false_negatives(
+    anchors: Int[Array, " n"],
+    candidates: Int[Array, " m"] | None = None,
+    rows: Int[Array, " n"] | None = None,
+) -> Bool[Array, "n m"]:
+    """True at each anchor's own column and at candidates of another label.
+
+    The `where` of an in-batch loss: others of the anchor's label are no negatives.
+
+    Args:
+      anchors: label of each anchor.
+      candidates: label of each candidate; the anchors' own when None.
+      rows: column of each anchor's positive; the diagonal when None.
+
+    Examples:
+      >>> without_false_negatives(jnp.array([7, 7, 8])).astype(int)
+      Array([[1, 0, 1],
+             [0, 1, 1],
+             [1, 1, 1]], dtype=int32)
+    """
+    same = same_label(anchors, candidates)
+    return ~same | one_column(positive_columns(rows, same.shape), same.shape[1])
+
+
 def positive_columns(
     labels: Int[Array, " n"] | None, shape: tuple[int, int]
 ) -> Int[Array, " n"]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from contrastive_jax import numerics
+from contrastive_jax import numerics, similarity
 from contrastive_jax.losses import distill
 
 
@@ -99,6 +99,64 @@ def listnet(
     log_t = numerics.masked_log_softmax(relevance, where)
     return numerics.safe_reduce(
         -jnp.sum(jnp.where(where, jnp.exp(log_t), 0) * log_p, axis=1),
+        where=jnp.any(where, axis=1),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def list_mle(
+    logits: Float[Array, "n m"],
+    relevance: Float[Array, "n m"],
+    *,
+    order: Int[Array, "n m"] | None = None,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Minus the log-probability of the right order under Plackett and Luce.
+
+        loss_i = sum_j ( logsumexp_{l >= j} s_il - s_ij )                     (nats)
+
+    with s the logits in falling order of relevance.
+
+    Args:
+      logits: scores of m items in each of n lists, temperature applied.
+      relevance: labels; only their order matters.
+      order: items of each list from the most to the least relevant, for another order
+        of equal labels than the one they stand in (draw it at random).
+      where: items that count.
+      weights: one non-negative weight per list.
+      reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Xia et al. 2008, Listwise Approach to Learning to Rank: Theory and Algorithm,
+      ICML, section 4.
+
+    Deviations:
+      allRank adds 1e-10 to the sum before the logarithm and draws the order of equal
+      labels in each call.
+
+    Examples:
+      >>> logits, relevance = jnp.zeros((1, 3)), jnp.array([[2.0, 0.0, 1.0]])
+      >>> round(float(list_mle(logits, relevance)), 4)  # log(3 * 2)
+      1.7918
+    """
+    logits, relevance, where = check_lists(logits, relevance, where, weights)
+    numerics.check_shapes(logits=(logits, "n m"), order=(order, "n m"))
+    if order is None:
+        order = jnp.argsort(jnp.where(where, -relevance, jnp.inf), axis=1)
+    order = numerics.check_columns(order, logits.shape[1], "order")
+    logits = jnp.take_along_axis(logits, order, axis=1)
+    inside = jnp.take_along_axis(where, order, axis=1)
+    masked = jnp.where(inside, logits, numerics.MASKED)
+    rest = jax.lax.cumlogsumexp(masked, axis=1, reverse=True)
+    return numerics.safe_reduce(
+        jnp.sum(jnp.where(inside, rest - logits, 0), axis=1),
         where=jnp.any(where, axis=1),
         weights=weights,
         reduce_fn=reduce_fn,
@@ -194,6 +252,82 @@ def approx_ndcg(
     gain = normalized_gains(relevance, where)
     return numerics.safe_reduce(
         -jnp.sum(gain * math.log(2) / jnp.log1p(rank), axis=1),
+        where=jnp.any(gain > 0, axis=1),
+        weights=weights,
+        reduce_fn=reduce_fn,
+    )
+
+
+def neural_ndcg(
+    logits: Float[Array, "n m"],
+    relevance: Float[Array, "n m"],
+    *,
+    temperature: float | Float[Array, ""] = 1.0,
+    k: int | None = None,
+    num_iterations: int = 50,
+    where: Bool[Array, "n m"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Minus the NDCG of a relaxed sort of the list.
+
+        P_rj = softmax_j( ((m + 1 - 2 r) s_ij - sum_l |s_ij - s_il|) / temperature )
+        loss_i = -sum_{r <= k} sum_j P_rj (2^relevance[i, j] - 1) / log2(1 + r)
+                 / idealDCG_i
+
+    where P was first made doubly stochastic. Lies in [-1, 0]. Holds n * m * m numbers.
+
+    Args:
+      logits: s, scores of m items in each of n lists.
+      relevance: labels >= 0.
+      temperature: > 0; towards 0 the sort becomes exact and its gradient 0.
+      k: ranks that count; all when None.
+      num_iterations: how often columns and rows of P are scaled to sum to 1.
+      where: items that count.
+      weights: one non-negative weight per list.
+      reduce_fn: `jnp.mean` or `jnp.sum` over lists with a label above 0; None gives
+        [n].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, temperature not positive, k < 1.
+
+    References:
+      Pobrotyn and Bialobrzeski 2021, arXiv:2102.07831, section 3; Grover et al. 2019,
+      arXiv:1903.08850, eq. 5 (NeuralSort).
+
+    Deviations:
+      allRank stops scaling P at a tolerance of 1e-6, after at most 50 rounds.
+
+    Examples:
+      >>> logits, relevance = jnp.array([[9.0, 0.0]]), jnp.array([[1.0, 0.0]])
+      >>> round(float(neural_ndcg(logits, relevance, temperature=0.1)), 4)
+      -1.0
+    """
+    numerics.check_positive(temperature=temperature)
+    if k is not None and k < 1:
+        raise ValueError(f"k: expected at least 1, got {k}")
+    logits, relevance, where = check_lists(logits, relevance, where, weights)
+    m = logits.shape[1]
+    scores = jnp.where(where, logits, 0)
+    gaps = scores[:, :, None] - scores[:, None, :]
+    both = where[:, :, None] & where[:, None, :]
+    apart = jnp.sum(jnp.where(both, gaps * jnp.sign(gaps), 0), axis=2)
+    count = jnp.sum(where, axis=1)
+    rank = jnp.arange(1, m + 1)
+    slope = (count[:, None] + 1 - 2 * rank[None, :]).astype(scores.dtype)
+    log_p = slope[:, :, None] * scores[:, None, :] - apart[:, None, :]
+    # As many ranks as items count, in the first rows.
+    real = (rank[None, :] <= count[:, None])[:, :, None] & where[:, None, :]
+    log_p = numerics.masked_log_softmax(log_p / temperature, real)
+    for _ in range(num_iterations):
+        log_p = numerics.masked_log_softmax(log_p, real, axis=1)
+        log_p = numerics.masked_log_softmax(log_p, real)
+    gain = normalized_gains(relevance, where, k)
+    found = jnp.sum(jnp.where(real, jnp.exp(log_p), 0) * gain[:, None, :], axis=2)
+    discount = 1 / jnp.log2(1 + rank.astype(found.dtype))
+    return numerics.safe_reduce(
+        -jnp.sum((found * discount[None, :])[:, :k], axis=1),
         where=jnp.any(gain > 0, axis=1),
         weights=weights,
         reduce_fn=reduce_fn,
@@ -334,6 +468,81 @@ def wasserstein(
         weights=weights,
         reduce_fn=reduce_fn,
     )
+
+
+def gaussian_wasserstein(
+    values: Float[Array, "n m"],
+    targets: Float[Array, "n m"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    ddof: int = 1,
+) -> Float[Array, ""]:
+    """Squared 2-Wasserstein distance of Gaussians fitted to two sets of rows.
+
+        loss = ||mean(x) - mean(y)||^2 + tr(cov(x)) + tr(cov(y))
+               - 2 ||X Y^T||_* / (n - ddof)
+
+    with X and Y the rows less their mean and the nuclear norm (sum of singular values)
+    in place of the trace of a matrix root: it needs [n, n] and never [m, m], and its
+    gradient is finite. A loss of the whole batch: gather rows over devices first.
+
+    Args:
+      values: x, for example the softmax of each list's scores.
+      targets: y, rows that go with them.
+      where: rows that count.
+      ddof: 1 for the unbiased covariance; with no more rows the divisor is 1.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together.
+
+    References:
+      Esfandiarpoor et al. 2025, arXiv:2503.23239; Peyré and Cuturi 2019,
+      arXiv:1803.00567, remark 2.31.
+
+    Examples:
+      >>> x = jnp.array([[0.0, 0.0], [2.0, 0.0]])
+      >>> round(float(gaussian_wasserstein(x, x + 3.0)), 4)  # 3^2 + 3^2
+      18.0
+    """
+    numerics.check_shapes(
+        values=(values, "n m"), targets=(targets, "n m"), where=(where, "n")
+    )
+    values = numerics.at_least_f32(values, "values")
+    targets = numerics.at_least_f32(targets, "targets")
+    keep = numerics.mask_or_all(where, values.shape[:1])[:, None]
+    count = jnp.sum(keep)
+    means = [numerics.masked_mean(x, keep, axis=0) for x in (values, targets)]
+    x = jnp.where(keep, values - means[0][None, :], 0)
+    y = jnp.where(keep, targets - means[1][None, :], 0)
+    spread = jnp.sum(x * x) + jnp.sum(y * y)
+    overlap = jnp.linalg.svd(similarity.matmul(x, y), compute_uv=False)
+    apart = jnp.sum(jnp.square(means[0] - means[1]))
+    loss = apart + (spread - 2 * jnp.sum(overlap)) / jnp.maximum(count - ddof, 1)
+    return jnp.where(count > 0, loss, 0)
+
+
+def extend_lists(relevance: Float[Array, "n k"]) -> Float[Array, "n n*k"]:
+    """Labels of n lists of k items over all items of the batch: 0 at other lists'.
+
+    Item j of list i stands in column i k + j, as its scores do where every query is
+    scored against the items of all.
+
+    Args:
+      relevance: labels of each list's own items.
+
+    Raises:
+      ValueError: a wrong rank.
+
+    Examples:
+      >>> print(extend_lists(jnp.array([[3.0, 1.0], [2.0, 0.0]])))
+      [[3. 1. 0. 0.]
+       [0. 0. 2. 0.]]
+    """
+    sizes = numerics.check_shapes(relevance=(relevance, "n k"))
+    n, k = sizes["n"], sizes["k"]
+    own = jnp.eye(n, dtype=relevance.dtype)[:, :, None]
+    return (own * relevance[:, None, :]).reshape(n, n * k)
 
 
 def ranks(scores: Float[Array, "n m"], where: Bool[Array, "n m"]) -> Int[Array, "n m"]:

@@ -389,6 +389,41 @@ def decoupled_weights(
     return jnp.where(where, 2 - jnp.sum(where) * share, 0)
 
 
+def hardness_log_weights(
+    scores: Float[Array, "n m"], negatives: Bool[Array, "n m"], *, strength: float
+) -> Float[Array, "n m"]:
+    """Logarithms of weights that grow with the score of a negative.
+
+        log w_ij = strength scores[i, j] for the negatives chosen, else 0
+
+    For the `log_weights` of `info_nce`. The weights carry no gradient.
+
+    Args:
+      scores: similarity of n anchors and m candidates, without temperature.
+      negatives: which of them are weighted: those in the batch, mined ones, or both.
+      strength: at least 0; 0 weighs all alike.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, a negative strength.
+
+    References:
+      Robinson et al. 2021, arXiv:2010.04592, section 3 (the weights, without their
+      normalisation).
+
+    Examples:
+      >>> negatives = jnp.array([[False, True, True]])
+      >>> hardness_log_weights(jnp.array([[0.9, 0.5, 0.1]]), negatives, strength=2.0)
+      Array([[0. , 1. , 0.2]], dtype=float32)
+    """
+    numerics.check_shapes(scores=(scores, "n m"), negatives=(negatives, "n m"))
+    if strength < 0:
+        raise ValueError(f"strength: expected a number >= 0, got {strength}")
+    scores = jax.lax.stop_gradient(numerics.at_least_f32(scores, "scores"))
+    negatives = numerics.check_mask(negatives, "negatives")
+    return jnp.where(negatives, strength * scores, 0)
+
+
 def debiased(
     logits: Float[Array, "n m"],
     labels: Int[Array, " n"] | None = None,

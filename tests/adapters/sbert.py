@@ -1,6 +1,5 @@
 """Names of the sentence-transformers reference values, in terms of the library."""
 
-import jax
 import jax.numpy as jnp
 
 from contrastive_jax import losses, pairs, similarity
@@ -40,8 +39,8 @@ def own_scores(inputs, args):
 
 def hardness(args, scores, n, copies):
     """Log-weights of the documents of the query-to-document direction."""
-    mode, strength = args.get("hardness_mode"), args.get("hardness_strength", 0.0)
-    if mode is None or strength <= 0:
+    mode = args.get("hardness_mode")
+    if mode is None:
         return jnp.zeros_like(scores)
     own = jnp.tile(jnp.eye(n, dtype=bool), (1, copies))
     first = jnp.arange(scores.shape[1])[None, :] < n
@@ -50,7 +49,8 @@ def hardness(args, scores, n, copies):
         "hard_negatives": own & ~first,
         "all_negatives": ~(own & first),
     }[mode]
-    return jnp.where(chosen, strength * jax.lax.stop_gradient(scores), 0)
+    strength = float(args.get("hardness_strength", 0))
+    return losses.hardness_log_weights(scores, chosen, strength=strength)
 
 
 def mnr(inputs, args):

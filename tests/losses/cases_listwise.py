@@ -32,11 +32,20 @@ def of_lists(loss, **options):
     return Case(loss, LISTS, lists, ("logits",), **options)
 
 
+HELPERS = ("extend_lists",)
+
 CASES = {
     "list_softmax": of_lists(losses.list_softmax, without_positives=without_relevance),
     "listnet": of_lists(losses.listnet),
+    "list_mle": of_lists(losses.list_mle),
     "listwise_kl": of_lists(losses.listwise_kl),
     "approx_ndcg": of_lists(losses.approx_ndcg, without_positives=without_relevance),
+    "neural_ndcg": of_lists(
+        losses.neural_ndcg,
+        options={"num_iterations": 3},
+        without_positives=without_relevance,
+        corners=({"k": 2},),
+    ),
     "lambda_loss": of_lists(
         losses.lambda_loss,
         options={"scheme": "ndcg2++"},
@@ -50,6 +59,16 @@ CASES = {
                 ("lambdarank", 1, "pairs"),
             )
         ),
+    ),
+    "gaussian_wasserstein": Case(
+        losses.gaussian_wasserstein,
+        {"values": "n k", "targets": "n k"},
+        values,
+        ("values", "targets"),
+        where="n",
+        reduces=False,
+        corners=({"ddof": 0},),
+        large=1e3,
     ),
     "wasserstein": Case(
         losses.wasserstein,

@@ -108,7 +108,7 @@ def gathered_weights(a, b, gather, rows):
 
 COLUMNS = {"logits": "n m", "labels": "n"}
 
-HELPERS = ("Entry", "catalogue", "decoupled_weights")
+HELPERS = ("Entry", "catalogue", "decoupled_weights", "hardness_log_weights")
 
 CASES = {
     "info_nce": Case(

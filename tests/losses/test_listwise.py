@@ -10,7 +10,7 @@ import pytest
 import rax
 import scipy.stats
 
-from contrastive_jax import losses
+from contrastive_jax import evaluation, losses
 
 RNG = np.random.default_rng(0)
 SCORES = 2 * RNG.normal(size=(4, 6))
@@ -21,6 +21,10 @@ WHERE[1, 4:] = False
 WHERE[3, 1:] = False
 
 SCHEMES = ["ranknet", "ndcg1", "ndcg2", "lambdarank", "ndcg2++"]
+
+
+def f32(x):
+    return jnp.asarray(x, jnp.float32)
 
 
 def arrays():
@@ -206,3 +210,50 @@ def test_bad_options_are_named(options):
 def test_wasserstein_needs_a_power_of_at_least_one():
     with pytest.raises(ValueError, match=r"^power: "):
         losses.wasserstein(*arrays(), power=0.5)
+
+
+def test_list_mle_equals_a_loop_over_what_is_left():
+    s, y = RNG.normal(size=5), np.array([1.0, 3.0, 0.0, 2.0, 9.0])
+    where = np.array([True, True, True, True, False])
+    want, left = 0.0, [1, 3, 0, 2]
+    while left:
+        want += np.log(np.sum(np.exp(s[left]))) - s[left[0]]
+        left = left[1:]
+    got = losses.list_mle(f32(s[None]), f32(y[None]), where=jnp.asarray(where[None]))
+    close(got, want)
+
+
+def test_list_mle_takes_an_order_of_equal_labels():
+    s, y = f32(RNG.normal(size=(1, 3))), f32([[1.0, 1.0, 0.0]])
+    first, second = jnp.array([[0, 1, 2]]), jnp.array([[1, 0, 2]])
+    assert losses.list_mle(s, y, order=first) == losses.list_mle(s, y)
+    swapped = losses.list_mle(s[:, jnp.array([1, 0, 2])], y)
+    close(losses.list_mle(s, y, order=second), swapped)
+
+
+def test_neural_ndcg_of_a_sharp_sort_is_ndcg():
+    s, y = RNG.normal(size=(3, 5)), np.round(RNG.uniform(0, 3, size=(3, 5)))
+    y[:, 0] = 1.0
+    for k in (None, 2):
+        got = losses.neural_ndcg(f32(s), f32(y), temperature=1e-3, k=k)
+        close(got, -evaluation.ndcg(f32(s), f32(y), k=k))
+
+
+def test_gaussian_wasserstein_equals_the_trace_of_a_root():
+    x, y = RNG.normal(size=(9, 3)), RNG.normal(size=(9, 3)) + 1.0
+    cov_x, cov_y = np.cov(x.T), np.cov(y.T)
+    values, vectors = np.linalg.eigh(cov_x)
+    root = vectors @ np.diag(np.sqrt(values)) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_y @ root)).sum()
+    apart = np.sum((x.mean(0) - y.mean(0)) ** 2)
+    want = apart + np.trace(cov_x + cov_y) - 2 * cross
+    np.testing.assert_allclose(
+        losses.gaussian_wasserstein(f32(x), f32(y)), want, rtol=1e-5
+    )
+
+
+def test_extended_lists_have_their_labels_in_their_own_block():
+    got = losses.extend_lists(f32([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    want = np.zeros((3, 6))
+    want[0, :2], want[1, 2:4], want[2, 4:] = [1, 2], [3, 4], [5, 6]
+    np.testing.assert_array_equal(got, want)
