@@ -256,14 +256,13 @@ def masked_logits(
     where: Bool[Array, "*shape"] | None,
     name: str = "logits",
 ) -> tuple[Float[Array, "*shape"], Bool[Array, "*shape"]]:
-    """Logits in at least float32, and which of them count.
+    """Logits in at least float32, 0 where they do not count, and which of them do.
 
-    A logit of -inf is as if masked, and becomes finite.
+    A logit of -inf is as if masked.
     """
     logits = at_least_f32(logits, name)
-    absent = logits == -jnp.inf
-    where = mask_or_all(where, logits.shape) & ~absent
-    return jnp.where(absent, MASKED, logits), where
+    where = mask_or_all(where, logits.shape) & (logits != -jnp.inf)
+    return jnp.where(where, logits, 0), where
 
 
 def negative_log_softmax(
