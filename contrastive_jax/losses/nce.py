@@ -347,7 +347,7 @@ def decoupled(
             positive_weights, "positive_weights"
         )
     return numerics.safe_reduce(
-        numerics.masked_logsumexp(logits, negatives) - attraction,
+        numerics.masked_logsumexp(logits - attraction[:, None], negatives),
         where=pairs.at_columns(where, labels) & jnp.any(negatives, axis=-1),
         weights=weights,
         reduce_fn=reduce_fn,
