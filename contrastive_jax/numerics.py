@@ -98,7 +98,8 @@ def check_columns(x: Array | np.ndarray, size: int, name: str) -> Array:
     """
     x = check_integer(x, name)
     if not isinstance(x, jax.core.Tracer) and x.size:
-        least, most = int(jnp.min(x)), int(jnp.max(x))
+        # In numpy: inside of jit, operations on constants are traced.
+        least, most = int(np.min(np.asarray(x))), int(np.max(np.asarray(x)))
         if least < 0 or most >= size:
             raise ValueError(
                 f"{name}: expected numbers in [0, {size}), got {least} to {most}"

@@ -67,5 +67,10 @@ def test_columns_beyond_the_candidates_raise_where_they_are_known():
             pairs.positive_columns(jnp.array(wrong), (2, 3))
     with pytest.raises(ValueError, match=r"^labels: needed"):
         pairs.positive_columns(None, (3, 2))
+    constant = jax.jit(lambda: pairs.positive_columns(jnp.array([0, 2]), (2, 3)))
+    np.testing.assert_array_equal(constant(), [0, 2])
+    known = jnp.array([0, 2])
+    inside = jax.jit(lambda x: x[pairs.positive_columns(known, (2, 3))])
+    np.testing.assert_array_equal(inside(jnp.arange(3)), [0, 2])
     traced = jax.jit(lambda labels: pairs.positive_columns(labels, (2, 3)))
     np.testing.assert_array_equal(traced(jnp.array([0, 3])), [0, 3])
