@@ -210,7 +210,12 @@ def map_pmap(step: Callable[..., Any], devices: list[jax.Device]) -> MappedStep:
     def split(batch):
         return jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
 
-    return MappedStep(mapped, split, lambda state: state, len(devices))
+    # Where results lie: a state that came otherwise would be traced and compiled for
+    # its first step and once more for its second.
+    everywhere = NamedSharding(make_mesh(devices), PartitionSpec())
+    return MappedStep(
+        mapped, split, lambda state: jax.device_put(state, everywhere), len(devices)
+    )
 
 
 def place_and_jit(make_step: MakeStep, mapper: str, mesh: Mesh) -> MappedStep:

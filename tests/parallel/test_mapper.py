@@ -70,10 +70,26 @@ def test_many_devices_equal_one(mapper, devices):
     np.testing.assert_allclose(got_w, want_w, atol=1e-5 * np.abs(want_w).max())
 
 
-def test_the_state_is_consumed():
-    state = init()
-    parallel.data_parallel(make_step, "pmap", devices=2)(state, BATCH)
-    assert state["w"].is_deleted()
+@pytest.mark.parametrize("mapper", [*parallel.MAPPERS, parallel.SHARDED])
+def test_one_trace_and_the_state_is_consumed(mapper):
+    traces = 0
+
+    def counting(axis_name=None):
+        step = make_step(axis_name)
+
+        def count(state, batch):
+            nonlocal traces
+            traces += 1
+            return step(state, batch)
+
+        return count
+
+    step = parallel.data_parallel(counting, mapper, devices=2)
+    first, _ = step(init(), BATCH)
+    second, _ = step(first, BATCH)
+    step(second, BATCH)
+    assert traces == 1
+    assert first["w"].is_deleted()
 
 
 def test_bad_mapper_devices_and_batch_are_named():
