@@ -34,11 +34,10 @@ OBJECTIVES = ("clip", "siglip")
 
 def make_parts(config):
     """Model and optimiser."""
-    if config.loss.objective not in OBJECTIVES:
-        raise ValueError(
-            f"loss.objective: expected one of {OBJECTIVES}, got "
-            f"{config.loss.objective!r}"
-        )
+    for key in ("objective", "baseline"):
+        name = config.loss[key]
+        if name not in OBJECTIVES and (name or key == "objective"):
+            raise ValueError(f"loss.{key}: expected one of {OBJECTIVES}, got {name!r}")
     model = image_text.make_towers(
         config.model.image.to_dict(),
         config.model.text.to_dict(),
