@@ -1,5 +1,7 @@
 """Transformer towers: published parameter counts, masks, pooling."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,16 +38,20 @@ def tower(**settings):
 def test_padding_is_seen_by_nobody(pool, causal):
     model = models.TextTower(9, 8, 1, 2, causal=causal, pool=pool)
     rows = jnp.array([[3, 4, 2, 0, 0, 0]])
-    params = model.init(jax.random.key(0), rows, train=False)
-    want = model.apply(params, rows, train=False)
-    grads = jax.grad(lambda p: jnp.sum(model.apply(p, rows, train=False)))(params)
-    table = grads["params"]["Transformer_0"]["token"]["embedding"]
-    assert not np.any(table[0]) and np.any(table[3]) and np.any(table[4])
-    short = jax.tree.map(lambda x: x, params)
-    inner = short["params"]["Transformer_0"]
+    apply = jax.jit(functools.partial(model.apply, train=False))
+    params = jax.jit(functools.partial(model.init, train=False))(
+        jax.random.key(0), rows
+    )
+    want = apply(params, rows)
+    inner = params["params"]["Transformer_0"]
+    table = inner["token"]["embedding"]
+    inner["token"]["embedding"] = table.at[0].multiply(-50.0)  # of padding
+    np.testing.assert_array_equal(apply(params, rows), want)
+    inner["token"]["embedding"] = table.at[3].multiply(-50.0)  # of a word
+    assert np.abs(apply(params, rows) - want).max() > 1e-4
+    inner["token"]["embedding"] = table
     inner["position"] = inner["position"][:3]
-    got = model.apply(short, rows[:, :3], train=False)
-    np.testing.assert_allclose(got, want, atol=1e-6)
+    np.testing.assert_allclose(apply(params, rows[:, :3]), want, atol=1e-6)
 
 
 def test_causal_ends_see_all_and_starts_see_themselves():
