@@ -303,15 +303,17 @@ def histograms(
     """Distributions of a score over each other, one panel per kind of score.
 
     Args:
-      panels: {title: {name: [n] values}}. An axis spans the middle 98 % of the values.
+      panels: {title: {name: [n] values}}. The axis is chosen for the first name of a
+        panel, with as much room on both sides; values beyond it stand in the end bins.
       xlabel: what the values are.
     """
     width = 3.6 * len(panels)
     figure = Figure(figsize=(width, 3.2), layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, groups) in zip(grid, panels.items(), strict=True):
-        whole = np.concatenate([np.asarray(x) for x in groups.values()])
-        bins = np.linspace(*np.quantile(whole, [0.01, 0.99]), 40)
+        low, high = np.quantile(np.asarray(next(iter(groups.values()))), [0.01, 0.99])
+        room = max(high - low, 1e-6)
+        bins = np.linspace(low - room, high + room, 40)
         for name, values in groups.items():
             axes.hist(
                 np.clip(values, bins[0], bins[-1]),

@@ -166,9 +166,9 @@ def log_normaliser(config, f, g):
     return float(ebm.importance_log_mean(log_w)), size
 
 
-def generate(config, f):
+def generate(config, f, num):
     """Langevin chains on f from samples of the noise, and their diagnostics."""
-    keys = jax.random.split(jax.random.key(2), config.eval.generated)
+    keys = jax.random.split(jax.random.key(2), config.eval.generated)[:num]
     start = ebm.langevin_init(data.make_noise(config).sample(keys))
     run = functools.partial(
         ebm.langevin,
@@ -198,7 +198,7 @@ def evaluate(config, state):
     for outside, x in split.outside.items():
         scores = np.asarray(f(data.to_points(jnp.asarray(x), name, None)))
         found[f"auroc_{outside}"] = 100 * ood.auroc(inside, scores)
-    made, info = generate(config, f)
+    made, info = generate(config, f, config.eval.generated)
     rows = [np.asarray(x).reshape(len(x), -1) for x in (test, made)]
     found["two_sample"] = 100 * two_sample.nearest_neighbour_accuracy(*rows)
     found["accepted"] = 100 * float(jnp.mean(info.accepted))
@@ -217,7 +217,9 @@ def choose(config, name, method):
 def run(config, workdir):
     """The 1-D problem, then every method on every set, then the report."""
     page = report.Report("MECO", __doc__.partition("\n")[0])
-    results = pictures.gaussian_part(page, config, GAUSSIAN)
+    results = {}
+    if config.gaussian.means:
+        results = pictures.gaussian_part(page, config, GAUSSIAN)
     for name in config.data.sets:
         fitted = {"noise": (choose(config, name, "meco"), None)}
         for method in config.methods:

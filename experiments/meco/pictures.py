@@ -167,7 +167,7 @@ def errors_figure(curves):
         axes.set_xlabel("step")
         axes.set_title(title, fontsize=9)
     grid_of[0].set_ylabel("squared error of theta")
-    grid_of[0].legend(fontsize=7)
+    grid_of[0].legend(fontsize=7, loc="upper right")
     return figure
 
 
@@ -205,7 +205,10 @@ def set_part(page, name, fitted, results, workdir, generate, log_normaliser):
         )
         return
     sets = {"test": split.test, **split.outside}
-    page.text("Score f(x) of test images and of images from elsewhere.")
+    page.text(
+        "Score f(x) of test images and of images from elsewhere; what is beyond the "
+        "axis stands at its end."
+    )
     scores = {
         method: {
             key: np.asarray(f(data.to_points(jnp.asarray(x), name, None)))
@@ -223,5 +226,5 @@ def set_part(page, name, fitted, results, workdir, generate, log_normaliser):
         "noise": data.to_image(data.make_noise(config).sample(keys)),
     }
     for method, (chosen, f, _) in fitted.items():
-        shown[f"chains, {method}"] = data.to_image(generate(chosen, f)[0][:12])
+        shown[f"chains, {method}"] = data.to_image(generate(chosen, f, 12)[0])
     page.figure(figures.image_rows(shown), "samples of every method")
