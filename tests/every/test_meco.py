@@ -2,11 +2,13 @@
 
 import functools
 
+import experiments_common
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from contrastive_jax import parallel
 from experiments.meco import data, experiment, gaussian
 
 
@@ -111,3 +113,29 @@ def test_points_of_images_stay_within_their_level():
     for keys in (None, jax.random.split(jax.random.key(0), 1)):
         x = data.to_points(image, "digits", keys)
         np.testing.assert_array_equal(jnp.floor(data.to_image(x) * 17), whole)
+
+
+def test_storm_evaluates_the_noise_under_the_parameters_before():
+    """After two steps: the estimate by hand from the states in between."""
+    config_module, _ = experiments_common.load("meco")
+    config = config_module.get_config("smoke")
+    config.loss.estimator = "storm"
+    config.optim.update(name="sgd", learning_rate=0.5)
+    step = jax.jit(experiment.make_step(config))
+    source = experiment.batches(config, 0)
+    first, _ = step(experiment.init(config), next(source))
+    second, _ = step(first, next(source))
+    for a, b in zip(
+        jax.tree.leaves(second.previous), jax.tree.leaves(first.params), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    keys = parallel.example_keys(first.rng, first.step, config.data.batch_size, None)
+    z = data.make_noise(config).sample(jax.vmap(jax.random.split)(keys)[:, 1])
+    net, _ = experiment.make_parts(config)
+    now, before = (
+        np.exp(net.apply({"params": params["net"]}, z)).mean()
+        for params in (first.params, first.previous)
+    )
+    u = now + (1 - config.loss.gamma) * (np.exp(first.inner.log_u) - before)
+    assert abs(now - before) > 1e-3
+    np.testing.assert_allclose(np.exp(second.inner.log_u), u, rtol=1e-5)
