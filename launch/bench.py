@@ -6,6 +6,7 @@
     python -m launch.bench compile
     python -m launch.bench accuracy
     python -m launch.bench largest
+    python -m launch.bench tables
 
 Every measurement is a process of its own, pinned to one core, one after the other, on
 the same data: unit rows, the second set a noisy copy of the first. Time is CPU time of
@@ -20,7 +21,8 @@ plot of all of them beside it; later calls replace what they measure anew.
 
 `ring` and `largest` only compile: scratch per device of a program for 8 devices, and
 the most pairs whose scratch and gradients fit into 1 GiB. `compile` starts twice with
-one persistent cache. `accuracy` compares a saturated batch with float64.
+one persistent cache. `accuracy` compares a saturated batch with float64. `tables`
+measures nothing and prints what is saved as Markdown.
 """
 
 import argparse
@@ -525,7 +527,7 @@ def measure_accuracy(_: str, method: str, rows: int, width: int) -> dict[str, fl
     scale = 100.0
     rng = np.random.default_rng(0)
     a = rng.normal(size=(rows, width))
-    b = a + 0.3 * rng.normal(size=a.shape)
+    b = a + 1.1 * rng.normal(size=a.shape)
     arrays = [np.float32(x / np.linalg.norm(x, axis=1, keepdims=True)) for x in (a, b)]
 
     def exact(a, b):
@@ -573,15 +575,23 @@ def measure_largest(task: str, method: str, _: int, width: int) -> dict[str, flo
         x = jax.ShapeDtypeStruct((rows, width), jax.numpy.float32)
         args = (x,) * (1 if task in ("nt_xent", "supcon") else 2)
         f = jax.jit(jax.value_and_grad(loss, tuple(range(len(args)))))
-        plan = f.lower(*args).compile().memory_analysis()
-        return (plan.temp_size_in_bytes + plan.output_size_in_bytes) / MIB
+        return f.lower(*args).compile().memory_analysis()
+
+    def fits(rows):
+        plan = planned(rows)
+        return plan.temp_size_in_bytes + plan.output_size_in_bytes <= 1024 * MIB
 
     step = 1024
-    low, high = 1, 1024  # in steps; `high` does not fit
+    low, high = 0, 1  # in steps; `high` does not fit
+    while high < 1024 and fits(high * step):
+        low, high = high, 2 * high
     while high - low > max(1, low // 32):
         middle = (low + high) // 2
-        low, high = (middle, high) if planned(middle * step) <= 1024 else (low, middle)
-    return {"largest_rows": low * step, "planned": planned(low * step)}
+        low, high = (middle, high) if fits(middle * step) else (low, middle)
+    scratch = {
+        f"scratch_{n}": planned(n).temp_size_in_bytes / MIB for n in (2048, 16384)
+    }
+    return {"largest_rows": low * step} | scratch
 
 
 # The command
@@ -648,7 +658,10 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
         ]
     if bench == "largest":
         return [
-            [t, m, 0, args.width] for t in tasks for m in ("ours/tiled", "jax/plain")
+            [task, method, 0, args.width]
+            for task in tasks
+            for method in LOSSES[task]
+            if method.partition("/")[0] not in TORCH
         ]
     if bench == "ring":
         sizes, methods, width = args.sizes or [8192, 131072], ["ring", "plain"], 512
@@ -695,18 +708,71 @@ def show(results: list[dict]) -> None:
         print(f"{r['task']:9} {r['rows']:7} {r['method']:29}{cells}")
 
 
+COLUMNS = {
+    "seconds": "CPU s",
+    "trace_seconds": "trace, CPU s",
+    "share": "share of peak",
+    "peak": "peak, GFLOP/s",
+    "scratch": "scratch, MiB",
+    "rise": "memory rise, MiB",
+    "loss": "loss",
+    "grad_norm": "gradient norm",
+}
+
+
+def tables(runs: pathlib.Path) -> None:
+    """Prints the saved results as Markdown, one table per bench and task."""
+    for bench in MEASURE:
+        file = runs / f"bench_{bench}.json"
+        if not file.exists():
+            continue
+        results = json.loads(file.read_text(encoding="utf-8"))["results"]
+        order = (
+            LOSSES if bench == "losses" else dict.fromkeys(r["task"] for r in results)
+        )
+        for task in order:
+            of_task = [r for r in results if r["task"] == task]
+            of_task.sort(key=lambda r: (r["width"], r["rows"]))  # as measured within
+            if of_task:
+                print(f"\n### {bench}: {task}\n\n" + markdown(of_task))
+
+
+def markdown(results: list[dict]) -> str:
+    """A table; times and memory also as multiples of the first method of a size."""
+    extra = dict.fromkeys(k for r in results for k in r if k not in COLUMNS)
+    known = [k for k in COLUMNS if any(k in r for r in results)]
+    keys = [k for k in extra if k not in ("task", "method", "rows", "width")]
+    names = ["rows x width", "method", *(COLUMNS.get(k, k) for k in known), *keys]
+    lines = [names, ["---"] * len(names)]
+    for r in results:
+        first = next(o for o in results if size(o) == size(r))
+        cells = [f"{r['rows']:,} x {r['width']}", r["method"]]
+        for key in (*known, *keys):
+            if key not in r:
+                cells.append("")
+                continue
+            cell = f"{r[key]:.3g}" if abs(r[key]) < 100 else f"{r[key]:,.0f}"
+            if key in ("seconds", "scratch", "rise") and r is not first and first[key]:
+                cell += f" (x{r[key] / first[key]:.2f})"
+            cells.append(cell)
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
 def plot(results: list[dict], file: pathlib.Path) -> None:
     """Time and memory rise against rows, one column of panels per task."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
     widths = [r["width"] for r in results]
     width = max(set(widths), key=widths.count)
     results = [r for r in results if r["width"] == width]
-    tasks = list(dict.fromkeys(r["task"] for r in results))
-    methods = list(dict.fromkeys(r["method"] for r in results))
+    tasks = [task for task in LOSSES if any(r["task"] == task for r in results)]
+    methods = list(dict.fromkeys(m for task in tasks for m in LOSSES[task]))
+    sizes = sorted({r["rows"] for r in results})
     shape = dict(figsize=(3.0 * len(tasks), 6.2), squeeze=False)
     figure, axes = plt.subplots(2, len(tasks), **shape)
     lines = {}
@@ -721,12 +787,21 @@ def plot(results: list[dict], file: pathlib.Path) -> None:
                 if (r["task"], r["method"]) == (task, method)
             )
             if points:
-                style = dict(marker="o", markersize=4, color=f"C{i % 10}")
+                style = dict(
+                    marker="osv^D"[i % 5], markersize=4, color=plt.cm.tab20(i % 20)
+                )
                 style["linestyle"] = "-" if method.startswith("ours") else "--"
                 lines[method] = axis.loglog(*zip(*points, strict=True), **style)[0]
         axis.set_title(task if row == 0 else "")
         axis.set_xlabel("rows")
         axis.grid(alpha=0.3)
+        axis.set_xticks(sizes, [f"{n:,}" for n in sizes], rotation=45, fontsize=8)
+        axis.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_major_locator(LogLocator(numticks=8))
+        low, high = axis.get_ylim()
+        axis.set_ylim(min(low, high / 100), high * 1.3)
     axes[0][0].set_ylabel("CPU seconds, loss and gradient")
     axes[1][0].set_ylabel("rise of resident memory, MiB")
     figure.suptitle(f"Embeddings of width {width}, float32 (or as named), one thread")
@@ -751,7 +826,7 @@ MEASURE = {
 def main(argv: list[str] | None = None) -> int:
     """Runs one bench; 1 when results disagree."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("bench", choices=MEASURE)
+    parser.add_argument("bench", choices=[*MEASURE, "tables"])
     parser.add_argument("--sizes", type=int, nargs="+", help="rows")
     parser.add_argument("--tasks", nargs="+", help="some of the tasks only")
     parser.add_argument("--width", type=int, default=256, help="embedding width")
@@ -765,6 +840,9 @@ def main(argv: list[str] | None = None) -> int:
             os.sched_setaffinity(0, {args.core})
         sys.argv = sys.argv[:1]  # some libraries read the command line themselves
         print(json.dumps(MEASURE[args.bench](*args.case)))
+        return 0
+    if args.bench == "tables":
+        tables(args.runs)
         return 0
     args.runs.mkdir(parents=True, exist_ok=True)
     file = args.runs / f"bench_{args.bench}.json"

@@ -999,7 +999,7 @@ def tiled_info_nce(
 
     Queues and hard negatives are further rows of b. Values and gradients equal those of
     the plain loss. Operations: 6 n m d with the gradient, 8 beyond 65,536 candidates;
-    scratch: 4 to 16 MB.
+    scratch: three strips of rows against all candidates, of at most 16 MB each.
 
     Args:
       a: anchors.

@@ -34,6 +34,9 @@ def test_results_are_kept_and_replaced(tmp_path):
     assert report["results"] == results and "jax" in report["versions"]
     found = {r["method"]: r["seconds"] for r in results}
     assert found == {"open_clip": 0.1, "ours/tiled": 0.2}
+    table = bench.markdown(results).splitlines()
+    assert table[2].startswith("| 64 x 8 | open_clip | 0.1 |")
+    assert table[3].startswith("| 64 x 8 | ours/tiled | 0.2 (x2.00) |")
     bench.plot(results, file.with_suffix(".png"))
     assert file.with_suffix(".png").stat().st_size > 1000
     assert len(list(tmp_path.iterdir())) == 2
