@@ -38,7 +38,7 @@ def bars(groups: Mapping[str, Mapping[str, Any]], *, ylabel: str) -> Figure:
 
     Args:
       groups: {group: {name: value}}, the same names in every group.
-      ylabel: what the height means, with its unit.
+      ylabel: what the height means, with its unit. The axis begins at 0.
     """
     figure = Figure(figsize=(1.5 + 2.4 * len(groups), 3.4), layout="constrained")
     axes = figure.add_subplot()
@@ -51,11 +51,11 @@ def bars(groups: Mapping[str, Mapping[str, Any]], *, ylabel: str) -> Figure:
         axes.bar_label(drawn, fmt="%.3g", fontsize=8, padding=2)
     axes.set_xticks(range(len(groups)), list(groups))
     axes.set_ylabel(ylabel)
-    low = min(min(group.values()) for group in groups.values())
-    high = max(max(group.values()) for group in groups.values())
-    # Room below the smallest bar, so that differences between good results show.
-    axes.set_ylim(max(0, low - (high - low) * 1.5), high + (high - low) * 0.35 + 1e-9)
-    axes.legend(fontsize=8, loc="upper center", ncols=len(names))
+    heights = [x for group in groups.values() for x in group.values()]
+    low, high = min(0, *heights), max(0, *heights)
+    room = 0.1 * (high - low) or 1  # for the numbers on the bars
+    axes.set_ylim(low - room * (low < 0), high + room)
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

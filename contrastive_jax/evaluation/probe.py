@@ -35,7 +35,7 @@ def linear_probe(
     test: Float[Array | np.ndarray, "q d"],
     test_labels: Int[Array | np.ndarray, " q"],
     *,
-    strengths: Sequence[float] = (1e-4, 1e-3, 1e-2, 1e-1),
+    strengths: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
     held_out: float = 0.2,
     seed: int = 0,
 ) -> ProbeResult:

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-CROP = dict(scale=(0.3, 1.0), ratio=(3 / 4, 4 / 3), method="linear")
+CROP = dict(scale=(0.15, 1.0), ratio=(3 / 4, 4 / 3), method="linear")
 VARIANTS = ("", "v3", "fashion", "fashion_v3", "smoke", "smoke_v3", "paper", "paper_v3")
 
 
@@ -31,18 +31,19 @@ def get_config(variant: str = "") -> ConfigDict:
             data_dir="",  # a TFDS folder; the packaged copy when empty
             size=0,  # in memory
             test_split="test",
-            batch_size=256,
+            batch_size=128,
             first_view=view,
             second_view=view,
         )
     )
     config.model = ConfigDict(
         dict(
-            stage_sizes=(1, 1, 1),
-            width=32,
+            stage_sizes=(0, 1, 1),  # no block at the stem's costly resolution
+            width=16,
             kind="basic",
             stem="cifar",
             stem_stride=2,
+            grid=4,  # features keep where they are: the pictures are all placed alike
             dtype="float32",
             projection=(128, 64),
             prediction=(),  # v3 has a prediction head on the queries
@@ -56,13 +57,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim = ConfigDict(
         dict(
             name="adamw",
-            learning_rate=2e-3,
+            learning_rate=3e-3,
             warmup_steps=30,
             weight_decay=1e-4,
             momentum=0.9,
         )
     )
-    config.train = ConfigDict(dict(num_steps=500, log_every=10, save_every=100))
+    config.train = ConfigDict(dict(num_steps=600, log_every=20, save_every=200))
     # Rows of 0: all. held_out > 0 reports on that share of the training rows instead of
     # the test rows: what the values above were chosen on.
     config.eval = ConfigDict(dict(train_limit=0, test_limit=0, k=20, held_out=0.0))
@@ -71,14 +72,15 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.name = "fashion"
         for view in (config.data.first_view, config.data.second_view):
             view.flip, view.affine, view.crop = 0.5, None, ConfigDict(CROP)
-        config.eval.train_limit = 10_000
+            view.jitter.update(brightness=0.8, contrast=0.8)
+        config.eval.train_limit = 5000
     if variant.startswith("smoke"):
         config.data.name = "digits"
         config.data.batch_size = 64
         for view in (config.data.first_view, config.data.second_view):
             view.affine.update(degrees=10.0, zoom=(0.9, 1.1), shear=0.1)
             view.jitter = None
-        config.model.update(stage_sizes=(1,), width=8, stem_stride=1)
+        config.model.update(stage_sizes=(1,), width=8, stem_stride=1, grid=1)
         config.model.projection = (32, 16)
         config.loss.update(queue_size=128, decay=0.9, decay_final=0.9)
         config.optim.update(learning_rate=2e-2, warmup_steps=2)
@@ -124,6 +126,7 @@ def paper(config: ConfigDict) -> ConfigDict:
         kind="bottleneck",
         stem="imagenet",
         stem_stride=2,
+        grid=1,
         projection=(2048, 128),  # v2, section 3
         batch_norm=False,
     )

@@ -4,8 +4,9 @@ Special about it:
 - A key encoder that follows the query encoder (v1, eq. 2): `state.ema_update`, before
   the keys are encoded; in v3 its decay rises to 1 by a cosine: `state.cosine_decay`.
 - v2: a ring of past keys as negatives (v1, algorithm 1): `state.Queue`, pushed last.
-- v3 (`loss.queue_size` = 0): the other keys of all devices are the negatives, both
-  directions, a prediction head on the queries, times 2 temperature (algorithm 1).
+  Ablation: `loss.queue_size` = 0 leaves the other keys of the batch.
+- v3 (with `model.prediction`): these too, in both directions, a prediction head on the
+  queries, times 2 temperature (algorithm 1).
 
 References: He et al. 2019, arXiv:1911.05722 (v1); Chen et al. 2020, arXiv:2003.04297
 (v2); Chen et al. 2021, arXiv:2104.02057 (v3); facebookresearch/moco and moco-v3.
@@ -27,7 +28,7 @@ from contrastive_jax.training import images
 
 @chex.dataclass(frozen=True)
 class State(training.TrainState):
-    """Adds the key encoder and the queue of past keys (None in v3).
+    """Adds the key encoder and the queue of past keys (None when its size is 0).
 
     Attributes:
       target: parameters of the key encoder, an average of `params`.
@@ -116,9 +117,13 @@ def make_step(config, axis_name=None):
             q, updated = apply(model, params["model"], s.model_state["model"], first)
             q = similarity.l2_normalize(q)
             positive = jnp.sum(q * keys, axis=-1, keepdims=True)
-            negatives = similarity.dot(q, s.queue.keys)
-            scores = jnp.concatenate([positive, negatives], axis=-1)
-            loss = losses.info_nce(scores / temperature, jnp.zeros_like(rows))
+            if s.queue is None:  # the ablation
+                scores = similarity.dot(q, parallel.gather(keys, axis_name))
+                loss = losses.info_nce(scores / temperature, rows)
+            else:
+                negatives = similarity.dot(q, s.queue.keys)
+                scores = jnp.concatenate([positive, negatives], axis=-1)
+                loss = losses.info_nce(scores / temperature, jnp.zeros_like(rows))
             return loss, ({"model": updated}, jnp.mean(positive))
 
         def symmetric_loss(params):
@@ -196,7 +201,7 @@ def run(config, workdir):
     results = evaluate(config, s)
     images.write_report(
         workdir,
-        title=f"MoCo v{2 if config.loss.queue_size else 3} on {config.data.name}",
+        title=f"MoCo v{3 if config.model.prediction else 2} on {config.data.name}",
         summary=__doc__.partition("\n")[0],
         results=results,
         curves=("loss", "positive_cosine", "grad_norm"),

@@ -1,5 +1,7 @@
 """Networks: published shapes and parameter counts, shared batch statistics."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,6 +51,28 @@ def test_stems_and_resolutions():
     assert shapes(stem="imagenet") == [8, 4]
     with pytest.raises((ValueError, TypeError), match="stem"):
         shapes(stem="vgg")
+
+
+def test_grid_keeps_the_layout():
+    """The mean over cells of a grid; their mean is that over all positions."""
+    x = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 8, 8, 1)), jnp.float32)
+    whole = models.Resnet((1,), 4)
+    variables = jax.jit(functools.partial(whole.init, train=False))(
+        jax.random.key(0), x
+    )
+    cells = models.Resnet((1,), 4, grid=2).apply(variables, x, train=False)
+    assert cells.shape == (2, 4 * 4)
+    np.testing.assert_allclose(
+        cells.reshape(2, 4, 4).mean(axis=1),
+        whole.apply(variables, x, train=False),
+        rtol=1e-5,
+    )
+    far = x.at[:, :, 4:].set(0)  # the right half does not reach the left cells' middle
+    other = models.Resnet((1,), 4, grid=2).apply(variables, far, train=False)
+    change = jnp.abs(other - cells).reshape(2, 2, 2, 4).mean(axis=(0, 1, 3))
+    assert change[1] > 2 * change[0]
+    with pytest.raises(ValueError, match="grid: 8 x 8 positions do not split by 3"):
+        models.Resnet((1,), 4, grid=3).apply(variables, x, train=False)
 
 
 def test_mlp_options():
