@@ -39,7 +39,7 @@ CASES = [
     Smoke("ape", "loss", -1.0, paper_batch={"event": ((8,), "int32")}),
     Smoke("clip", "loss", -0.5, paper_batch=IMAGE_TEXT),
     Smoke("meco", "loss", -0.15, paper_batch={"x": ((32, 32, 3), "uint8")}),
-    Smoke("moco", "loss", -0.3),
+    Smoke("moco", "loss", -0.2),
     Smoke("moco", "loss", -0.2, "smoke_v3"),
     Smoke("simclr", "loss", -0.4),
     Smoke("supcon", "loss", -0.4),
