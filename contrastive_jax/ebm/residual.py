@@ -20,8 +20,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from contrastive_jax import numerics
 from contrastive_jax.ebm import diffusion, nce, samplers
 
-# From proposals [n, k, t] and the masked sequences [n, t] to energies [n, k].
-Energy = Callable[[Array, Array], Array]
+# From proposals [n, k, t], the masked sequences [n, t] and the denoiser's
+# log-probabilities [n, t, v] to energies [n, k].
+Energy = Callable[[Array, Array, Array], Array]
 
 SIGNS = {"paper": -1.0, "released": 1.0}
 
@@ -421,7 +422,7 @@ def diffusion_sample(
             chosen, size = importance_choice(
                 choose,
                 candidates,
-                energy(candidates, tokens),
+                energy(candidates, tokens, log_probs),
                 temperature=temperature,
                 sign=sign,
             )

@@ -33,6 +33,36 @@ def curves(
     return figure
 
 
+def lines(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    log: str = "",
+) -> Figure:
+    """Lines through points, one panel per title, one line per name.
+
+    Args:
+      panels: {title: {name: (x, y)}}.
+      xlabel: what x means, with its unit.
+      ylabel: what y means, with its unit.
+      log: "x", "y" or "xy" for logarithmic axes.
+    """
+    figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, named) in zip(grid, panels.items(), strict=True):
+        for name, (x, y) in named.items():
+            axes.plot(x, y, marker="o", markersize=4, label=name)
+        axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        if "x" in log:
+            axes.set_xscale("log", base=2)
+        if "y" in log:
+            axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    return figure
+
+
 def bars(groups: Mapping[str, Mapping[str, Any]], *, ylabel: str) -> Figure:
     """Bars side by side: one cluster per group, one colour per name inside.
 

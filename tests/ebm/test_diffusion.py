@@ -208,8 +208,7 @@ def test_the_exact_energy_mends_few_step_sampling_and_the_wrong_sign_breaks_it()
     log_rows = chain()
     denoise = exact_denoiser(log_rows)
 
-    def energy(candidates, tokens):
-        log_probs = denoise(tokens)
+    def energy(candidates, tokens, log_probs):
         drawn = jnp.sum(
             jnp.take_along_axis(log_probs[:, None], candidates[..., None], axis=-1)[
                 ..., 0

@@ -1,0 +1,426 @@
+"""What experiments on diffusion language models share: bounds, samples, report.
+
+A run has four networks: a denoiser of masked tokens, a language model, a sequence
+energy and a judge, a language model of another seed that scores what is drawn.
+"""
+
+import dataclasses
+import functools
+import math
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from contrastive_jax import ebm, losses
+from contrastive_jax.data import letters
+from contrastive_jax.evaluation import figures
+from contrastive_jax.training import metrics, report
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params"],
+    meta_fields=["mdlm", "ar", "nce", "judge", "mask_id"],
+)
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """The four networks of a run; a pytree of their parameters.
+
+    Attributes:
+      params: parameters by name of the network.
+      mdlm: denoiser; (masked tokens) to logits.
+      ar: language model; (tokens) to logits of the next ones.
+      nce: sequence energy; (tokens, masked tokens) to energies.
+      judge: a language model.
+      mask_id: the mask.
+    """
+
+    params: Any
+    mdlm: nn.Module
+    ar: nn.Module
+    nce: nn.Module
+    judge: nn.Module
+    mask_id: int
+
+    def apply(self, name: str, *inputs: Array) -> Array:
+        """A network on its inputs."""
+        return getattr(self, name).apply(
+            {"params": self.params[name]}, *inputs, train=False
+        )
+
+    def denoise(self, tokens: Int[Array, "n t"]) -> Float[Array, "n t v"]:
+        """Log-probabilities of clean tokens."""
+        logits = self.apply("mdlm", tokens)
+        return ebm.subs_log_probs(logits, tokens, mask_id=self.mask_id)
+
+    def nll(self, name: str, tokens: Int[Array, "n t"]) -> Float[Array, " n"]:
+        """Mean negative log-likelihood (nats) per token after the first."""
+        n, length = tokens.shape
+        logits = self.apply(name, tokens)[:, :-1].reshape(n * (length - 1), -1)
+        loss = losses.info_nce(logits, tokens[:, 1:].reshape(-1), reduce_fn=None)
+        return jnp.mean(loss.reshape(n, -1), axis=-1)
+
+    def energy(
+        self,
+        name: str,
+        candidates: Int[Array, "n k t"],
+        masked: Int[Array, "n t"],
+        log_probs: Float[Array, "n t v"],
+        *,
+        carry_over: bool = False,
+    ) -> Float[Array, "n k"]:
+        """Energies of proposals, by "ar" or "nce"."""
+        n, k, length = candidates.shape
+        flat = candidates.reshape(n * k, length)
+        if name == "nce":
+            return self.apply("nce", flat, jnp.repeat(masked, k, axis=0)).reshape(n, k)
+        logits = self.apply("ar", flat)[:, :-1].reshape(n, k, length - 1, -1)
+
+        def one(logits, tokens):
+            return ebm.autoregressive_energy(
+                logits,
+                log_probs,
+                tokens,
+                masked,
+                mask_id=self.mask_id,
+                carry_over=carry_over,
+            )
+
+        return jax.vmap(one, in_axes=1, out_axes=1)(logits, candidates)
+
+
+def unigram_entropy(tokens: Int[Array | np.ndarray, "n t"]) -> float:
+    """Mean over sequences of the entropy (nats) of their own token frequencies."""
+
+    def entropy(row):
+        shares = np.unique(row, return_counts=True)[1] / len(row)
+        return -np.sum(shares * np.log(shares))
+
+    return float(np.mean([entropy(row) for row in np.asarray(tokens)]))
+
+
+@functools.partial(jax.jit, static_argnames=("eps", "min_t", "num_proposals"))
+def bounds_of(
+    nets: Networks,
+    tokens: Int[Array, "n t"],
+    rows: Int[Array, " n"],
+    total: Int[Array, ""],
+    rng: Array,
+    *,
+    eps: float,
+    min_t: float,
+    num_proposals: int,
+) -> dict[str, Any]:
+    """Terms of `likelihood_bounds` for some sequences, each at one random time."""
+    n, length = tokens.shape
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, rows)
+    drawn = ebm.uniforms(keys, (length + 1,))
+    even = (drawn[:, 0] + rows) / total  # antithetic over all times and sequences
+    times = (1 - min_t) * (even % 1) + min_t
+    masked = ebm.mask_tokens(
+        drawn[:, 1:],
+        tokens,
+        ebm.loglinear_schedule(times, eps=eps).move_chance,
+        mask_id=nets.mask_id,
+        where=jnp.broadcast_to(jnp.arange(length)[None] > 0, tokens.shape),
+    )
+    log_probs = nets.denoise(masked)
+    draws = ebm.proposals(
+        jax.vmap(jax.random.fold_in, (0, None))(keys, 1), log_probs, num_proposals
+    )
+    zero = jnp.zeros(n)
+    found = {"mdlm": ebm.residual_bound(log_probs, tokens, zero, zero, times)}
+    clean = nets.energy("ar", tokens[:, None], masked, log_probs, carry_over=True)
+    found["edlm_coar"] = ebm.residual_bound(log_probs, tokens, clean[:, 0], zero, times)
+    log_z = {}
+    for name in ("ar", "nce"):
+        clean = nets.energy(name, tokens[:, None], masked, log_probs)[:, 0]
+        energies = nets.energy(name, draws, masked, log_probs)
+        for k in powers(num_proposals):
+            z = ebm.log_partition_bounds(energies[:, :k])
+            log_z[name, k] = jnp.mean(z.estimate), jnp.mean(z.upper)
+        for suffix, value in (("", z.estimate), ("_upper", z.upper)):
+            found[f"edlm_{name}{suffix}"] = ebm.residual_bound(
+                log_probs, tokens, clean, value, times
+            )
+    bits = {name: jnp.mean(x) / (length - 1) / math.log(2) for name, x in found.items()}
+    bits["ar"] = jnp.mean(nets.nll("ar", tokens)) / math.log(2)
+    return {"bits": bits, "log_z": {f"{n} {k}": z for (n, k), z in log_z.items()}}
+
+
+def powers(largest: int) -> list[int]:
+    """1, 2, 4, ... below `largest`, and `largest`."""
+    return [2**i for i in range(largest.bit_length()) if 2**i < largest] + [largest]
+
+
+def likelihood_bounds(
+    nets: Networks,
+    tokens: Int[np.ndarray, "n t"],
+    *,
+    times: int,
+    min_t: float,
+    eps: float,
+    num_proposals: int,
+    seed: int,
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Bits per token after the first: bounds of diffusion, and of its energies.
+
+    "edlm_ar" and "edlm_nce" use the mean of `num_proposals` weights for Z, which is
+    below Z in the mean and makes the bound too small; their "_upper" forms correct it
+    (`ebm.log_partition_bounds`). "edlm_coar" needs no Z.
+
+    Args:
+      nets: the networks.
+      tokens: held-out sequences.
+      times: random times of each.
+      min_t: the smallest.
+      eps: of the schedule.
+      num_proposals: for Z.
+      seed: of all of it.
+
+    Returns:
+      bits by "method/bits", and mean bounds of log Z by "energy k" for the report.
+    """
+    parts = [
+        bounds_of(
+            nets,
+            jnp.asarray(tokens),
+            jnp.arange(i, len(tokens) * times, times),
+            len(tokens) * times,
+            jax.random.key(seed),
+            eps=eps,
+            min_t=min_t,
+            num_proposals=num_proposals,
+        )
+        for i in range(times)
+    ]
+    mean = jax.tree.map(lambda *x: float(np.mean(x)), *parts)
+    return {f"{name}/bits": x for name, x in mean["bits"].items()}, mean["log_z"]
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("energy", "steps", "proposals", "window", "temperature", "sign"),
+)
+def draw(
+    nets: Networks,
+    start: Int[Array, "n t"],
+    keys: Array,
+    *,
+    energy: str,
+    steps: int,
+    proposals: int,
+    window: float,
+    temperature: float,
+    sign: str,
+) -> tuple[Int[Array, "n t"], ebm.SampleInfo]:
+    """`ebm.diffusion_sample` from these networks; no energy when its name is ""."""
+    return ebm.diffusion_sample(
+        keys,
+        start,
+        nets.denoise,
+        functools.partial(nets.energy, energy) if energy else None,
+        num_steps=steps,
+        mask_id=nets.mask_id,
+        num_proposals=proposals,
+        window=window,
+        temperature=temperature,
+        sign=sign,
+    )
+
+
+def timed_samples(
+    nets: Networks,
+    start: Int[np.ndarray, "n t"],
+    *,
+    seed: int,
+    repeats: int = 2,
+    **options: Any,
+) -> tuple[Int[np.ndarray, "n t"], dict[str, float]]:
+    """Samples, and how good and how fast they are.
+
+    Args:
+      nets: the networks.
+      start: masks at the positions to be drawn.
+      seed: of the samples.
+      repeats: calls that are timed after the one that compiles; the fastest counts.
+      **options: of `draw`.
+
+    Returns:
+      the samples, and "perplexity" under the judge, "entropy" (nats, of each sample's
+      own letters), "seconds" of wall time for all of them, "effective" (mean number of
+      proposals over the steps).
+    """
+    keys = jax.random.split(jax.random.key(seed), len(start))
+    call = functools.partial(draw, nets, jnp.asarray(start), keys, **options)
+    tokens, info = jax.block_until_ready(call())
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - began)
+    nll = jax.jit(Networks.nll, static_argnums=1)(nets, "judge", tokens)
+    return np.asarray(tokens), {
+        "perplexity": math.exp(float(jnp.mean(nll))),
+        "entropy": unigram_entropy(tokens[:, 1:]),
+        "seconds": min(seconds),
+        "effective": float(jnp.mean(info.effective)),
+    }
+
+
+def speed_up(
+    found: Mapping[str, float], plain: str, others: Sequence[str], steps: Sequence[int]
+) -> dict[str, float]:
+    """How much faster other methods reach the perplexity of plain diffusion.
+
+    Args:
+      found: "perplexity" and "seconds" as "method_steps/measure".
+      plain: the method to be beaten, at its largest number of steps.
+      others: methods that may do it, at any number of steps.
+      steps: numbers of steps.
+
+    Returns:
+      "speed_up/times": seconds of plain over those of the fastest that is as good; 0
+      when none is.
+    """
+    best = f"{plain}_{max(steps)}"
+    good = [
+        found[f"{name}_{k}/seconds"]
+        for name in others
+        for k in steps
+        if found[f"{name}_{k}/perplexity"] <= found[f"{best}/perplexity"]
+    ]
+    return {"speed_up/times": found[f"{best}/seconds"] / min(good) if good else 0.0}
+
+
+def write_report(
+    workdir: str | pathlib.Path,
+    *,
+    title: str,
+    summary: str,
+    results: Mapping[str, float],
+    stages: Sequence[str],
+    samples: Mapping[tuple[str, int], np.ndarray],
+    log_z: Mapping[str, tuple[float, float]],
+    config_text: str,
+) -> pathlib.Path:
+    """Draws report.html of a run.
+
+    Args:
+      workdir: folder of the run, one folder per stage in it.
+      title: heading.
+      summary: one paragraph.
+      results: all measures.
+      stages: names of the stages.
+      samples: by method and steps.
+      log_z: of `likelihood_bounds`.
+      config_text: the config.
+    """
+    page = report.Report(title, summary)
+    methods = list(dict.fromkeys(name for name, _ in samples))
+    steps = sorted({k for _, k in samples})
+    text = results["text/perplexity"]
+    page.section(
+        "Generative perplexity",
+        "Of samples, under a language model that no method has seen; lower is better, "
+        f"held-out text has {text:.3g}. Entropy of the letters of a sample shows "
+        f"whether a method repeats itself; held-out text has "
+        f"{results['text/entropy']:.3g} nats.",
+    )
+    panels = {
+        measure: {
+            name: (steps, [results[f"{name}_{k}/{measure}"] for k in steps])
+            for name in methods
+        }
+        for measure in ("perplexity", "entropy")
+    }
+    panels["perplexity"]["held-out text"] = (steps, [text] * len(steps))
+    panels["entropy"]["held-out text"] = (steps, [results["text/entropy"]] * len(steps))
+    page.figure(
+        figures.lines(
+            {"generative perplexity": panels["perplexity"]},
+            xlabel="sampling steps",
+            ylabel="perplexity under the judge",
+            log="xy",
+        ),
+        "perplexity against sampling steps for every method",
+    )
+    page.figure(
+        figures.lines(
+            {"entropy of the letters of a sample": panels["entropy"]},
+            xlabel="sampling steps",
+            ylabel="nats",
+            log="x",
+        ),
+        "unigram entropy against sampling steps for every method",
+    )
+    page.figure(
+        figures.lines(
+            {
+                "quality against time": {
+                    name: (
+                        [results[f"{name}_{k}/seconds"] for k in steps],
+                        [results[f"{name}_{k}/perplexity"] for k in steps],
+                    )
+                    for name in methods
+                }
+            },
+            xlabel="seconds for all samples",
+            ylabel="perplexity under the judge",
+            log="xy",
+        ),
+        "perplexity against sampling time for every method",
+    )
+    page.section(
+        "Likelihood",
+        "Bits per letter of held-out text. The bounds with an energy need log Z; the "
+        "first column of theirs takes it from below (too good), _upper corrects that.",
+    )
+    page.table(
+        ["model", "bits per letter"],
+        [
+            [key.removesuffix("/bits"), x]
+            for key, x in results.items()
+            if key.endswith("/bits")
+        ],
+    )
+    panels = {}
+    for name in ("ar", "nce"):
+        points = {int(key.split()[1]): z for key, z in log_z.items() if name in key}
+        panels[f"energy: {name}"] = {
+            "log of the mean weight (below)": (
+                list(points),
+                [z[0] for z in points.values()],
+            ),
+            "corrected (above for many)": (
+                list(points),
+                [z[1] for z in points.values()],
+            ),
+        }
+    page.figure(
+        figures.lines(panels, xlabel="proposals", ylabel="log Z (nats)", log="x"),
+        "bounds of log Z against the number of proposals",
+    )
+    page.section("Samples", "The first three of each method, by number of steps.")
+    page.table(
+        ["method", "steps", "samples"],
+        [
+            [name, k, " / ".join(map(letters.decode, found[:3]))]
+            for (name, k), found in samples.items()
+        ],
+    )
+    page.section("Training")
+    for stage in stages:
+        lines = metrics.read(pathlib.Path(workdir) / stage)
+        page.figure(
+            figures.curves(lines, ("loss", "grad_norm")), f"training curves of {stage}"
+        )
+    page.code(config_text)
+    return page.write(workdir)

@@ -1,0 +1,1 @@
+"""EDLM: a residual energy over a masked diffusion language model."""

@@ -1,0 +1,122 @@
+"""Configs of EDLM (Xu et al. 2024, arXiv:2410.21357)."""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant: "" (letters of the Brown corpus), "smoke" or "paper"."""
+    config = ConfigDict()
+    config.seed = 0
+    config.mapper = "pmap"
+    config.devices = 0  # all
+    # What make_step and init are for: "mdlm", "ar", "judge" or "nce"; `run` does all.
+    config.stage = "mdlm"
+    config.data = ConfigDict(
+        dict(
+            name="brown",
+            length=40,
+            first=0,  # every window begins with this token: the space
+            batch_size=64,
+        )
+    )
+    config.model = ConfigDict(
+        dict(
+            vocab_size=28,  # space, 26 letters, mask
+            width=96,
+            depth=3,
+            heads=4,
+            dropout=0.0,
+            dtype="float32",
+        )
+    )
+    config.loss = ConfigDict(
+        dict(
+            eps=1e-3,  # of the schedule; released code
+            min_t=1e-3,  # smallest time; released code
+            ema=0.99,
+        )
+    )
+    config.optim = ConfigDict(
+        dict(
+            name="adamw",
+            learning_rate=3e-3,
+            warmup_steps=20,
+            weight_decay=0.0,
+            momentum=0.9,
+        )
+    )
+    # Steps of each stage.
+    config.steps = ConfigDict(dict(mdlm=1200, ar=600, judge=600, nce=300))
+    config.train = ConfigDict(dict(log_every=20, save_every=200))
+    config.eval = ConfigDict(
+        dict(
+            split="test",  # "validation" for choices
+            steps=(4, 8, 16, 32),
+            samples=128,
+            num_proposals=8,  # 1 turns the energy off
+            window=1.0,
+            temperature=1.0,
+            sign="paper",  # "released": the sign of the released sampler
+            quick_proposals=2,  # section on speed: k = 2, w = 0.2
+            quick_window=0.2,
+            windows=128,  # test windows of the likelihood bounds
+            times=4,  # times of each
+            bound_proposals=16,
+        )
+    )
+
+    if variant == "":
+        pass
+    elif variant == "smoke":
+        config.data.update(name="synthetic", length=12, batch_size=32)
+        config.model.update(width=16, depth=1, heads=2)
+        config.optim.update(learning_rate=2e-2, warmup_steps=2)
+        config.steps = ConfigDict(dict(mdlm=40, ar=10, judge=10, nce=10))
+        config.train.update(log_every=5, save_every=20)
+        config.eval.update(
+            steps=(2,),
+            samples=8,
+            num_proposals=2,
+            windows=8,
+            times=2,
+            bound_proposals=2,
+        )
+    elif variant == "paper":
+        # OpenWebText by the GPT-2 tokenizer: [n] uint16 in a .npy file per split.
+        config.data.update(name="~/openwebtext/{split}.npy", length=1024, first=50_256)
+        config.data.batch_size = 512  # released code
+        config.model.update(
+            vocab_size=50_258,  # GPT-2 and the mask
+            width=768,  # released code: small
+            depth=12,
+            heads=12,
+            dropout=0.1,  # released code
+            dtype="bfloat16",  # released code
+        )
+        config.loss.ema = 0.9999  # released code
+        config.optim.update(
+            learning_rate=3e-4,  # released code; constant there, a cosine here
+            warmup_steps=2500,  # released code
+        )
+        # Released code: 1M steps of MDLM; the energy's 400k are one reading, 10k
+        # another; the autoregressive models are published checkpoints there.
+        config.steps = ConfigDict(
+            dict(mdlm=1_000_000, ar=1_000_000, judge=1_000_000, nce=400_000)
+        )
+        config.train.update(log_every=100, save_every=5000)
+        config.eval.update(
+            split="validation",
+            steps=(256, 512, 1024, 2048),  # table of generative perplexities
+            samples=2048,
+            windows=2048,
+        )
+    else:
+        raise ValueError(f'variant: expected "", "smoke" or "paper", got {variant!r}')
+    return config
+
+
+def sweep():
+    """Proposals and windows, the paper's ablation."""
+    for k in (2, 4, 8):
+        for w in (0.2, 0.6, 1.0):
+            yield {"eval.num_proposals": k, "eval.window": w}
