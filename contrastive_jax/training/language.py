@@ -137,22 +137,24 @@ def bounds_of(
     )
     zero = jnp.zeros(n)
     found = {"mdlm": ebm.residual_bound(log_probs, tokens, zero, zero, times)}
-    clean = nets.energy("ar", tokens[:, None], masked, log_probs, carry_over=True)
-    found["edlm_coar"] = ebm.residual_bound(log_probs, tokens, clean[:, 0], zero, times)
+    candidates = jnp.concatenate([tokens[:, None], draws], axis=1)
+    energy = functools.partial(
+        nets.energy, candidates=candidates, masked=masked, log_probs=log_probs
+    )
+    known = energy("ar", carry_over=True)[:, 0]
+    found["edlm_coar"] = ebm.residual_bound(log_probs, tokens, known, zero, times)
     log_z = {}
     for name in ("ar", "nce"):
-        clean = nets.energy(name, tokens[:, None], masked, log_probs)[:, 0]
-        energies = nets.energy(name, draws, masked, log_probs)
+        energies = energy(name)
         for k in powers(num_proposals):
-            z = ebm.log_partition_bounds(energies[:, :k])
-            log_z[name, k] = jnp.mean(z.estimate), jnp.mean(z.upper)
+            z = ebm.log_partition_bounds(energies[:, 1 : k + 1])
+            log_z[f"{name} {k}"] = jnp.mean(z.estimate), jnp.mean(z.upper)
         for suffix, value in (("", z.estimate), ("_upper", z.upper)):
             found[f"edlm_{name}{suffix}"] = ebm.residual_bound(
-                log_probs, tokens, clean, value, times
+                log_probs, tokens, energies[:, 0], value, times
             )
-    bits = {name: jnp.mean(x) / (length - 1) / math.log(2) for name, x in found.items()}
-    bits["ar"] = jnp.mean(nets.nll("ar", tokens)) / math.log(2)
-    return {"bits": bits, "log_z": {f"{n} {k}": z for (n, k), z in log_z.items()}}
+    bits = jax.tree.map(lambda x: jnp.mean(x) / (length - 1) / math.log(2), found)
+    return {"bits": bits, "log_z": log_z}
 
 
 def powers(largest: int) -> list[int]:
@@ -202,6 +204,7 @@ def likelihood_bounds(
         for i in range(times)
     ]
     mean = jax.tree.map(lambda *x: float(np.mean(x)), *parts)
+    mean["bits"]["ar"] = mean_nll(nets, "ar", tokens) / math.log(2)
     return {f"{name}/bits": x for name, x in mean["bits"].items()}, mean["log_z"]
 
 
@@ -266,13 +269,22 @@ def timed_samples(
         began = time.perf_counter()
         jax.block_until_ready(call())
         seconds.append(time.perf_counter() - began)
-    nll = jax.jit(Networks.nll, static_argnums=1)(nets, "judge", tokens)
     return np.asarray(tokens), {
-        "perplexity": math.exp(float(jnp.mean(nll))),
+        "perplexity": math.exp(mean_nll(nets, "judge", tokens)),
         "entropy": unigram_entropy(tokens[:, 1:]),
         "seconds": min(seconds),
         "effective": float(jnp.mean(info.effective)),
     }
+
+
+def mean_nll(
+    nets: Networks, name: str, tokens: Int[Array | np.ndarray, "n t"]
+) -> float:
+    """Negative log-likelihood (nats) per token after the first under "ar" or "judge"."""
+    return float(jnp.mean(jitted_nll(nets, name, jnp.asarray(tokens))))
+
+
+jitted_nll = jax.jit(Networks.nll, static_argnums=1)
 
 
 def speed_up(

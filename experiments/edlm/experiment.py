@@ -110,7 +110,7 @@ def make_step(config, axis_name=None):
             drawn[:, 1:], tokens, chance, mask_id=mask_id, where=scored
         )
 
-        def apply(params, *inputs):
+        def apply(params, keys, *inputs):
             """The model in training, the dropout of each example from its own key."""
 
             def one(key, *inputs):
@@ -123,7 +123,7 @@ def make_step(config, axis_name=None):
         def loss_fn(params):
             if config.stage == "mdlm":
                 log_probs = ebm.subs_log_probs(
-                    apply(params, masked), masked, mask_id=mask_id
+                    apply(params, keys, masked), masked, mask_id=mask_id
                 )
                 return ebm.masked_diffusion(log_probs, tokens, times, where=scored)
             if config.stage == "nce":
@@ -131,10 +131,10 @@ def make_step(config, axis_name=None):
                 log_probs = ebm.subs_log_probs(logits, masked, mask_id=mask_id)
                 fresh_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2)
                 noise = ebm.proposals(fresh_keys, log_probs, 1)[:, 0]
-                energies = (apply(params, x, masked) for x in (tokens, noise))
-                positive, negative = energies
-                return ebm.residual_nce(positive, negative[:, None])
-            logits = apply(params, tokens)[:, :-1].reshape(n * (length - 1), -1)
+                both = (keys, fresh_keys), (tokens, noise), (masked, masked)
+                energies = apply(params, *map(jnp.concatenate, both))
+                return ebm.residual_nce(energies[:n], energies[n:, None])
+            logits = apply(params, keys, tokens)[:, :-1].reshape(n * (length - 1), -1)
             return losses.info_nce(logits, tokens[:, 1:].reshape(-1))
 
         loss, grads = parallel.value_and_grad(loss_fn, axis_name)(s.params)
@@ -202,7 +202,7 @@ def evaluate(config, params):
             )
             found |= {f"{name}_{steps}/{key}": x for key, x in measures.items()}
     found["text/entropy"] = language.unigram_entropy(tokens[:, 1:])
-    found["text/perplexity"] = math.exp(float(nets.nll("judge", tokens).mean()))
+    found["text/perplexity"] = math.exp(language.mean_nll(nets, "judge", tokens))
     found |= language.speed_up(found, "mdlm", ("edlm_ar_quick", "edlm_ar"), e.steps)
     return found, samples, log_z
 
