@@ -244,7 +244,7 @@ def timed_samples(
     start: Int[np.ndarray, "n t"],
     *,
     seed: int,
-    repeats: int = 2,
+    repeats: int,
     **options: Any,
 ) -> tuple[Int[np.ndarray, "n t"], dict[str, float]]:
     """Samples, and how good and how fast they are.
@@ -254,6 +254,7 @@ def timed_samples(
       start: masks at the positions to be drawn.
       seed: of the samples.
       repeats: calls that are timed after the one that compiles; the fastest counts.
+        0 measures no time.
       **options: of `draw`.
 
     Returns:
@@ -269,18 +270,18 @@ def timed_samples(
         began = time.perf_counter()
         jax.block_until_ready(call())
         seconds.append(time.perf_counter() - began)
-    return np.asarray(tokens), {
+    measures = {
         "perplexity": math.exp(mean_nll(nets, "judge", tokens)),
         "entropy": unigram_entropy(tokens[:, 1:]),
-        "seconds": min(seconds),
         "effective": float(jnp.mean(info.effective)),
     }
+    return np.asarray(tokens), measures | ({"seconds": min(seconds)} if seconds else {})
 
 
 def mean_nll(
     nets: Networks, name: str, tokens: Int[Array | np.ndarray, "n t"]
 ) -> float:
-    """Negative log-likelihood (nats) per token after the first under "ar" or "judge"."""
+    """Mean of `Networks.nll` (nats per token after the first)."""
     return float(jnp.mean(jitted_nll(nets, name, jnp.asarray(tokens))))
 
 
@@ -373,23 +374,23 @@ def write_report(
         ),
         "unigram entropy against sampling steps for every method",
     )
-    page.figure(
-        figures.lines(
-            {
-                "quality against time": {
-                    name: (
-                        [results[f"{name}_{k}/seconds"] for k in steps],
-                        [results[f"{name}_{k}/perplexity"] for k in steps],
-                    )
-                    for name in methods
-                }
-            },
-            xlabel="seconds for all samples",
-            ylabel="perplexity under the judge",
-            log="xy",
-        ),
-        "perplexity against sampling time for every method",
-    )
+    if f"{methods[0]}_{steps[0]}/seconds" in results:
+        points = {
+            name: tuple(
+                [results[f"{name}_{k}/{measure}"] for k in steps]
+                for measure in ("seconds", "perplexity")
+            )
+            for name in methods
+        }
+        page.figure(
+            figures.lines(
+                {"quality against time": points},
+                xlabel="seconds for all samples",
+                ylabel="perplexity under the judge",
+                log="xy",
+            ),
+            "perplexity against sampling time for every method",
+        )
     page.section(
         "Likelihood",
         "Bits per letter of held-out text. The bounds with an energy need log Z; the "

@@ -45,9 +45,9 @@ def get_config(variant: str = "") -> ConfigDict:
             momentum=0.9,
         )
     )
-    # Steps of each stage.
-    config.steps = ConfigDict(dict(mdlm=1200, ar=600, judge=600, nce=300))
-    config.train = ConfigDict(dict(log_every=20, save_every=200))
+    config.train = ConfigDict(dict(num_steps=1200, log_every=20, save_every=200))
+    # Steps of the stages after the denoiser's.
+    config.later = ConfigDict(dict(ar=600, nce=300, judge=600))
     config.eval = ConfigDict(
         dict(
             split="test",  # "validation" for choices
@@ -62,6 +62,7 @@ def get_config(variant: str = "") -> ConfigDict:
             windows=128,  # test windows of the likelihood bounds
             times=4,  # times of each
             bound_proposals=16,
+            repeats=2,  # timed calls of each sampler; 0 measures no time
         )
     )
 
@@ -71,8 +72,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update(name="synthetic", length=12, batch_size=32)
         config.model.update(width=16, depth=1, heads=2)
         config.optim.update(learning_rate=2e-2, warmup_steps=2)
-        config.steps = ConfigDict(dict(mdlm=40, ar=10, judge=10, nce=10))
-        config.train.update(log_every=5, save_every=20)
+        config.train.update(num_steps=40, log_every=5, save_every=20)
+        config.later.update(ar=10, nce=10, judge=10)
         config.eval.update(
             steps=(2,),
             samples=8,
@@ -80,6 +81,7 @@ def get_config(variant: str = "") -> ConfigDict:
             windows=8,
             times=2,
             bound_proposals=2,
+            repeats=0,
         )
     elif variant == "paper":
         # OpenWebText by the GPT-2 tokenizer: [n] uint16 in a .npy file per split.
@@ -100,10 +102,8 @@ def get_config(variant: str = "") -> ConfigDict:
         )
         # Released code: 1M steps of MDLM; the energy's 400k are one reading, 10k
         # another; the autoregressive models are published checkpoints there.
-        config.steps = ConfigDict(
-            dict(mdlm=1_000_000, ar=1_000_000, judge=1_000_000, nce=400_000)
-        )
-        config.train.update(log_every=100, save_every=5000)
+        config.train.update(num_steps=1_000_000, log_every=100, save_every=5000)
+        config.later.update(ar=1_000_000, nce=400_000, judge=1_000_000)
         config.eval.update(
             split="validation",
             steps=(256, 512, 1024, 2048),  # table of generative perplexities

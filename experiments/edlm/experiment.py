@@ -51,6 +51,12 @@ def at_stage(config, stage):
     return other
 
 
+def num_steps(config):
+    """Steps of the stage."""
+    later = config.later
+    return later[config.stage] if config.stage in later else config.train.num_steps
+
+
 def make_parts(config):
     """Model and optimiser of the stage."""
     if config.stage not in STAGES:
@@ -61,8 +67,7 @@ def make_parts(config):
         model = models.SequenceEnergy(**settings)
     else:
         model = models.LanguageModel(**settings, causal=config.stage != "mdlm")
-    steps = config.steps[config.stage]
-    return model, training.make_optimizer(**config.optim, num_steps=steps)
+    return model, training.make_optimizer(**config.optim, num_steps=num_steps(config))
 
 
 def fresh(config):
@@ -193,7 +198,8 @@ def evaluate(config, params):
         "edlm_nce": dict(energy="nce", **full),
         "edlm_ar_quick": dict(energy="ar", **quick),
     }
-    shared = dict(temperature=e.temperature, sign=e.sign, seed=config.seed)
+    shared = dict(temperature=e.temperature, sign=e.sign)
+    shared |= dict(seed=config.seed, repeats=e.repeats)
     samples = {}
     for name, options in methods.items():
         for steps in e.steps:
@@ -203,7 +209,9 @@ def evaluate(config, params):
             found |= {f"{name}_{steps}/{key}": x for key, x in measures.items()}
     found["text/entropy"] = language.unigram_entropy(tokens[:, 1:])
     found["text/perplexity"] = math.exp(language.mean_nll(nets, "judge", tokens))
-    found |= language.speed_up(found, "mdlm", ("edlm_ar_quick", "edlm_ar"), e.steps)
+    if e.repeats:
+        others = ("edlm_ar_quick", "edlm_ar")
+        found |= language.speed_up(found, "mdlm", others, e.steps)
     return found, samples, log_z
 
 
@@ -218,8 +226,7 @@ def run(config, workdir):
             ),
             init(at, params.get("mdlm")),
             functools.partial(batches, at),
-            num_steps=config.steps[stage],
-            **config.train,
+            **{**config.train, "num_steps": num_steps(at)},
             workdir=pathlib.Path(workdir) / stage,
         )
         params[stage] = jax.device_get(s.average)

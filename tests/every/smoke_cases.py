@@ -18,6 +18,7 @@ class Smoke:
       variant: name of the variant.
       paper_batch: a batch of the paper variant: shape behind the first axis and type
         of each array.
+      stages: values of `config.stage` whose steps differ; none when there is one step.
     """
 
     experiment: str
@@ -25,6 +26,7 @@ class Smoke:
     change: float
     variant: str = "smoke"
     paper_batch: dict = dataclasses.field(default_factory=lambda: IMAGENET)
+    stages: tuple[str, ...] = ()
 
     @property
     def paper(self):
@@ -32,13 +34,34 @@ class Smoke:
         return self.variant.replace("smoke", "paper")
 
     def __str__(self):
-        return f"{self.experiment}:{self.variant}"
+        stage = f":{self.stages[0]}" if len(self.stages) == 1 else ""
+        return f"{self.experiment}:{self.variant}{stage}"
+
+    def config(self, module, variant):
+        """The config of a variant, of the last of the stages if there are several."""
+        config = module.get_config(variant)
+        if self.stages:
+            config.stage = self.stages[-1]
+        return config
+
+    def each_stage(self):
+        """One case per stage, for what concerns a single step."""
+        if not self.stages:
+            return [self]
+        return [dataclasses.replace(self, stages=(stage,)) for stage in self.stages]
 
 
 CASES = [
     Smoke("ape", "loss", -1.0, paper_batch={"event": ((8,), "int32")}),
     Smoke("clip", "loss", -0.5, paper_batch=IMAGE_TEXT),
     Smoke("meco", "loss", -0.15, paper_batch={"x": ((32, 32, 3), "uint8")}),
+    Smoke(
+        "edlm",
+        "loss",
+        -0.5,
+        paper_batch={"tokens": ((1024,), "int32")},
+        stages=("mdlm", "ar", "nce"),
+    ),
     Smoke("moco", "loss", -0.2),
     Smoke("moco", "loss", -0.2, "smoke_v3"),
     Smoke("simclr", "loss", -0.4),

@@ -17,6 +17,7 @@ from contrastive_jax.training import checkpoint, metrics
 
 pytestmark = pytest.mark.experiments
 TRAINED = [case for case in CASES if hasattr(load(case.experiment)[1], "make_step")]
+STEPS = [stage for case in TRAINED for stage in case.each_stage()]
 
 
 def arrays(tree):
@@ -48,11 +49,11 @@ def three_steps(experiment, config, mapper, devices):
     return arrays(state), {key: float(x) for key, x in values.items()}
 
 
-@pytest.mark.parametrize("case", TRAINED, ids=str)
+@pytest.mark.parametrize("case", STEPS, ids=str)
 def test_every_mapper_equals_one_device(case):
     """The whole state to 1e-5 of its norm; SGD, because Adam hides a wrong factor."""
     module, experiment = load(case.experiment)
-    config = module.get_config(case.variant)
+    config = case.config(module, case.variant)
     config.seed = 1  # with 0 a ReLU input of moco:smoke_v3 is 0 to within rounding
     if "optim" in config:
         config.optim.update(name="sgd", learning_rate=0.01, warmup_steps=0)

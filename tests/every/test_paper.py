@@ -15,10 +15,15 @@ from smoke_cases import CASES
 
 from contrastive_jax import parallel
 
-TRAINED = [case for case in CASES if hasattr(load(case.experiment)[1], "make_step")]
+TRAINED = [
+    stage
+    for case in CASES
+    if hasattr(load(case.experiment)[1], "make_step")
+    for stage in case.each_stage()
+]
 
 
-@pytest.fixture(params=TRAINED, ids=lambda case: f"{case.experiment}:{case.paper}")
+@pytest.fixture(params=TRAINED, ids=str)
 def case(request):
     return request.param
 
@@ -39,7 +44,7 @@ def class_names(monkeypatch):
 def test_paper_step_lowers_for_eight_devices(case, monkeypatch):
     class_names(monkeypatch)
     module, experiment = load(case.experiment)
-    config = module.get_config(case.paper)
+    config = case.config(module, case.paper)
     state = jax.eval_shape(lambda: experiment.init(config))
     batch = {
         name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype)
@@ -77,7 +82,7 @@ def test_paper_step_lowers_for_256_devices(name):
 def test_paper_step_runs_at_a_reduced_batch(case, monkeypatch):
     class_names(monkeypatch)
     module, experiment = load(case.experiment)
-    config = module.get_config(case.paper)
+    config = case.config(module, case.paper)
     config.data.batch_size = 8
     if config.get("loss", {}).get("queue_size"):
         config.loss.queue_size = 64
