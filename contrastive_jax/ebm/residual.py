@@ -251,7 +251,7 @@ def residual_bound(
         times=(times, "n"),
     )
     plain = diffusion.masked_diffusion(log_probs, tokens, times, reduce_fn=None)
-    return plain + (energies + log_partition) / times
+    return plain + (energies + log_partition) / jnp.maximum(times, 1e-6)
 
 
 def proposals(
@@ -340,6 +340,11 @@ def weighed_steps(num_steps: int, window: float) -> int:
     return int(np.sum(times >= 1 - window - 1e-9))
 
 
+def fold(keys: Key[Array, " n"], number: int | Int[Array, ""]) -> Key[Array, " n"]:
+    """A number folded into each of the keys."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+
+
 class SampleInfo(NamedTuple):
     """Diagnostics of a sampler, one value per step.
 
@@ -411,16 +416,13 @@ def diffusion_sample(
 
     def step(tokens, at, weigh):
         index, time = at
-        now = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+        now = fold(keys, index)
         log_probs = denoise(tokens)
         probs, effective = jnp.exp(log_probs), jnp.ones(())
         if weigh:
-            draw, choose = (
-                jax.vmap(jax.random.fold_in, (0, None))(now, i) for i in (1, 2)
-            )
-            candidates = proposals(draw, log_probs, num_proposals)
+            candidates = proposals(fold(now, 1), log_probs, num_proposals)
             chosen, size = importance_choice(
-                choose,
+                fold(now, 2),
                 candidates,
                 energy(candidates, tokens, log_probs),
                 temperature=temperature,
@@ -428,28 +430,16 @@ def diffusion_sample(
             )
             probs = jax.nn.one_hot(chosen, probs.shape[-1], dtype=probs.dtype)
             effective = jnp.mean(size)
-        uniform = diffusion.uniforms(now, probs.shape[1:])
+        uniform = diffusion.uniforms(fold(now, 0), probs.shape[1:])
         tokens = diffusion.ddpm_step(uniform, tokens, probs, time, dt, mask_id=mask_id)
         return tokens, SampleInfo(effective, jnp.mean(tokens == mask_id))
 
-    at = jnp.arange(num_steps), times
-    tokens, first = (
-        jax.lax.scan(
-            functools.partial(step, weigh=True),
-            start,
-            jax.tree.map(lambda x: x[:early], at),
-        )
-        if early
-        else (start, None)
-    )
-    tokens, second = jax.lax.scan(
-        functools.partial(step, weigh=False),
-        tokens,
-        jax.tree.map(lambda x: x[early:], at),
-    )
-    info = (
-        second
-        if first is None
-        else jax.tree.map(lambda *x: jnp.concatenate(x), first, second)
-    )
+    tokens, infos = start, []
+    for weigh, part in ((True, slice(early)), (False, slice(early, num_steps))):
+        at = jnp.arange(num_steps)[part], times[part]
+        if len(at[0]):
+            scanned = functools.partial(step, weigh=weigh)
+            tokens, info = jax.lax.scan(scanned, tokens, at)
+            infos.append(info)
+    info = jax.tree.map(lambda *x: jnp.concatenate(x), *infos)
     return diffusion.fill(denoise(tokens), tokens, mask_id=mask_id), info

@@ -69,10 +69,10 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "":
         pass
     elif variant == "smoke":
-        config.data.update(name="synthetic", length=12, batch_size=32)
+        config.data.update(name="synthetic", length=12, batch_size=64)
         config.model.update(width=16, depth=1, heads=2)
-        config.optim.update(learning_rate=2e-2, warmup_steps=2)
-        config.train.update(num_steps=40, log_every=5, save_every=20)
+        config.optim.update(learning_rate=1e-2, warmup_steps=9)
+        config.train.update(num_steps=100, log_every=5, save_every=50)
         config.later.update(ar=10, nce=10, judge=10)
         config.eval.update(
             steps=(2,),

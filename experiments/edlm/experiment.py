@@ -104,7 +104,10 @@ def make_step(config, axis_name=None):
         n, length = tokens.shape
         keys = parallel.example_keys(s.rng, s.step, n, axis_name)
         total = n * parallel.axis_size(axis_name)
-        drawn = ebm.uniforms(keys, (length + 1,))
+        noise_keys, own_keys, fresh_keys = (
+            jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(3)
+        )
+        drawn = ebm.uniforms(noise_keys, (length + 1,))
         rows = parallel.global_rows(n, axis_name)
         times = ebm.antithetic_times(
             drawn[:, 0], rows, total=total, min_t=config.loss.min_t
@@ -119,8 +122,7 @@ def make_step(config, axis_name=None):
             """The model in training, the dropout of each example from its own key."""
 
             def one(key, *inputs):
-                rngs = {"dropout": jax.random.fold_in(key, 1)}
-                alone = (x[None] for x in inputs)
+                alone, rngs = (x[None] for x in inputs), {"dropout": key}
                 return model.apply({"params": params}, *alone, train=True, rngs=rngs)[0]
 
             return jax.vmap(one)(keys, *inputs)
@@ -128,18 +130,19 @@ def make_step(config, axis_name=None):
         def loss_fn(params):
             if config.stage == "mdlm":
                 log_probs = ebm.subs_log_probs(
-                    apply(params, keys, masked), masked, mask_id=mask_id
+                    apply(params, own_keys, masked), masked, mask_id=mask_id
                 )
                 return ebm.masked_diffusion(log_probs, tokens, times, where=scored)
             if config.stage == "nce":
                 logits = denoiser.apply({"params": s.denoiser}, masked, train=False)
                 log_probs = ebm.subs_log_probs(logits, masked, mask_id=mask_id)
-                fresh_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2)
                 noise = ebm.proposals(fresh_keys, log_probs, 1)[:, 0]
-                both = (keys, fresh_keys), (tokens, noise), (masked, masked)
+                both = (own_keys, noise_keys), (tokens, noise), (masked, masked)
                 energies = apply(params, *map(jnp.concatenate, both))
                 return ebm.residual_nce(energies[:n], energies[n:, None])
-            logits = apply(params, keys, tokens)[:, :-1].reshape(n * (length - 1), -1)
+            logits = apply(params, own_keys, tokens)[:, :-1].reshape(
+                n * (length - 1), -1
+            )
             return losses.info_nce(logits, tokens[:, 1:].reshape(-1))
 
         loss, grads = parallel.value_and_grad(loss_fn, axis_name)(s.params)

@@ -58,7 +58,7 @@ CASES = [
     Smoke(
         "edlm",
         "loss",
-        -0.5,
+        -0.3,
         paper_batch={"tokens": ((1024,), "int32")},
         stages=("mdlm", "ar", "nce"),
     ),
