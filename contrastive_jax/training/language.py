@@ -176,8 +176,9 @@ def likelihood_bounds(
     """Bits per token after the first, of diffusion and of its energies.
 
     "mdlm" and "edlm_coar" are bounds, "ar" is exact; the others follow the paper's
-    formula, which is no bound in general (`ebm.residual_bound`). They the mean of `num_proposals` weights for Z, which is below Z in the mean and makes
-    the figure too small; their "_upper" forms correct it (`ebm.log_partition_bounds`).
+    formula, which is no bound in general (`ebm.residual_bound`). They take Z from the
+    mean of `num_proposals` weights, which is below Z in the mean and makes the figure
+    too small; their "_upper" forms correct it (`ebm.log_partition_bounds`).
 
     Args:
       nets: the networks.
@@ -397,9 +398,9 @@ def write_report(
         )
     page.section(
         "Likelihood",
-        "Bits per letter of held-out text. Those of the denoiser, of the language model "
-        "and of edlm_coar are bounds or exact; the others follow the paper's formula, "
-        "which is no bound in general, with log Z from below, or corrected (_upper).",
+        "Bits per letter of held-out text. mdlm and edlm_coar are bounds, ar is exact; "
+        "the others follow the paper's formula, which is no bound in general, with "
+        "log Z from below or corrected (_upper).",
     )
     page.table(
         ["model", "bits per letter"],
