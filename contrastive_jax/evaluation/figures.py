@@ -34,7 +34,7 @@ def curves(
 
 
 def lines(
-    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+    panels: Mapping[str, Mapping[str, tuple[Sequence[int | float], Sequence[float]]]],
     *,
     xlabel: str,
     ylabel: str,

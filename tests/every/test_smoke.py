@@ -86,9 +86,9 @@ def test_smoke_run_learns_and_reads_every_key(case, tmp_path, read_keys):
     page = (tmp_path / "report.html").read_text()
     assert "data:image/png;base64," in page and "http" not in page
     folders = {file.parent.name: file.parent for file in tmp_path.rglob(metrics.FILE)}
-    names = (case.experiment, *case.stages)
-    own = next((folders[n] for n in names if n in folders), *folders.values())
-    lines = metrics.read(own)  # of several stages, the one named like the experiment
+    # Of several stages: the first of the case, or the one named like the experiment.
+    names = (*case.stages, case.experiment, *folders)
+    lines = metrics.read(next(folders[n] for n in names if n in folders))
     values = [line[case.metric] for line in lines]
     change = np.mean(values[-3:]) - np.mean(values[:3])
     assert change * np.sign(case.change) > abs(case.change), values
