@@ -257,15 +257,8 @@ def masked_diffusion(
     where = numerics.mask_or_all(where, tokens.shape)
     times = jnp.clip(times, 1e-6, max_time)
     loss = -at_tokens(log_probs, tokens) / times[:, None]
-    if reduce_fn is jnp.mean:
-        # Weights of the number of tokens make the mean of the means one over all.
-        number = jnp.sum(where, axis=-1, dtype=loss.dtype)
-        weights = number if weights is None else weights * number
-        loss = numerics.masked_mean(loss, where, axis=-1)
-    else:
-        loss = jnp.sum(jnp.where(where, loss, 0), axis=-1)
-    return numerics.safe_reduce(
-        loss, where=jnp.any(where, axis=-1), weights=weights, reduce_fn=reduce_fn
+    return numerics.reduce_terms(
+        loss, where=where, weights=weights, reduce_fn=reduce_fn
     )
 
 

@@ -226,15 +226,8 @@ def input_label_matching(
     scores, where = numerics.masked_logits(scores, where, "scores")
     positives = numerics.check_mask(positives, "positives")
     loss = jax.nn.softplus(jnp.where(positives, -scores, scores))
-    if reduce_fn is jnp.mean:
-        # Weights of the number of pairs make the mean of the means one over all pairs.
-        number = jnp.sum(where, axis=-1, dtype=scores.dtype)
-        weights = number if weights is None else weights * number
-        loss = numerics.masked_mean(loss, where, axis=-1)
-    else:
-        loss = jnp.sum(jnp.where(where, loss, 0), axis=-1)
-    return numerics.safe_reduce(
-        loss, where=jnp.any(where, axis=-1), weights=weights, reduce_fn=reduce_fn
+    return numerics.reduce_terms(
+        loss, where=where, weights=weights, reduce_fn=reduce_fn
     )
 
 
