@@ -19,6 +19,8 @@ class Smoke:
       paper_batch: a batch of the paper variant: shape behind the first axis and type
         of each array.
       stages: values of `config.stage` whose steps differ; none when there is one step.
+      seed: of the comparison of mappers; one at which no input of a ReLU is 0 to within
+        rounding, for there two exact programs may take different sides.
     """
 
     experiment: str
@@ -27,6 +29,7 @@ class Smoke:
     variant: str = "smoke"
     paper_batch: dict = dataclasses.field(default_factory=lambda: IMAGENET)
     stages: tuple[str, ...] = ()
+    seed: int = 1
 
     @property
     def paper(self):
@@ -62,8 +65,8 @@ CASES = [
         paper_batch={"tokens": ((1024,), "int32")},
         stages=("mdlm", "ar", "nce"),
     ),
-    Smoke("moco", "loss", -0.2),
-    Smoke("moco", "loss", -0.2, "smoke_v3"),
+    Smoke("moco", "loss", -0.2, seed=2),
+    Smoke("moco", "loss", -0.2, "smoke_v3", seed=2),
     Smoke("simclr", "loss", -0.4),
     Smoke("supcon", "loss", -0.4),
     Smoke("template", "loss", -0.5, paper_batch={"image": ((8, 8, 1), "uint8")}),

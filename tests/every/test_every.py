@@ -54,7 +54,7 @@ def test_every_mapper_equals_one_device(case):
     """The whole state to 1e-5 of its norm; SGD, because Adam hides a wrong factor."""
     module, experiment = load(case.experiment)
     config = case.config(module, case.variant)
-    config.seed = 1  # with 0 a ReLU input of moco:smoke_v3 is 0 to within rounding
+    config.seed = case.seed
     if "optim" in config:
         config.optim.update(name="sgd", learning_rate=0.01, warmup_steps=0)
     want, want_metrics = three_steps(experiment, config, "jit", 1)
