@@ -106,14 +106,14 @@ def unigram_entropy(tokens: Int[Array | np.ndarray, "n t"]) -> float:
     return float(np.mean([entropy(row) for row in np.asarray(tokens)]))
 
 
-@functools.partial(jax.jit, static_argnames=("eps", "min_t", "num_proposals"))
+@functools.partial(jax.jit, static_argnames=("total", "eps", "min_t", "num_proposals"))
 def bounds_of(
     nets: Networks,
     tokens: Int[Array, "n t"],
     rows: Int[Array, " n"],
-    total: Int[Array, ""],
     rng: Array,
     *,
+    total: int,
     eps: float,
     min_t: float,
     num_proposals: int,
@@ -125,8 +125,7 @@ def bounds_of(
         jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(2)
     )
     drawn = ebm.uniforms(noise_keys, (length + 1,))
-    even = (drawn[:, 0] + rows) / total  # antithetic over all times and sequences
-    times = (1 - min_t) * (even % 1) + min_t
+    times = ebm.antithetic_times(drawn[:, 0], rows, total=total, min_t=min_t)
     masked = ebm.mask_tokens(
         drawn[:, 1:],
         tokens,
@@ -200,8 +199,8 @@ def likelihood_bounds(
             nets,
             jnp.asarray(tokens),
             jnp.asarray(rows[i]),
-            total,
             jax.random.key(seed),
+            total=total,
             eps=eps,
             min_t=min_t,
             num_proposals=num_proposals,
