@@ -1,10 +1,19 @@
 """Measures of what was learned: probes, neighbours, retrieval, similarity, geometry."""
 
+from contrastive_jax.evaluation.classification import (
+    BestF1,
+    best_f1,
+    binary_f1,
+    macro_f1,
+)
 from contrastive_jax.evaluation.clustering import (
+    Clusters,
     adjusted_rand_index,
     hungarian_accuracy,
+    kmeans,
     match_clusters,
     normalized_mutual_information,
+    split_cluster_accuracy,
 )
 from contrastive_jax.evaluation.geometry import (
     alignment,
@@ -21,6 +30,7 @@ from contrastive_jax.evaluation.ood import (
     aupr_out,
     auroc,
     fpr_at_tpr,
+    mahalanobis_scores,
     ood_metrics,
 )
 from contrastive_jax.evaluation.probe import ProbeResult, linear_probe, ridge_probe
@@ -43,6 +53,8 @@ from contrastive_jax.evaluation.sts import (
 )
 
 __all__ = [
+    "BestF1",
+    "Clusters",
     "ProbeResult",
     "adjusted_rand_index",
     "alignment",
@@ -52,6 +64,8 @@ __all__ = [
     "average_cosine",
     "average_precision",
     "average_ranks",
+    "best_f1",
+    "binary_f1",
     "collapse_std",
     "dcg",
     "effective_rank",
@@ -61,8 +75,11 @@ __all__ = [
     "hungarian_accuracy",
     "isotropy",
     "judged_lists",
+    "kmeans",
     "knn_classify",
     "linear_probe",
+    "macro_f1",
+    "mahalanobis_scores",
     "match_clusters",
     "ndcg",
     "nearest_neighbours",
@@ -75,6 +92,7 @@ __all__ = [
     "reciprocal_rank",
     "ridge_probe",
     "spearman",
+    "split_cluster_accuracy",
     "sts_correlations",
     "uniformity",
 ]

@@ -1,13 +1,83 @@
-"""Agreement of clusters with classes: Hungarian accuracy, NMI and ARI.
+"""Clusters and their agreement with classes: k-means, Hungarian accuracy, NMI and ARI.
 
 Labels and cluster numbers may be any integers, and as many clusters as wanted.
 """
 
+from typing import NamedTuple
+
+import jax
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
 
 from contrastive_jax import numerics
+
+
+class Clusters(NamedTuple):
+    """What k-means found.
+
+    Attributes:
+      centres: the mean of each cluster, [k, d].
+      assignments: cluster of each row, [n], 0 to k - 1.
+      inertia: sum of squared distances of all rows to their centres.
+    """
+
+    centres: np.ndarray
+    assignments: np.ndarray
+    inertia: float
+
+
+def kmeans(
+    rng: Key[Array, ""],
+    x: Float[Array | np.ndarray, "n d"],
+    k: int,
+    *,
+    restarts: int = 10,
+    num_iterations: int = 300,
+) -> Clusters:
+    """Clusters of least squared distance to their mean, the best of several starts.
+
+        min over assignments and centres of sum_i ||x_i - centre[assignment_i]||^2
+
+    scikit-learn's Lloyd iteration from k-means++ starts, on the host. A cluster without
+    rows is moved to the row farthest from its own centre, so that no cluster is empty
+    while there are k different rows.
+
+    Args:
+      rng: random key of the starts.
+      x: rows to cluster; normalise them for clusters by angle.
+      k: number of clusters, 1 to n.
+      restarts: starts of which the one of least inertia is kept.
+      num_iterations: of each start, at most.
+
+    Raises:
+      TypeError: rows that are not floating point.
+      ValueError: a wrong rank, k outside of 1 to n, rows that are not finite.
+
+    Examples:
+      >>> x = np.array([[0.0], [0.2], [5.0], [5.2]])
+      >>> found = kmeans(jax.random.key(0), x, 2)
+      >>> found.assignments[0] == found.assignments[1] != found.assignments[2]
+      np.True_
+      >>> round(found.inertia, 4)
+      0.04
+
+    References:
+      Arthur and Vassilvitskii 2007, k-means++: The advantages of careful seeding.
+    """
+    n = numerics.check_shapes(x=(x, "n d"))["n"]
+    x = np.asarray(x)
+    if not np.issubdtype(x.dtype, np.float64):
+        x = np.asarray(numerics.at_least_f32(x, "x"))
+    if not 1 <= k <= n:
+        raise ValueError(f"k: expected 1 to {n} (the rows), got {k}")
+    if not np.all(np.isfinite(x)):
+        raise ValueError("x: expected finite numbers, got NaN or infinities")
+    seed = int(jax.random.randint(rng, (), 0, np.iinfo(np.int32).max))
+    found = KMeans(k, n_init=restarts, max_iter=num_iterations, random_state=seed)
+    found.fit(x)
+    return Clusters(found.cluster_centers_, found.labels_, float(found.inertia_))
 
 
 def match_clusters(
@@ -64,6 +134,45 @@ def hungarian_accuracy(
       Xie et al. 2016, arXiv:1511.06335 (accuracy).
     """
     return float(np.mean(match_clusters(labels, clusters) == np.asarray(labels)))
+
+
+def split_cluster_accuracy(
+    labels: Int[Array | np.ndarray, " n"],
+    clusters: Int[Array | np.ndarray, " n"],
+    old: Bool[Array | np.ndarray, " n"],
+) -> dict[str, float]:
+    """Accuracy of clusters on all, old and new classes under one match for all.
+
+    Args:
+      labels: true classes.
+      clusters: found clusters.
+      old: True for examples of classes that were known before.
+
+    Returns:
+      "all", "old" and "new", each in [0, 1]; 0 for a part without examples.
+
+    Raises:
+      TypeError: labels or clusters that are not integers, a mask that is not boolean.
+      ValueError: not one cluster and one mark for each label.
+
+    Examples:
+      >>> labels, clusters = np.array([0, 0, 1, 1]), np.array([5, 5, 5, 2])
+      >>> split_cluster_accuracy(labels, clusters, labels == 0)
+      {'all': 0.75, 'old': 1.0, 'new': 0.5}
+
+    References:
+      Vaze et al. 2022, arXiv:2201.02609, section 4 (evaluation protocol).
+    """
+    numerics.check_shapes(
+        labels=(labels, "n"), clusters=(clusters, "n"), old=(old, "n")
+    )
+    old = np.asarray(numerics.check_mask(old, "old"))
+    right = match_clusters(labels, clusters) == np.asarray(labels)
+    parts = {"all": np.ones_like(old), "old": old, "new": ~old}
+    return {
+        k: float(np.mean(right[part])) if np.any(part) else 0.0
+        for k, part in parts.items()
+    }
 
 
 def normalized_mutual_information(

@@ -3,8 +3,9 @@
 A higher score means more in-distribution throughout.
 """
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from contrastive_jax import numerics
 from contrastive_jax.evaluation.sts import average_ranks
@@ -141,6 +142,69 @@ def ood_metrics(
         "aupr_out": aupr_out(in_scores, out_scores),
         "fpr95": fpr_at_tpr(in_scores, out_scores),
     }
+
+
+def mahalanobis_scores(
+    train: Float[Array | np.ndarray, "n d"],
+    queries: Float[Array | np.ndarray, "q d"],
+    *,
+    normalize: bool = True,
+    recentre: bool = False,
+) -> np.ndarray:
+    """Minus the squared Mahalanobis distance to the training features.
+
+        u = (x / ||x|| - m) / s,   m, s: mean and standard deviation of x / ||x||
+                                         over the training rows, channel by channel
+        score = -(u - c)^T pinv(S) (u - c),   S: covariance of u over the training rows
+
+    with c = 0, the mean of u. Statistics divide by n. Higher is more in-distribution.
+    Computed in float64.
+
+    Args:
+      train: features of in-distribution training examples.
+      queries: features to score.
+      normalize: whether rows are scaled to length 1 first.
+      recentre: takes c = m instead, so that the mean is taken off twice.
+
+    Returns:
+      A score for each query, float64.
+
+    Raises:
+      TypeError: features that are not floating point.
+      ValueError: shapes that do not fit together, features that are not finite.
+
+    References:
+      Lee et al. 2018, arXiv:1807.03888, eq. 2; Sehwag et al. 2021, arXiv:2103.12051,
+      section 3 (one cluster).
+
+    Deviations:
+      The released code of PALM (Lu et al. 2024, arXiv:2402.02653) takes the mean off
+      twice: `recentre`.
+
+    Examples:
+      >>> train = np.array([[2.0], [4.0], [6.0]])
+      >>> scores = mahalanobis_scores(train, np.array([[4.0], [8.0]]), normalize=False)
+      >>> abs(scores).round(4)
+      array([0., 6.])
+    """
+    numerics.check_shapes(train=(train, "n d"), queries=(queries, "q d"))
+    parts = []
+    for name, x in (("train", train), ("queries", queries)):
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(f"{name}: expected floating point, got {x.dtype}")
+        x = np.asarray(x, np.float64)
+        if not np.all(np.isfinite(x)):
+            raise ValueError(f"{name}: expected finite numbers, got NaN or infinities")
+        if normalize:
+            length = np.linalg.norm(x, axis=1, keepdims=True)
+            x = x / np.where(length > 0, length, 1)
+        parts.append(x)
+    mean, std = np.mean(parts[0], axis=0), np.std(parts[0], axis=0)
+    # A channel without variance says nothing.
+    train, queries = ((x - mean) / np.where(std > 0, std, np.inf) for x in parts)
+    inverse = np.linalg.pinv(train.T @ train / len(train), hermitian=True)
+    gaps = queries - mean if recentre else queries
+    return -np.einsum("qd,de,qe->q", gaps, inverse, gaps)
 
 
 def _pooled(in_scores, out_scores):

@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -71,7 +72,61 @@ def test_names_of_clusters_do_not_matter():
         np.testing.assert_allclose(measure(labels, clusters), measure(labels, renamed))
 
 
+def test_kmeans_finds_the_best_of_all_partitions():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(7, 2))
+    found = evaluation.kmeans(jax.random.key(0), x, 3)
+
+    def inertia(names):
+        parts = [x[np.array(names) == c] for c in set(names)]
+        return sum(np.sum((part - part.mean(axis=0)) ** 2) for part in parts)
+
+    best = min(inertia(names) for names in itertools.product(range(3), repeat=7))
+    np.testing.assert_allclose(found.inertia, best, rtol=1e-6)
+    np.testing.assert_allclose(inertia(found.assignments), best, rtol=1e-6)
+    for c, centre in enumerate(found.centres):
+        mean = x[found.assignments == c].mean(axis=0)
+        np.testing.assert_allclose(centre, mean, rtol=1e-6)
+
+
+def test_kmeans_follows_its_key_and_recovers_far_clusters():
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 5, 200)
+    x = (10 * rng.normal(size=(5, 3))[labels] + rng.normal(size=(200, 3))).astype("f4")
+
+    def run(seed):
+        return evaluation.kmeans(jax.random.key(seed), x, 5).assignments
+
+    np.testing.assert_array_equal(run(0), run(0))
+    assert (run(0) != run(1)).any()  # other names of the same clusters
+    assert evaluation.hungarian_accuracy(labels, run(1)) > 0.97
+
+
+def test_split_accuracy_is_one_match_and_its_parts():
+    rng = np.random.default_rng(2)
+    labels, clusters = rng.integers(0, 4, 40), rng.integers(0, 4, 40)
+    old = labels < 2
+    got = evaluation.split_cluster_accuracy(labels, clusters, old)
+    assert got["all"] == evaluation.hungarian_accuracy(labels, clusters)
+    parts = np.mean(old) * got["old"] + np.mean(~old) * got["new"]
+    np.testing.assert_allclose(parts, got["all"])
+    # One cluster goes to the bigger class, though alone it would be the old one's.
+    labels_of_one = np.array([0, 0, 1, 1, 1])
+    got = evaluation.split_cluster_accuracy(
+        labels_of_one, np.full(5, 7), labels_of_one == 0
+    )
+    assert got == {"all": 0.6, "old": 0.0, "new": 1.0}
+    none = evaluation.split_cluster_accuracy(labels, clusters, np.zeros(40, bool))
+    assert none["old"] == 0 and none["new"] == none["all"]
+
+
 def test_wrong_input_is_named():
+    with pytest.raises(ValueError, match="k: expected 1 to 3"):
+        evaluation.kmeans(jax.random.key(0), np.zeros((3, 2)), 4)
+    with pytest.raises((TypeError, ValueError), match="old"):
+        evaluation.split_cluster_accuracy(
+            np.zeros(3, int), np.zeros(3, int), np.zeros(3)
+        )
     with pytest.raises((TypeError, ValueError), match="clusters"):
         evaluation.hungarian_accuracy(np.zeros(3, int), np.zeros(3))
     with pytest.raises((TypeError, ValueError), match="clusters"):

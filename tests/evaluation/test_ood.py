@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.covariance import EmpiricalCovariance
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from contrastive_jax import evaluation
+
+RNG = np.random.default_rng(7)
 
 
 def scores(seed, ties):
@@ -56,7 +59,42 @@ def test_exactly_95_of_100_pass():
     assert evaluation.fpr_at_tpr(inside, np.array([0.0]), tpr=1.0) == 1.0
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+def test_mahalanobis_equals_scikit_learn(normalize):
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(4, 4))
+    train, queries = rng.normal(1, 1, (30, 4)) @ mix, rng.normal(size=(9, 4)) @ mix
+    got = evaluation.mahalanobis_scores(train, queries, normalize=normalize)
+    if normalize:
+        train, queries = (
+            x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, queries)
+        )
+    # Invariant to scaling channels, so standardising makes no difference.
+    want = -EmpiricalCovariance().fit(train).mahalanobis(queries)
+    np.testing.assert_allclose(got, want, rtol=1e-8)
+
+
+def test_mahalanobis_with_the_mean_taken_off_twice_by_hand():
+    # Mean 4, standard deviation 2: u = -1, 1 in training, 3 and -2 / 2 for the queries.
+    train, queries = np.array([[2.0], [6.0]]), np.array([[10.0], [2.0]])
+    options = dict(normalize=False)
+    got = evaluation.mahalanobis_scores(train, queries, **options)
+    np.testing.assert_allclose(got, [-9, -1])
+    got = evaluation.mahalanobis_scores(train, queries, **options, recentre=True)
+    np.testing.assert_allclose(got, [-((3 - 4) ** 2), -((-1 - 4) ** 2)])
+
+
+def test_mahalanobis_of_a_dead_channel_and_a_zero_row_is_finite():
+    train = np.concatenate([RNG.normal(size=(9, 2)), np.zeros((9, 1))], axis=1)
+    train[0] = 0
+    assert np.all(np.isfinite(evaluation.mahalanobis_scores(train, train)))
+
+
 def test_wrong_input_is_named():
+    with pytest.raises(TypeError, match="queries"):
+        evaluation.mahalanobis_scores(np.ones((3, 2)), np.ones((3, 2), int))
+    with pytest.raises(ValueError, match="train: expected finite numbers"):
+        evaluation.mahalanobis_scores(np.full((3, 2), np.nan), np.ones((3, 2)))
     with pytest.raises(ValueError, match="out_scores: expected real numbers, got NaN"):
         evaluation.auroc(np.ones(3), np.array([np.nan]))
     with pytest.raises(ValueError, match="in_scores: n must be at least 1"):
