@@ -484,6 +484,7 @@ def mega_batch_margin(
     scores = numerics.at_least_f32(scores, "scores")
     labels = pairs.positive_columns(labels, scores.shape)
     where = numerics.mask_or_all(where, scores.shape)
+    scores = jnp.where(where, scores, 0)
     negatives = where & ~pairs.one_column(labels, scores.shape[1])
     pull = numerics.hinge(positive_margin - pairs.at_columns(scores, labels))
     worst = pairs.at_columns(scores, pairs.hardest(scores, negatives))
@@ -1082,7 +1083,8 @@ def check_pairs(
 ) -> tuple[Float[Array, "n m"], Bool[Array, "n m"], Bool[Array, "n m"]]:
     """Checks one named [n, m] array and its masks.
 
-    Returns it in at least float32, with the positives and the negatives that count.
+    Returns it in at least float32, 0 where it does not count, with the positives and
+    the negatives that count.
     """
     ((name, x),) = named.items()
     numerics.check_shapes(
@@ -1091,11 +1093,12 @@ def check_pairs(
         where=(where, "n m"),
         weights=(weights, "n"),
     )
+    positives = numerics.check_mask(positives, "positives")
     if name == "logits":
         x, where = numerics.masked_logits(x, where)
-    x = numerics.at_least_f32(x, name)
-    positives = numerics.check_mask(positives, "positives")
-    where = numerics.mask_or_all(where, x.shape)
+    else:
+        x, where = numerics.at_least_f32(x, name), numerics.mask_or_all(where, x.shape)
+        x = jnp.where(where, x, 0)
     return x, where & positives, where & ~positives
 
 

@@ -276,6 +276,7 @@ def weighted_supervised_contrastive(
     tilted, inside = logits, where
     if pair_weights is not None:
         pair_weights = numerics.at_least_f32(pair_weights, "pair_weights")
+        pair_weights = jnp.where(where, pair_weights, 1)
         tilted = logits + numerics.safe_log(pair_weights)
         inside = where & ~(pair_weights <= 0)
     some = jnp.any(inside, axis=1)
