@@ -1,5 +1,9 @@
 """Objectives as pure functions: arrays in, nats out, one contract for all."""
 
+from contrastive_jax.losses.adversarial import (
+    least_squares_discriminator,
+    least_squares_generator,
+)
 from contrastive_jax.losses.catalogue import Entry, catalogue
 from contrastive_jax.losses.distill import (
     clip_distillation,
@@ -65,6 +69,7 @@ from contrastive_jax.losses.noncontrastive import (
     vicreg,
     w_mse,
 )
+from contrastive_jax.losses.preference import dpo, implicit_rewards
 from contrastive_jax.losses.prototype import (
     dino,
     sinkhorn,
@@ -84,10 +89,20 @@ from contrastive_jax.losses.regression import (
     rank_n_contrast,
     weighted_supervised_contrastive,
 )
+from contrastive_jax.losses.routing import (
+    load_balancing,
+    router_mutual_information,
+)
 from contrastive_jax.losses.supervised import (
     cross_entropy_supervised_contrastive,
+    logit_adjustment,
     multi_positive,
     supervised_contrastive,
+)
+from contrastive_jax.losses.tokens import (
+    replaced_token_detection,
+    token_cross_entropy,
+    token_log_probs,
 )
 
 __all__ = [
@@ -113,20 +128,26 @@ __all__ = [
     "decoupled_weights",
     "dino",
     "distillation_kl",
+    "dpo",
     "extend_lists",
     "fast_ap",
     "gaussian_wasserstein",
     "generalized_lifted_structure",
     "hard_negative",
     "hardness_log_weights",
+    "implicit_rewards",
     "info_nce",
     "intra_pair_variance",
     "lambda_loss",
+    "least_squares_discriminator",
+    "least_squares_generator",
     "lifted_structure",
     "list_mle",
     "list_softmax",
     "listnet",
     "listwise_kl",
+    "load_balancing",
+    "logit_adjustment",
     "logit_mse",
     "margin_mse",
     "mega_batch_margin",
@@ -146,12 +167,16 @@ __all__ = [
     "rank_n_contrast",
     "relational_angle",
     "relational_distance",
+    "replaced_token_detection",
+    "router_mutual_information",
     "sigmoid",
     "simsiam",
     "sinkhorn",
     "soft_target_cross_entropy",
     "supervised_contrastive",
     "swav",
+    "token_cross_entropy",
+    "token_log_probs",
     "triplet",
     "triplet_batch_all",
     "triplet_batch_hard",

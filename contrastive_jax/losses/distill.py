@@ -3,6 +3,8 @@
 Teachers carry no gradient.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -16,33 +18,44 @@ def logit_mse(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
+    candidates: Literal["mean", "sum"] = "mean",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Mean squared difference of student and teacher scores.
 
-        loss_i = mean_j (logits[i, j] - teacher[i, j])^2
+        mean: loss_i = mean_j (logits[i, j] - teacher[i, j])^2
+        sum:  loss_i = sum_j (logits[i, j] - teacher[i, j])^2
 
     Args:
       logits: the student's scores of n anchors against m candidates.
       teacher: the teacher's scores.
       where: candidates that count; an anchor with none drops out.
       weights: one non-negative weight per anchor.
+      candidates: mean or sum over the candidates (classes) of an anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
 
     Raises:
       TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
+      ValueError: shapes that do not fit together, unknown candidates.
 
     References:
-      Ba and Caruana 2014, arXiv:1312.6184 (regression on logits).
+      Ba and Caruana 2014, arXiv:1312.6184, eq. 1 (regression on logits); Barkan et al.
+      2020, arXiv:1908.05161 (sum over classes).
 
     Examples:
       >>> logit_mse(jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 0.0]]), reduce_fn=None)
       Array([2.], dtype=float32)
     """
     logits, teacher, where = checked(logits, teacher, where, weights)
+    squares = jnp.where(where, (logits - teacher) ** 2, 0)
+    if candidates not in ("mean", "sum"):
+        raise ValueError(f'candidates: expected "mean" or "sum", got {candidates!r}')
+    if candidates == "mean":
+        loss = numerics.masked_mean(squares, where, axis=-1)
+    else:
+        loss = jnp.sum(squares, axis=-1)
     return numerics.safe_reduce(
-        numerics.masked_mean((logits - teacher) ** 2, where, axis=-1),
+        loss,
         where=jnp.any(where, axis=-1),
         weights=weights,
         reduce_fn=reduce_fn,

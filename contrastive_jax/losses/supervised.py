@@ -4,6 +4,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from contrastive_jax import numerics, pairs
@@ -224,6 +225,49 @@ def cross_entropy_supervised_contrastive(
         logits, positives, where=where, form=form, **options
     )
     return (1 - ratio) * entropy + ratio * contrast
+
+
+def logit_adjustment(
+    class_counts: Float[Array, " c"] | Int[Array, " c"],
+    *,
+    kappa: float = 1.0,
+    eps: float = 1e-12,
+) -> Float[Array, " c"]:
+    """Log of the class frequencies, to be added to (or taken off) class scores.
+
+        adjustment_c = log( pi_c^kappa + eps ),  pi_c = class_counts[c] / sum of them
+
+    Added to the scores in training, or taken off after it, scores favour no class for
+    being frequent.
+
+    Args:
+      class_counts: examples of each class, or anything in proportion; >= 0.
+      kappa: strength; 0 adjusts nothing, 1 by the frequencies themselves.
+      eps: keeps a class without examples finite.
+
+    Raises:
+      TypeError: counts that are not numbers.
+      ValueError: a wrong rank, a negative count.
+
+    References:
+      Menon et al. 2021, arXiv:2007.07314, section 3.
+
+    Examples:
+      >>> logit_adjustment(jnp.array([3, 1])).round(4)
+      Array([-0.2877, -1.3863], dtype=float32)
+    """
+    numerics.check_shapes(class_counts=(class_counts, "c"))
+    counts = jnp.asarray(class_counts)
+    if jnp.issubdtype(counts.dtype, jnp.integer):
+        counts = counts.astype(jnp.float32)
+    counts = numerics.at_least_f32(counts, "class_counts")
+    if not isinstance(counts, jax.core.Tracer) and np.any(np.asarray(counts) < 0):
+        raise ValueError(
+            f"class_counts: expected numbers >= 0, got {np.min(np.asarray(counts))}"
+        )
+    total = jnp.sum(counts)
+    shares = counts / jnp.where(total > 0, total, 1)
+    return jnp.log(shares**kappa + eps)
 
 
 def checked(

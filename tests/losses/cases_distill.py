@@ -60,6 +60,9 @@ CASES = {
     "logit_mse": Case(
         losses.logit_mse, TAUGHT, taught, ("logits",), gathered=gathered_scores
     ),
+    "logit_mse/sum": Case(
+        losses.logit_mse, TAUGHT, taught, ("logits",), options={"candidates": "sum"}
+    ),
     "distillation_kl": Case(
         losses.distillation_kl,
         TAUGHT,

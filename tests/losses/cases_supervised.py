@@ -43,6 +43,8 @@ def gathered_classified(a, b, gather, rows):
 
 PAIRS = {"logits": "n m", "positives": "n m"}
 
+HELPERS = ("logit_adjustment",)
+
 CASES = {
     "supervised_contrastive": Case(
         losses.supervised_contrastive,

@@ -27,6 +27,15 @@ def test_logit_mse_by_hand(transform):
     close(got, [(1 + 0 + 4) / 3])
 
 
+def test_logit_mse_summed_over_candidates_by_hand(without_type_hooks):
+    student, teacher = jnp.array([[1.0, 2.0, 3.0]]), jnp.array([[0.0, 2.0, 5.0]])
+    where = jnp.array([[True, True, False]])
+    close(losses.logit_mse(student, teacher, candidates="sum"), 1 + 0 + 4)
+    close(losses.logit_mse(student, teacher, candidates="sum", where=where), 1)
+    with pytest.raises(ValueError, match=r"^candidates: "):
+        losses.logit_mse(student, teacher, candidates="all")
+
+
 def test_distillation_kl_equals_scipy():
     student, teacher = normal(3, 4), normal(3, 4)
     p = scipy.special.softmax(np.asarray(teacher) / 2, axis=1)
