@@ -148,6 +148,43 @@ def bilinear(
     return matmul(matmul(a, weight.T), b)
 
 
+def csls(
+    a: Float[Array, "n d"], b: Float[Array, "m d"], *, k: int = 10
+) -> Float[Array, "n m"]:
+    """Cosines less what each row has with its neighbours: no row is near to all.
+
+        2 cos(a_i, b_j) - r_i - q_j
+        r_i: mean cosine of a_i and its k nearest rows of b;  q_j: of b_j among a
+
+    For nearest neighbours between two sets (languages, modalities), where a few rows
+    would be neighbours of many otherwise.
+
+    Args:
+      a: rows of one set.
+      b: rows of the other.
+      k: neighbours, at most the size of the smaller set.
+
+    Raises:
+      TypeError: arrays that are not floating point.
+      ValueError: shapes that do not fit together, k out of range.
+
+    References:
+      Lample et al. 2018, arXiv:1710.04087, section 2.3.
+
+    Examples:
+      >>> a, b = jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0]])
+      >>> print(csls(a, b, k=1))
+      [[ 0. -1.]]
+    """
+    numerics.check_shapes(a=(a, "n d"), b=(b, "m d"))
+    cosines = cosine(a, b)
+    if not 1 <= k <= min(cosines.shape):
+        raise ValueError(f"k: expected 1 to {min(cosines.shape)}, got {k}")
+    rows = jnp.mean(jax.lax.top_k(cosines, k)[0], axis=1)
+    columns = jnp.mean(jax.lax.top_k(cosines.T, k)[0], axis=1)
+    return 2 * cosines - rows[:, None] - columns[None, :]
+
+
 def multi_head(
     a: Float[Array, "n k d"], b: Float[Array, "m k d"]
 ) -> Float[Array, "k n m"]:

@@ -36,6 +36,28 @@ def test_equal_and_zero_rows_have_finite_gradients(metric):
     assert np.isfinite(value) and np.isfinite(grad).all()
 
 
+def test_csls_by_a_loop(transform):
+    cosines = 1 - cdist(A, B, "cosine")
+    want = np.empty((5, 4))
+    for i in range(5):
+        for j in range(4):
+            row = np.mean(sorted(cosines[i])[-2:])
+            column = np.mean(sorted(cosines[:, j])[-2:])
+            want[i, j] = 2 * cosines[i, j] - row - column
+    got = transform(lambda a, b: similarity.csls(a, b, k=2))(A, B)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="k: expected 1 to 4, got 5"):
+        similarity.csls(A, B, k=5)
+
+
+def test_csls_frees_neighbours_from_a_hub():
+    # b_1 is near to all; each of a is nearest to it by cosine.
+    a = jnp.array([[1.0, 0.5], [1.0, -0.5]])
+    b = jnp.array([[1.0, 1.6], [1.0, 0.0], [1.0, -1.6]])
+    assert jnp.argmax(similarity.cosine(a, b), axis=1).tolist() == [1, 1]
+    assert jnp.argmax(similarity.csls(a, b, k=2), axis=1).tolist() == [0, 2]
+
+
 def test_l2_normalize_keeps_zero_tiny_and_huge_rows_finite():
     x = jnp.array([[0.0, 0.0], [3e-20, 4e-20], [3e18, 4e18], [3.0, 4.0]])
     y = similarity.l2_normalize(x)

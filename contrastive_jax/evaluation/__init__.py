@@ -51,6 +51,12 @@ from contrastive_jax.evaluation.sts import (
     spearman,
     sts_correlations,
 )
+from contrastive_jax.evaluation.transforms import (
+    calibrate,
+    fast_ica,
+    procrustes_align,
+    procrustes_rotation,
+)
 
 __all__ = [
     "BestF1",
@@ -66,9 +72,11 @@ __all__ = [
     "average_ranks",
     "best_f1",
     "binary_f1",
+    "calibrate",
     "collapse_std",
     "dcg",
     "effective_rank",
+    "fast_ica",
     "fpr_at_tpr",
     "gold_ranks",
     "hit_rate",
@@ -88,6 +96,8 @@ __all__ = [
     "ood_metrics",
     "pearson",
     "precision",
+    "procrustes_align",
+    "procrustes_rotation",
     "recall",
     "reciprocal_rank",
     "ridge_probe",

@@ -1,0 +1,231 @@
+"""Transforms of finished embeddings: per-group statistics, rotations, components.
+
+Nothing here is trained; each is fitted to the embeddings it is given, without labels
+or from pairs. Whitening is `state.batch_moments` and `state.whitening_matrix`.
+"""
+
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from contrastive_jax import numerics, similarity
+
+
+def calibrate(
+    x: Float[Array | np.ndarray, "n d"],
+    groups: Int[Array | np.ndarray, " n"],
+    *,
+    scale: bool = True,
+    eps: float = 0.0,
+    ddof: int = 0,
+) -> np.ndarray:
+    """Rows of each group (language, domain) with mean 0 and channels of variance 1.
+
+        y_i = (x_i - mean of its group) / sqrt(variance of its group + eps)
+
+    Takes off what tells the groups apart. A channel without variance in a group is 0
+    there. Computed in float64, on the host.
+
+    Args:
+      x: embeddings.
+      groups: group of each row, any integers.
+      scale: False takes only the mean off.
+      eps: added to the variance, at least 0.
+      ddof: variances divide by the rows of the group less this (and at least 1).
+
+    Returns:
+      The calibrated rows, in the precision of `x` and at least float32.
+
+    Raises:
+      TypeError: embeddings that are not floating point, groups that are not integers.
+      ValueError: shapes that do not fit together, a negative eps.
+
+    Examples:
+      >>> x = np.array([[1.0], [3.0], [10.0], [30.0]])
+      >>> calibrate(x, np.array([0, 0, 1, 1]))[:, 0]
+      array([-1.,  1., -1.,  1.])
+
+    References:
+      Wu et al. 2022, IJCAI, Unsupervised Context Aware Sentence Representation
+      Pretraining for Multi-lingual Dense Retrieval (CCP), calibration.
+    """
+    numerics.check_shapes(x=(x, "n d"), groups=(groups, "n"))
+    groups = np.asarray(numerics.check_integer(groups, "groups"))
+    if eps < 0:
+        raise ValueError(f"eps: expected a number >= 0, got {eps}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"x: expected floating point, got {x.dtype}")
+    out = np.array(x, np.float64)
+    for group in np.unique(groups):
+        rows = groups == group
+        centred = out[rows] - np.mean(out[rows], axis=0)
+        if scale:
+            count = max(np.sum(rows) - ddof, 1)
+            std = np.sqrt(np.sum(centred**2, axis=0) / count + eps)
+            centred = centred / np.where(std > 0, std, 1)
+        out[rows] = centred
+    return out.astype(np.promote_types(x.dtype, np.float32))
+
+
+def procrustes_rotation(
+    source: Float[Array, "n d"],
+    target: Float[Array, "n d"],
+    *,
+    reflection: bool = True,
+) -> Float[Array, "d d"]:
+    """The orthogonal matrix R that brings paired rows closest, source @ R to target.
+
+        min over R of ||source R - target||_F:  R = U V^T,  source^T target = U S V^T
+
+    Args:
+      source: rows to be rotated.
+      target: what each row should come to lie on.
+      reflection: False allows rotations only (determinant 1): the direction of the
+        smallest singular value is turned round where needed.
+
+    Raises:
+      TypeError: arrays that are not floating point.
+      ValueError: shapes that do not fit together.
+
+    Examples:
+      >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0]])
+      >>> procrustes_rotation(x, x[:, ::-1]).round(4)
+      Array([[0., 1.],
+             [1., 0.]], dtype=float32)
+
+    References:
+      Schönemann 1966, doi:10.1007/BF02289451; Kabsch 1976,
+      doi:10.1107/S0567739476001873 (determinant 1).
+    """
+    numerics.check_shapes(source=(source, "n d"), target=(target, "n d"))
+    source = numerics.at_least_f32(source, "source")
+    target = numerics.at_least_f32(target, "target")
+    return nearest_rotation(similarity.matmul(source.T, target.T), reflection)[0]
+
+
+def procrustes_align(
+    source: Float[Array, "n d"],
+    target: Float[Array, "n d"],
+    *,
+    scale: bool = True,
+    reflection: bool = False,
+) -> Float[Array, "n d"]:
+    """Source moved, turned and scaled as a whole to lie closest on target.
+
+        min over s, R, t of sum_i ||s x_i R + t - y_i||^2
+
+    The residual is the error of a shape whatever its place, pose and size. Map it over
+    a batch with `jax.vmap`. Points that all coincide stay together, at the target's
+    mean.
+
+    Args:
+      source: points, such as predicted joints.
+      target: the point that each belongs to.
+      scale: False keeps the size.
+      reflection: True lets source be mirrored.
+
+    Raises:
+      TypeError: arrays that are not floating point.
+      ValueError: shapes that do not fit together.
+
+    Examples:
+      >>> y = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+      >>> turned = 3 * y @ jnp.array([[0.0, 1.0], [-1.0, 0.0]]) + 5
+      >>> bool(jnp.allclose(procrustes_align(turned, y), y, atol=1e-5))
+      True
+
+    References:
+      Umeyama 1991, doi:10.1109/34.88573.
+    """
+    numerics.check_shapes(source=(source, "n d"), target=(target, "n d"))
+    source = numerics.at_least_f32(source, "source")
+    target = numerics.at_least_f32(target, "target")
+    mean = jnp.mean(target, axis=0)
+    source, target = (x - jnp.mean(x, axis=0)[None, :] for x in (source, target))
+    covariance = similarity.matmul(source.T, target.T)
+    rotation, strength = nearest_rotation(covariance, reflection)
+    size = jnp.sum(source**2)
+    factor = strength / jnp.where(size > 0, size, 1) if scale else 1.0
+    return factor * similarity.matmul(source, rotation.T) + mean[None, :]
+
+
+def fast_ica(
+    x: Float[Array | np.ndarray, "n d"],
+    *,
+    seed: int,
+    num_components: int | None = None,
+    contrast: Literal["logcosh", "exp", "cube"] = "logcosh",
+    num_iterations: int = 1000,
+    tol: float = 1e-4,
+) -> np.ndarray:
+    """Independent components of the rows: uncorrelated, of mean 0 and variance 1.
+
+        y = (x - mean) W,  y^T y / n = I,  W found by FastICA
+
+    scikit-learn's FastICA (all components together), on the host. Components come in
+    an order and with signs that depend on the seed, so fit once and keep the result. It
+    warns (`sklearn.exceptions.ConvergenceWarning`) when it has not converged; whitened
+    the result is in any case.
+
+    Args:
+      x: embeddings; many more rows than columns, no constant column. `calibrate` with
+        one group for all brings columns to one scale first.
+      seed: of the first guess.
+      num_components: at most d, which is taken when None.
+      contrast: what measures how far from Gaussian a component is.
+      num_iterations: at most.
+      tol: change of W at which the iteration ends.
+
+    Returns:
+      The components, [n, num_components].
+
+    Raises:
+      TypeError: embeddings that are not floating point.
+      ValueError: a wrong rank, fewer rows than components, num_components outside of
+        1 to d.
+
+    Examples:
+      >>> x = np.random.default_rng(0).laplace(size=(500, 2)) @ [[1.0, 2.0], [0.0, 1.0]]
+      >>> y = fast_ica(x, seed=0)
+      >>> np.abs(y.T @ y / 500).round(3)
+      array([[1., 0.],
+             [0., 1.]])
+
+    References:
+      Hyvärinen 1999, doi:10.1109/72.761722.
+    """
+    sizes = numerics.check_shapes(x=(x, "n d"))
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"x: expected floating point, got {x.dtype}")
+    k = sizes["d"] if num_components is None else num_components
+    if not 1 <= k <= sizes["d"]:
+        raise ValueError(f"num_components: expected 1 to {sizes['d']}, got {k}")
+    if sizes["n"] < k:
+        raise ValueError(
+            f"x: expected at least {k} rows (components), got {sizes['n']}"
+        )
+    from sklearn.decomposition import FastICA
+
+    model = FastICA(
+        n_components=k,
+        fun=contrast,
+        whiten="unit-variance",
+        max_iter=num_iterations,
+        tol=tol,
+        random_state=seed,
+    )
+    return model.fit_transform(np.asarray(x, np.promote_types(x.dtype, np.float32)))
+
+
+def nearest_rotation(
+    covariance: Float[Array, "d d"], reflection: bool
+) -> tuple[Float[Array, "d d"], Float[Array, ""]]:
+    """The orthogonal R of largest trace(R^T covariance), and that trace."""
+    u, s, vt = jnp.linalg.svd(covariance)
+    sign = jnp.ones_like(s)
+    if not reflection:
+        sign = sign.at[-1].set(jnp.sign(jnp.linalg.det(u @ vt)))
+    rotation = jnp.matmul(u * sign[None, :], vt, precision="highest")
+    return rotation, jnp.sum(s * sign)
