@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Integer, Key
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 
@@ -81,7 +81,8 @@ def kmeans(
 
 
 def match_clusters(
-    labels: Int[Array | np.ndarray, " n"], clusters: Int[Array | np.ndarray, " n"]
+    labels: Integer[Array | np.ndarray, " n"],
+    clusters: Integer[Array | np.ndarray, " n"],
 ) -> np.ndarray:
     """The class that each example's cluster stands for, in the best one-to-one match.
 
@@ -111,7 +112,8 @@ def match_clusters(
 
 
 def hungarian_accuracy(
-    labels: Int[Array | np.ndarray, " n"], clusters: Int[Array | np.ndarray, " n"]
+    labels: Integer[Array | np.ndarray, " n"],
+    clusters: Integer[Array | np.ndarray, " n"],
 ) -> float:
     """Accuracy of clusters under the best one-to-one match with classes, in [0, 1].
 
@@ -137,8 +139,8 @@ def hungarian_accuracy(
 
 
 def split_cluster_accuracy(
-    labels: Int[Array | np.ndarray, " n"],
-    clusters: Int[Array | np.ndarray, " n"],
+    labels: Integer[Array | np.ndarray, " n"],
+    clusters: Integer[Array | np.ndarray, " n"],
     old: Bool[Array | np.ndarray, " n"],
 ) -> dict[str, float]:
     """Accuracy of clusters on all, old and new classes under one match for all.
@@ -176,7 +178,8 @@ def split_cluster_accuracy(
 
 
 def normalized_mutual_information(
-    labels: Int[Array | np.ndarray, " n"], clusters: Int[Array | np.ndarray, " n"]
+    labels: Integer[Array | np.ndarray, " n"],
+    clusters: Integer[Array | np.ndarray, " n"],
 ) -> float:
     """Mutual information over the mean of both entropies, in [0, 1].
 
@@ -205,7 +208,8 @@ def normalized_mutual_information(
 
 
 def adjusted_rand_index(
-    labels: Int[Array | np.ndarray, " n"], clusters: Int[Array | np.ndarray, " n"]
+    labels: Integer[Array | np.ndarray, " n"],
+    clusters: Integer[Array | np.ndarray, " n"],
 ) -> float:
     """Share of agreeing pairs, corrected for chance: 1 for equal partitions.
 
@@ -244,7 +248,8 @@ def _contingency(labels, clusters):
     numerics.check_shapes(labels=(labels, "n"), clusters=(clusters, "n"))
     numerics.check_integer(labels, "labels")
     numerics.check_integer(clusters, "clusters")
-    classes, rows = np.unique(np.asarray(labels), return_inverse=True)
+    # Signed, so that there is a number below every label.
+    classes, rows = np.unique(np.asarray(labels, np.int64), return_inverse=True)
     found, columns = np.unique(np.asarray(clusters), return_inverse=True)
     counts = np.zeros((len(classes), len(found)), np.int64)
     np.add.at(counts, (rows, columns), 1)

@@ -49,7 +49,7 @@ def uniformity(x: Embeddings, *, t: float = 2.0, chunk: int = 1024) -> Float[Arr
 
         log mean_{i < j} exp(-t || x_i / ||x_i|| - x_j / ||x_j|| ||^2)          (nats)
 
-    It is 0 when all rows have one direction.
+    It is 0 when all rows have one direction. A row of zeros stays at the origin.
 
     Args:
       x: embeddings, at least 2.
@@ -74,9 +74,11 @@ def uniformity(x: Embeddings, *, t: float = 2.0, chunk: int = 1024) -> Float[Arr
     if n < 2:
         raise ValueError(f"x: expected at least two rows, got {n}")
 
+    norms = jnp.sum(x * x, axis=1)
+
     def row(args):
         i, anchor = args
-        square = 2 - 2 * similarity.matmul(anchor[None, :], x)[0]
+        square = norms[i] + norms - 2 * similarity.matmul(anchor[None, :], x)[0]
         potentials = -t * jnp.maximum(square, 0)
         return numerics.masked_logsumexp(potentials, jnp.arange(n) != i)
 

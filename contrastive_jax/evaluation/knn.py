@@ -71,7 +71,10 @@ def nearest_neighbours(
             absent = (columns >= n)[None, :] | jnp.any(
                 left_out[:, :, None] == columns[None, None, :], axis=1
             )
-            scores = jnp.where(absent, -jnp.inf, similarity.matmul(x, y))
+            scores = similarity.matmul(x, y)
+            # `top_k` takes 0 for more than -0.
+            scores = jnp.where(scores == 0, 0, scores)
+            scores = jnp.where(absent, -jnp.inf, scores)
             # Earlier candidates stand first, so that they win ties.
             scores = jnp.concatenate([best[0], scores], axis=1)
             scores, place = jax.lax.top_k(scores, k)
@@ -91,9 +94,6 @@ def nearest_neighbours(
     return jax.tree.map(lambda x: x.reshape(-1, k)[:q], best)
 
 
-@functools.partial(
-    jax.jit, static_argnames=("k", "num_classes", "temperature", "vote", "chunk")
-)
 def knn_classify(
     train: Float[Array | np.ndarray, "n d"],
     train_labels: Int[Array | np.ndarray, " n"],
@@ -110,7 +110,7 @@ def knn_classify(
         weighted: argmax_c sum_{i in neighbours of class c} exp(cosine_i / temperature)
         majority: argmax_c number of neighbours of class c
 
-    Equal votes go to the smaller class.
+    Equal votes go to the smaller class. A row with a NaN among its votes gets -1.
 
     Args:
       train: training features, normalised here.
@@ -124,8 +124,8 @@ def knn_classify(
 
     Raises:
       TypeError: features that are not floating point, labels that are not integers.
-      ValueError: shapes that do not fit together, k beyond the training rows, a
-        temperature not above 0, an unknown vote.
+      ValueError: shapes that do not fit together, k beyond the training rows, labels
+        out of range, a temperature not above 0, an unknown vote.
 
     Examples:
       >>> train = jnp.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
@@ -140,26 +140,31 @@ def knn_classify(
         train=(train, "n d"), train_labels=(train_labels, "n"), test=(test, "q d")
     )
     numerics.check_positive(temperature=temperature)
-    labels = numerics.check_integer(train_labels, "train_labels")
+    labels = numerics.check_columns(train_labels, num_classes, "train_labels")
+    if vote not in ("weighted", "majority"):
+        raise ValueError(f'vote: expected "weighted" or "majority", got {vote!r}')
     train, test = (
         similarity.l2_normalize(numerics.at_least_f32(x, name))
         for x, name in ((train, "train"), (test, "test"))
     )
     scores, indices = nearest_neighbours(test, train, k=k, chunk=chunk)
-    if vote == "weighted":
-        # The best neighbour has weight 1: the same winner, and no overflow.
-        weights = jnp.exp((scores - scores[:, :1]) / temperature)
-    elif vote == "majority":
-        weights = jnp.ones_like(scores)
-    else:
-        raise ValueError(f'vote: expected "weighted" or "majority", got {vote!r}')
+    if vote == "majority":
+        temperature = jnp.inf
+    return _winners(scores, labels[indices], temperature, num_classes=num_classes)
+
+
+@functools.partial(jax.jit, static_argnames="num_classes")
+def _winners(scores, labels, temperature, *, num_classes) -> Int[Array, " q"]:
+    """The class of most weight among the neighbours of each row."""
+    # The best neighbour has weight 1: the same winner, and no overflow.
+    weights = jnp.exp((scores - scores[:, :1]) / temperature)
 
     def count(weights, labels):
         return jnp.zeros(num_classes, weights.dtype).at[labels].add(weights)
 
-    return jnp.argmax(jax.vmap(count)(weights, labels[indices]), axis=-1).astype(
-        jnp.int32
-    )
+    votes = jax.vmap(count)(weights, labels)
+    known = ~jnp.any(jnp.isnan(votes), axis=1)
+    return jnp.where(known, jnp.argmax(votes, axis=1), -1).astype(jnp.int32)
 
 
 def _tiles(x, size):

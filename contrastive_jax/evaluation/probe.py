@@ -203,15 +203,25 @@ def _checked(x, y, name):
 def _standardise(x, *others):
     """Mean 0 and variance 1 by the columns of x; constant columns become 0."""
     mean, std = np.mean(x, axis=0), np.std(x, axis=0)
-    scale = np.where(std > 0, std, 1)
+    # Rounding leaves a constant column a little spread.
+    scale = np.where(_varies(x) & (std > 0), std, 1)
     return [(y - mean) / scale for y in (x, *others)]
 
 
 def _r2(predicted, targets):
-    """Coefficient of determination, the mean over columns."""
+    """Coefficient of determination, the mean over columns.
+
+    Of constant targets 1 minus the sum of squared errors.
+    """
     residual = np.sum((targets - predicted) ** 2, axis=0)
     total = np.sum((targets - np.mean(targets, axis=0)) ** 2, axis=0)
-    return float(np.mean(1 - residual / np.where(total > 0, total, 1)))
+    varies = _varies(targets) & (total > 0)
+    return float(np.mean(1 - residual / np.where(varies, total, 1)))
+
+
+def _varies(x):
+    """Which columns hold different numbers."""
+    return np.max(x, axis=0) > np.min(x, axis=0)
 
 
 def _probe(

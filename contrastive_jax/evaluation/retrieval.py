@@ -8,7 +8,8 @@ document drops out of the mean, or counts with the value `empty`.
 Documents of equal score have no order of their own. `ties` says which value stands:
 "expected", the mean over all their orders (computed in closed form), "pessimistic",
 the less relevant first, or "optimistic", the more relevant first. An encoder that maps
-everything to one point gets chance level, 0, or a perfect value.
+everything to one point gets chance level, 0, or a perfect value. A query with a NaN
+among its scores has the value NaN.
 
 These functions sort whole lists. With many documents use `gold_ranks` where each query
 has one right answer, else `judged_lists` on the best k of `nearest_neighbours`.
@@ -319,7 +320,6 @@ def ndcg(
     return _reduce(value, ranking, empty, reduce_fn)
 
 
-@functools.partial(jax.jit, static_argnames=("ties", "chunk"))
 def gold_ranks(
     queries: Float[Array | np.ndarray, "q d"],
     candidates: Float[Array | np.ndarray, "n d"],
@@ -332,8 +332,9 @@ def gold_ranks(
 
         rank = 1 + candidates above + {1/2, 1, 0} x other candidates of equal score
 
-    for ties "expected", "pessimistic" and "optimistic". Only [chunk, n] scores exist
-    at a time. `1 / rank` and `rank <= k` give the reciprocal rank and the hit rate.
+    for ties "expected", "pessimistic" and "optimistic"; NaN where a score is. Only
+    [chunk, n] scores exist at a time. `1 / rank` and `rank <= k` give the reciprocal
+    rank and the hit rate.
 
     Args:
       queries: embeddings; normalise both sides for cosines.
@@ -344,27 +345,35 @@ def gold_ranks(
 
     Raises:
       TypeError: embeddings that are not floating point, indices that are not integers.
-      ValueError: shapes that do not fit together, an unknown rule for ties.
+      ValueError: shapes that do not fit together, an index that is no candidate's, an
+        unknown rule for ties.
 
     Examples:
       >>> candidates = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
       >>> gold_ranks(candidates[2:], candidates, jnp.array([1])).tolist()
       [2.0]
     """
-    numerics.check_shapes(
+    sizes = numerics.check_shapes(
         queries=(queries, "q d"), candidates=(candidates, "n d"), gold=(gold, "q")
     )
-    queries, candidates = jnp.asarray(queries), jnp.asarray(candidates)
-    gold = numerics.check_integer(gold, "gold")
+    gold = numerics.check_columns(gold, sizes["n"], "gold")
     shares = {"expected": 0.5, "pessimistic": 1.0, "optimistic": 0.0}
     if ties not in shares:
         raise ValueError(f"ties: expected one of {sorted(shares)}, got {ties!r}")
+    queries, candidates = jnp.asarray(queries), jnp.asarray(candidates)
+    return _gold_ranks(queries, candidates, gold, share=shares[ties], chunk=chunk)
+
+
+@functools.partial(jax.jit, static_argnames="chunk")
+def _gold_ranks(queries, candidates, gold, *, share, chunk) -> Float[Array, " q"]:
+    """`gold_ranks` with what an equal score counts."""
 
     def rank(query, gold):
         scores = similarity.matmul(query[None, :], candidates)[0]
         above = jnp.sum(scores > scores[gold])
         equal = jnp.sum(scores == scores[gold]) - 1
-        return 1 + above + shares[ties] * equal
+        unknown = jnp.any(jnp.isnan(scores))
+        return jnp.where(unknown, jnp.nan, 1 + above + share * equal)
 
     return jax.lax.map(lambda pair: rank(*pair), (queries, gold), batch_size=chunk)
 
@@ -378,10 +387,11 @@ def judged_lists(
     """Scores, relevance and mask of retrieved documents, for the measures up to rank k.
 
     The relevant documents that were not retrieved follow as columns of score -inf, so
-    that recall and the best gain know of them.
+    that recall and the best gain know of them. A place that `nearest_neighbours` left
+    empty (score -inf) stays a place, of a document that is not relevant.
 
     Args:
-      scores: of the k best documents of each query.
+      scores: of the k best documents of each query, -inf where there are fewer.
       indices: which documents they are.
       relevant: the relevant documents of each query, padded with -1.
       grades: theirs, above 0; 1 when None.
@@ -411,7 +421,10 @@ def judged_lists(
     judged = relevant >= 0
     grades = jnp.ones(relevant.shape) if grades is None else jnp.asarray(grades)
     grades = jnp.where(judged, grades.astype(scores.dtype), 0)
+    empty = jnp.isneginf(scores)
+    scores = jnp.where(empty, jnp.finfo(scores.dtype).min, scores)
     match = (indices[:, :, None] == relevant[:, None, :]) & judged[:, None, :]
+    match = match & ~empty[:, :, None]
     missed = judged & ~jnp.any(match, axis=1)
     found = jnp.sum(jnp.where(match, grades[:, None, :], 0), axis=-1)
     return (
@@ -423,6 +436,8 @@ def judged_lists(
 
 class _Ranking(NamedTuple):
     """Per sorted position, [q, n]; expectations over the orders of tied documents.
+
+    Of a query with a NaN among its scores or grades gains, relevant and size are NaN.
 
     Attributes:
       gains: expected gain.
@@ -451,6 +466,8 @@ def _ranking(scores, relevance, where, ties, gain="linear") -> _Ranking:
     where = None if where is None else jnp.asarray(where)
     where = numerics.mask_or_all(where, scores.shape)
     grades = jnp.where(where, jnp.asarray(relevance).astype(scores.dtype), 0)
+    unknown = where & (jnp.isnan(scores) | jnp.isnan(grades))
+    unknown = jnp.any(unknown, axis=1, keepdims=True)
     if gain not in ("exponential", "linear"):
         raise ValueError(f'gain: expected "exponential" or "linear", got {gain!r}')
     if ties not in ("expected", "pessimistic", "optimistic"):
@@ -482,6 +499,7 @@ def _ranking(scores, relevance, where, ties, gain="linear") -> _Ranking:
         return at(indices=last + 1) - at(indices=first), at(indices=first)
 
     hits, earlier_hits = group_sum(relevant)
+    size = jnp.where(unknown, jnp.nan, size)
     return _Ranking(
         gains=group_sum(gains)[0] / size,
         relevant=hits / size,

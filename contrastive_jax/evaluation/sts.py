@@ -12,6 +12,7 @@ def pearson(
     """Linear correlation, in [-1, 1], computed in float64.
 
     A constant has correlation 0 with everything: collapsed embeddings score 0, not NaN.
+    With a NaN among the numbers the result is NaN.
 
     Args:
       x: real numbers.
@@ -26,10 +27,13 @@ def pearson(
     """
     numerics.check_shapes(x=(x, "n"), y=(y, "n"))
     x, y = (np.asarray(v, np.float64) for v in (x, y))
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
+    if np.any(np.isnan(x)) or np.any(np.isnan(y)):
+        return float("nan")
+    if np.min(x) == np.max(x) or np.min(y) == np.max(y):
         return 0.0
-    x, y = x - np.mean(x), y - np.mean(y)
     # Scaled first, so that neither huge nor tiny values leave the range of floats.
+    x, y = (v / np.max(np.abs(v)) for v in (x, y))
+    x, y = x - np.mean(x), y - np.mean(y)
     x, y = (v / np.max(np.abs(v)) for v in (x, y))
     value = np.sum(x * y) / np.sqrt(np.sum(x * x) * np.sum(y * y))
     return float(np.clip(value, -1, 1))
@@ -39,6 +43,8 @@ def spearman(
     x: Shaped[Array | np.ndarray, " n"], y: Shaped[Array | np.ndarray, " n"]
 ) -> float:
     """Rank correlation, in [-1, 1]; equal values share the mean of their ranks.
+
+    0 and NaN as for `pearson`.
 
     Args:
       x: real numbers.
@@ -89,13 +95,15 @@ def sts_correlations(
 
 
 def average_ranks(x: Shaped[Array | np.ndarray, " n"]) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of theirs.
+    """Ranks from 1; equal values share the mean of theirs. All NaN if one value is.
 
     Examples:
       >>> average_ranks(np.array([5.0, 1.0, 5.0]))
       array([2.5, 1. , 2.5])
     """
     x = np.asarray(x)
+    if np.any(np.isnan(x)):
+        return np.full(x.shape, np.nan)
     ordered = np.sort(x)
     below = np.searchsorted(ordered, x, side="left")
     up_to = np.searchsorted(ordered, x, side="right")

@@ -89,13 +89,14 @@ def bank_update(
     ids = numerics.check_integer(ids, "ids")
     features = jax.lax.stop_gradient(numerics.at_least_f32(features, "features"))
     # Every occurrence of an id writes the same row: their order cannot matter.
+    inside = (ids >= 0) & (ids < sizes["n"])
+    features = jnp.where(inside[:, None], features, 0)
     same = (ids[:, None] == ids[None, :]).astype(features.dtype)
     mean = similarity.matmul(same, features.T) / jnp.sum(same, axis=1, keepdims=True)
     old = bank.rows[ids].astype(mean.dtype)
     decay = jnp.where(bank.filled[ids], decay, 0)[:, None].astype(mean.dtype)
     new = decay * old + (1 - decay) * mean
     new = similarity.l2_normalize(new) if normalize else new
-    inside = (ids >= 0) & (ids < sizes["n"])
     targets = jnp.where(inside, ids, sizes["n"])
     return bank.replace(
         rows=bank.rows.at[targets].set(new.astype(bank.rows.dtype), mode="drop"),

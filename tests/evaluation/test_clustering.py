@@ -102,6 +102,13 @@ def test_kmeans_follows_its_key_and_recovers_far_clusters():
     assert evaluation.hungarian_accuracy(labels, run(1)) > 0.97
 
 
+def test_clusters_without_a_class_get_a_number_below_all():
+    # Also of unsigned labels, as images come with.
+    labels = np.array([0, 0, 0, 255], np.uint8)
+    got = evaluation.match_clusters(labels, np.array([5, 6, 6, 9]))
+    assert got.tolist() == [-1, 0, 0, 255]
+
+
 def test_split_accuracy_is_one_match_and_its_parts():
     rng = np.random.default_rng(2)
     labels, clusters = rng.integers(0, 4, 40), rng.integers(0, 4, 40)

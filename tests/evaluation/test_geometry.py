@@ -39,6 +39,12 @@ def test_uniformity_of_one_direction_is_0():
         evaluation.uniformity(x[:1])
 
 
+def test_uniformity_of_rows_at_the_origin():
+    x = np.array([[0.0, 0.0], [0.0, 0.0], [3.0, 0.0]], np.float32)
+    want = np.log((1 + 2 * np.exp(-2.0)) / 3)
+    np.testing.assert_allclose(evaluation.uniformity(x), want, rtol=1e-6)
+
+
 def test_average_cosine_equals_the_mean_over_pairs(transform):
     x = data() + 1
     cosines = unit(x) @ unit(x).T

@@ -35,6 +35,12 @@ def test_equal_scores_go_by_index(chunk):
     assert indices[0].tolist() == [4, 0, 1, 2, 3, 5, 6, 7, 8, 9]
 
 
+def test_zero_and_minus_zero_are_equal_scores():
+    candidates = jnp.array([[-1.0], [2.0], [-3.0]])  # times 0: -0, 0, -0
+    _, indices = evaluation.nearest_neighbours(jnp.zeros((1, 1)), candidates, k=3)
+    assert indices[0].tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("chunk", [6, 100])
 def test_excluded_candidates_do_not_return(chunk):
     x, _ = data(20)
@@ -80,6 +86,14 @@ def test_small_temperature_is_the_nearest_neighbour():
     np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("vote", ["weighted", "majority"])
+def test_nan_has_no_class(vote):
+    (x, labels), (y, _) = data(30), data(6, seed=1)
+    y[2, 0] = np.nan
+    got = evaluation.knn_classify(x, labels, y, k=3, num_classes=4, vote=vote)
+    assert np.flatnonzero(got < 0).tolist() == [2]
+
+
 def test_half_precision_and_jit():
     (x, labels), (y, _) = data(60), data(20, seed=1)
     x, y = jnp.asarray(x, jnp.bfloat16), jnp.asarray(y, jnp.bfloat16)
@@ -96,5 +110,7 @@ def test_wrong_input_is_named():
         evaluation.nearest_neighbours(x, x, k=11)
     with pytest.raises(ValueError, match="temperature: expected a finite number > 0"):
         evaluation.knn_classify(x, labels, x, k=1, num_classes=4, temperature=0.0)
+    with pytest.raises(ValueError, match="train_labels: expected numbers in"):
+        evaluation.knn_classify(x, labels, x, k=1, num_classes=2)
     with pytest.raises((TypeError, ValueError), match="vote"):
         evaluation.knn_classify(x, labels, x, k=1, num_classes=4, vote="loud")

@@ -35,6 +35,27 @@ def test_equal_scikit_learn(seed, ties):
         np.testing.assert_allclose(got[name], want[name], rtol=1e-12, err_msg=name)
 
 
+def test_scores_of_three_values_against_counting():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        inside, outside = (rng.integers(0, 3, rng.integers(1, 9)) for _ in range(2))
+        wins = inside[:, None] > outside[None, :]
+        ties = inside[:, None] == outside[None, :]
+        got = evaluation.ood_metrics(inside, outside)
+        np.testing.assert_allclose(got["auroc"], np.mean(wins + ties / 2))
+        both = np.concatenate([inside, outside])
+        positive = np.arange(len(both)) < len(inside)
+        want = average_precision_score(positive, both)
+        np.testing.assert_allclose(got["aupr_in"], want)
+        want = average_precision_score(~positive, -both)
+        np.testing.assert_allclose(got["aupr_out"], want)
+        tpr = rng.integers(1, len(inside) + 1) / len(inside)
+        want = min(
+            np.mean(outside >= t) for t in inside if np.mean(inside >= t) >= tpr - 1e-9
+        )
+        assert evaluation.fpr_at_tpr(inside, outside, tpr=tpr) == want
+
+
 def test_pairs_by_hand():
     # Pairs (in, out): 3 > 1, 3 > 2, 2 > 1, 2 = 2: (3 + 1 / 2) / 4.
     inside, outside = np.array([3.0, 2.0]), np.array([1.0, 2.0])

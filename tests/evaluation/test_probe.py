@@ -78,6 +78,27 @@ def test_ridge_regression_equals_scikit_learn(columns):
     np.testing.assert_allclose(got.score, r2_score(z, want), rtol=1e-8)
 
 
+def test_rounding_gives_a_constant_no_weight():
+    rng = np.random.default_rng(0)
+    x, queries = rng.normal(size=(2, 29, 2))
+    labels, expected = (x[:, 0] > 1).astype(int), (queries[:, 0] > 1).astype(int)
+    want = evaluation.linear_probe(x, labels, queries, expected, strengths=(1e-3,))
+    x, queries = (np.c_[a, np.full(29, 0.1)] for a in (x, queries))
+    assert np.std(x, axis=0)[2] > 0
+    queries[:, 2] += 1e-8
+    got = evaluation.linear_probe(x, labels, queries, expected, strengths=(1e-3,))
+    np.testing.assert_array_equal(got.predictions, want.predictions)
+    assert 0 < np.mean(got.predictions) < 0.5
+
+
+def test_constant_targets_score_by_their_squared_errors():
+    x = np.linspace(-1, 1, 29)[:, None]
+    constant = np.full(29, 0.1)
+    result = evaluation.ridge_probe(x, x[:, 0], x, constant, strengths=(1e-6,))
+    want = 1 - np.sum((x[:, 0] - 0.1) ** 2)
+    np.testing.assert_allclose(result.score, want, rtol=1e-4)
+
+
 def test_ridge_chooses_the_strength_that_holds_out_best():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 40)), rng.normal(size=60)  # nothing to learn

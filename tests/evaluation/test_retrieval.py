@@ -58,7 +58,11 @@ MEASURES = {
     "hit_rate": (evaluation.hit_rate, plain_hit, [{"k": 1}, {"k": 2}]),
     "recall": (evaluation.recall, plain_recall, [{"k": 1}, {"k": 2}]),
     "precision": (evaluation.precision, plain_precision, [{"k": 1}, {"k": 2}]),
-    "average_precision": (evaluation.average_precision, plain_ap, [{}, {"k": 2}]),
+    "average_precision": (
+        evaluation.average_precision,
+        plain_ap,
+        [{}, {"k": 2}, {"k": 9}],
+    ),
     "dcg": (evaluation.dcg, plain_dcg, [{}, {"k": 2}, {"gain": "linear"}]),
     "ndcg": (evaluation.ndcg, plain_ndcg, [{}, {"k": 2}, {"gain": "linear"}]),
 }
@@ -134,6 +138,22 @@ def test_queries_without_relevant_documents(name):
     assert measure(scores[1:], relevant[1:], **options) == 0
 
 
+@pytest.mark.parametrize("name", MEASURES)
+def test_nan_is_not_hidden(name):
+    measure, _, variants = MEASURES[name]
+    scores, grades = lists()
+    call = functools.partial(measure, reduce_fn=None, **variants[-1])
+    want = np.asarray(call(scores, grades))
+    scores[3, 2] = np.nan
+    scores[7] = np.nan
+    got = np.asarray(call(scores, grades))
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(got)), [3, 7])
+    np.testing.assert_array_equal(np.delete(got, [3, 7]), np.delete(want, [3, 7]))
+    # Documents that do not count, and queries without a relevant one, may be anything.
+    got = call(scores, np.where(np.isnan(scores), 0, grades), where=~np.isnan(scores))
+    assert np.all(np.isfinite(got))
+
+
 def test_equal_scikit_learn():
     scores, grades = lists()
     got = evaluation.ndcg(scores, grades, k=3, gain="linear")
@@ -203,6 +223,22 @@ def test_judged_lists_equal_whole_lists():
         )
 
 
+def test_nan_among_candidates_gives_no_rank():
+    candidates = np.array([[1.0, 0.0], [np.nan, 1.0]], np.float32)
+    ranks = evaluation.gold_ranks(np.eye(2, dtype=np.float32), candidates, np.arange(2))
+    assert np.all(np.isnan(ranks))
+
+
+def test_judged_lists_of_fewer_than_k_documents():
+    # The places that are left over carry index 0, which is relevant.
+    x = np.array([[2.0], [1.0], [3.0]], np.float32)
+    best = evaluation.nearest_neighbours(x[:1], x, k=3, exclude=np.array([[1]]))
+    assert best[1].tolist() == [[2, 0, 0]]
+    lists = evaluation.judged_lists(*best, np.array([[0, 1]]))
+    call = functools.partial(MEASURES["recall"][0], *lists[:2], where=lists[2])
+    assert [float(call(k=k)) for k in (1, 2, 3)] == [0.0, 0.5, 0.5]
+
+
 def test_wrong_input_is_named():
     scores, grades = (jnp.asarray(x) for x in lists())
     with pytest.raises(ValueError, match="k: expected at least 1, got 0"):
@@ -213,3 +249,5 @@ def test_wrong_input_is_named():
         evaluation.ndcg(scores, grades, ties="random")
     with pytest.raises((TypeError, ValueError), match="gain"):
         evaluation.ndcg(scores, grades, gain="cubic")
+    with pytest.raises(ValueError, match="gold: expected numbers in"):
+        evaluation.gold_ranks(scores, scores, jnp.full(12, -1))

@@ -35,6 +35,14 @@ def test_constants_and_extremes_are_finite():
     assert evaluation.spearman(x, np.ones(5)) == 0.0
     assert evaluation.pearson(np.ones(5), x) == 0.0
     np.testing.assert_allclose(evaluation.pearson(1e200 * x, 1e-200 * x), 1.0)
+    np.testing.assert_allclose(evaluation.pearson(4e307 * x, x), 1.0)
+
+
+def test_nan_is_not_hidden():
+    x, y = np.array([np.nan, 1.0, 2.0, 3.0]), np.arange(4.0)
+    for measure in (evaluation.spearman, evaluation.pearson):
+        assert np.isnan(measure(x, y)) and np.isnan(measure(y, x))
+        assert np.isnan(measure(np.ones(4), x))
 
 
 def test_embeddings():

@@ -43,6 +43,10 @@ def test_ids_outside_are_dropped():
     got = state.bank_update(bank, jnp.array([-1, 3]), jnp.ones((2, 2)))
     np.testing.assert_array_equal(got.rows, bank.rows)
     assert not jnp.any(got.filled)
+    # What was in them reaches no other row.
+    x = jnp.array([[1.0, 0.0], [jnp.nan, jnp.inf]])
+    got = state.bank_update(bank, jnp.array([1, 3]), x)
+    np.testing.assert_array_equal(got.rows[1], x[0])
 
 
 def test_no_gradient():
