@@ -340,17 +340,26 @@ def lambda_loss(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    scheme: Literal["ranknet", "ndcg1", "ndcg2", "lambdarank", "ndcg2++"] = "ndcg2",
+    scheme: Literal[
+        "ranknet",
+        "ranknet_gap",
+        "ranknet_square",
+        "ndcg1",
+        "ndcg2",
+        "lambdarank",
+        "ndcg2++",
+    ] = "ndcg2",
     k: int | None = None,
     mu: float = 10.0,
     over: Literal["lists", "pairs"] = "lists",
+    unit: Literal["bits", "nats"] = "bits",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Pairwise logistic loss weighted by what a swap would change in the NDCG.
 
         loss_i = -sum_{j, l: y_j > y_l} w_jl log2 sigmoid(s_j - s_l)          (bits)
 
-        ranknet:    w = 1
+        ranknet:    w = 1;  ranknet_gap: y_j - y_l;  ranknet_square: y_j^2 - y_l^2
         lambdarank: w = |1/D(r_j) - 1/D(r_l)| |G_j - G_l|
         ndcg2:      w = |1/D(|r_j - r_l|) - 1/D(|r_j - r_l| + 1)| |G_j - G_l|
         ndcg2++:    w = mu ndcg2 + lambdarank
@@ -370,11 +379,13 @@ def lambda_loss(
       k: only pairs of which both are among the first k; the ideal DCG is cut there too.
       mu: of "ndcg2++".
       over: what `jnp.mean` divides by: lists that have a pair, or pairs.
+      unit: base of the logarithm, 2 or e.
       reduce_fn: `jnp.mean` or `jnp.sum`; None gives the sums of the lists, [n].
 
     Raises:
       TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown scheme or over, k < 1.
+      ValueError: shapes that do not fit together, an unknown scheme, over or
+        unit, k < 1.
 
     References:
       Wang et al. 2018, The LambdaLoss Framework for Ranking Metric Optimization, CIKM;
@@ -397,8 +408,12 @@ def lambda_loss(
     counts = inside[:, :, None] & inside[:, None, :]
     if scheme != "ndcg1":
         counts = counts & (relevance[:, :, None] > relevance[:, None, :])
-    cost = -jax.nn.log_sigmoid(logits[:, :, None] - logits[:, None, :]) / math.log(2)
-    cost = cost * swap_weights(rank, gain, scheme, mu)
+    cost = -jax.nn.log_sigmoid(logits[:, :, None] - logits[:, None, :])
+    if unit not in ("bits", "nats"):
+        raise ValueError(f'unit: expected "bits" or "nats", got {unit!r}')
+    cost = cost / math.log(2) if unit == "bits" else cost
+    labels = jnp.where(where, relevance, 0)
+    cost = cost * swap_weights(rank, gain, labels, scheme, mu)
     options = dict(weights=weights, reduce_fn=reduce_fn)
     if over == "pairs":
         return numerics.reduce_terms(cost, where=counts, **options)
@@ -565,7 +580,11 @@ def normalized_gains(
 
 
 def swap_weights(
-    rank: Int[Array, "n m"], gain: Float[Array, "n m"], scheme: str, mu: float
+    rank: Int[Array, "n m"],
+    gain: Float[Array, "n m"],
+    labels: Float[Array, "n m"],
+    scheme: str,
+    mu: float,
 ) -> Float[Array, "..."]:
     """Weights of `lambda_loss`, [n, m, m]."""
 
@@ -576,6 +595,11 @@ def swap_weights(
     change = jnp.abs(gain[:, :, None] - gain[:, None, :])
     if scheme == "ranknet":
         return jnp.ones_like(change)
+    if scheme == "ranknet_gap":
+        return jnp.abs(labels[:, :, None] - labels[:, None, :])
+    if scheme == "ranknet_square":
+        squares = labels**2
+        return jnp.abs(squares[:, :, None] - squares[:, None, :])
     if scheme == "ndcg1":
         return jnp.broadcast_to((gain * discount(rank))[:, :, None], change.shape)
     by_rank = discount(rank)[:, :, None] - discount(rank)[:, None, :]
@@ -588,8 +612,8 @@ def swap_weights(
     if scheme == "ndcg2++":
         return mu * ndcg2 + lambdarank
     raise ValueError(
-        f'scheme: expected "ranknet", "ndcg1", "ndcg2", "lambdarank" or "ndcg2++", got '
-        f"{scheme!r}"
+        'scheme: expected "ranknet", "ranknet_gap", "ranknet_square", "ndcg1", "ndcg2",'
+        f' "lambdarank" or "ndcg2++", got {scheme!r}'
     )
 
 

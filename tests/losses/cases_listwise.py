@@ -54,6 +54,8 @@ CASES = {
             {"scheme": scheme, "k": k, "over": over}
             for scheme, k, over in (
                 ("ranknet", None, "pairs"),
+                ("ranknet_gap", None, "pairs"),
+                ("ranknet_square", 3, "lists"),
                 ("ndcg1", 2, "lists"),
                 ("ndcg2", 9, "lists"),
                 ("lambdarank", 1, "pairs"),

@@ -160,6 +160,19 @@ def test_ranknet_equals_rax():
     close(got * math.log(2), want)
 
 
+def test_ranknet_weighted_by_the_labels_by_hand():
+    scores, labels = jnp.array([[0.0, 1.0, 0.0]]), jnp.array([[3.0, 1.0, 0.0]])
+    # Pairs (0, 1), (0, 2) and (1, 2), with score gaps -1, 0 and 1.
+    costs = np.log1p(np.exp([1.0, 0.0, -1.0]))
+    options = dict(over="pairs", unit="nats")
+    got = losses.lambda_loss(scores, labels, scheme="ranknet_gap", **options)
+    close(got, costs @ [2, 3, 1] / 3)
+    got = losses.lambda_loss(scores, labels, scheme="ranknet_square", **options)
+    close(got, costs @ [8, 9, 1] / 3)
+    got = losses.lambda_loss(scores, labels, scheme="ranknet", over="pairs")
+    close(got, costs.mean() / math.log(2))
+
+
 def test_lambdarank_weights_equal_rax():
     scores, labels = arrays()
 
@@ -199,7 +212,9 @@ def test_wasserstein_squared_by_hand():
     close(losses.wasserstein(values, targets, power=2.0), (1 + 1 + 4) / 3)
 
 
-@pytest.mark.parametrize("options", [{"scheme": "best"}, {"k": 0}, {"over": "items"}])
+@pytest.mark.parametrize(
+    "options", [{"scheme": "best"}, {"k": 0}, {"over": "items"}, {"unit": "hartleys"}]
+)
 def test_bad_options_are_named(options):
     (name,) = options
     # Without the type hooks of the test run, which would speak first.
