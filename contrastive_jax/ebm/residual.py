@@ -340,11 +340,6 @@ def weighed_steps(num_steps: int, window: float) -> int:
     return int(np.sum(times >= 1 - window - 1e-9))
 
 
-def fold(keys: Key[Array, " n"], number: int | Int[Array, ""]) -> Key[Array, " n"]:
-    """A number folded into each of the keys."""
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-
-
 class SampleInfo(NamedTuple):
     """Diagnostics of a sampler, one value per step.
 
@@ -416,13 +411,13 @@ def diffusion_sample(
 
     def step(tokens, at, weigh):
         index, time = at
-        now = fold(keys, index)
+        now = samplers.fold_keys(keys, index)
         log_probs = denoise(tokens)
         probs, effective = jnp.exp(log_probs), jnp.ones(())
         if weigh:
-            candidates = proposals(fold(now, 1), log_probs, num_proposals)
+            candidates = proposals(samplers.fold_keys(now, 1), log_probs, num_proposals)
             chosen, size = importance_choice(
-                fold(now, 2),
+                samplers.fold_keys(now, 2),
                 candidates,
                 energy(candidates, tokens, log_probs),
                 temperature=temperature,
@@ -430,7 +425,7 @@ def diffusion_sample(
             )
             probs = jax.nn.one_hot(chosen, probs.shape[-1], dtype=probs.dtype)
             effective = jnp.mean(size)
-        uniform = diffusion.uniforms(fold(now, 0), probs.shape[1:])
+        uniform = diffusion.uniforms(samplers.fold_keys(now, 0), probs.shape[1:])
         tokens = diffusion.ddpm_step(uniform, tokens, probs, time, dt, mask_id=mask_id)
         return tokens, SampleInfo(effective, jnp.mean(tokens == mask_id))
 

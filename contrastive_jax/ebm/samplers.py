@@ -5,7 +5,7 @@ Weights: `self_normalized_weights`, `effective_sample_size`, `gumbel_argmax`,
 points that outlive a step: `ReplayBuffer`. `log_w` are log importance weights along the
 last axis, log p(x) - log q(x) up to a constant; -inf is a weight of 0. A random key is
 one for all rows, or one per row ([n]), which makes results independent of how rows are
-split over devices (`parallel.example_keys`).
+split over devices (`parallel.example_keys`); `fold_keys` makes others of it.
 """
 
 from collections.abc import Callable
@@ -338,7 +338,7 @@ def langevin_step(
     if clip is not None:
         shrink = jnp.minimum(1, clip / jnp.maximum(norm, clip))
         drift = gradient * as_rows(shrink, x)
-    keys = at_step(rng, state.step)
+    keys = fold_keys(rng, state.step)
     noise = normal(keys, x)
     proposal = x + step_size * drift + noise_std * noise
     if bounds is not None:
@@ -453,8 +453,9 @@ def replay_draw(
 ) -> Draw:
     """A starting point for each of n chains: from the buffer, or now and then fresh.
 
-    The buffer is cut into `total` blocks; chain i draws one of the rows of block i, so
-    no two chains get the same row, on one device or on many.
+    The buffer is cut into `total` blocks, equal or, where the sizes do not divide, with
+    one row more in the first ones; chain i draws one of the rows of block i, so no two
+    chains get the same row, on one device or on many.
 
     Args:
       rng: one key per chain.
@@ -493,13 +494,15 @@ def replay_draw(
             f"total: expected 1 to {size} (rows of the buffer), got {total}"
         )
 
-    def draw_one(key):
-        within, renew = jax.random.split(key)
-        place = jax.random.randint(within, (), 0, size // total)
-        return place, jax.random.uniform(renew) < fresh_rate
+    least, longer = divmod(size, total)
 
-    place, renewed = jax.vmap(draw_one)(rng)
-    slots = rows * (size // total) + place
+    def draw_one(key, row):
+        within, renew = jax.random.split(key)
+        place = jax.random.randint(within, (), 0, least + (row < longer))
+        slot = row * least + jnp.minimum(row, longer) + place
+        return slot, jax.random.uniform(renew) < fresh_rate
+
+    slots, renewed = jax.vmap(draw_one)(rng, rows)
     x = jnp.where(as_rows(renewed, fresh), fresh, buffer.x[slots])
     return Draw(x, slots, jnp.where(renewed, 0, buffer.age[slots]))
 
@@ -527,6 +530,25 @@ def replay_update(buffer: ReplayBuffer, draw: Draw) -> ReplayBuffer:
             draw.age.astype(buffer.age.dtype) + 1, unique_indices=True
         ),
     )
+
+
+def fold_keys(
+    rng: Key[Array, "*keys"], number: int | Int[Array, ""]
+) -> Key[Array, "*keys"]:
+    """A number folded into the key, or into each of the keys.
+
+    Args:
+      rng: one key, or one per row.
+      number: of a step, or of one of several uses of the same key.
+
+    Examples:
+      >>> keys = jax.random.split(jax.random.key(0), 3)
+      >>> bool(fold_keys(keys, 7)[1] == jax.random.fold_in(keys[1], 7))
+      True
+    """
+    if rng.ndim == 0:
+        return jax.random.fold_in(rng, number)
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(rng, number)
 
 
 def checked_weights(
@@ -575,13 +597,6 @@ def per_key(
             f"{list(rng.shape)}"
         )
     return jax.vmap(lambda key: draw(key, shape[1:]))(rng)
-
-
-def at_step(rng: Array, step: Array) -> Array:
-    """The key or keys of a step."""
-    if rng.ndim == 0:
-        return jax.random.fold_in(rng, step)
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(rng, step)
 
 
 def normal(keys: Array, x: Array) -> Array:

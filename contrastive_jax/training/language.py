@@ -121,9 +121,7 @@ def bounds_of(
     """Terms of `likelihood_bounds` for some sequences, each at one random time."""
     n, length = tokens.shape
     keys = jax.vmap(jax.random.fold_in, (None, 0))(rng, rows)
-    noise_keys, draw_keys = (
-        jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(2)
-    )
+    noise_keys, draw_keys = (ebm.fold_keys(keys, i) for i in range(2))
     drawn = ebm.uniforms(noise_keys, (length + 1,))
     times = ebm.antithetic_times(drawn[:, 0], rows, total=total, min_t=min_t)
     masked = ebm.mask_tokens(

@@ -104,9 +104,7 @@ def make_step(config, axis_name=None):
         n, length = tokens.shape
         keys = parallel.example_keys(s.rng, s.step, n, axis_name)
         total = n * parallel.axis_size(axis_name)
-        noise_keys, own_keys, fresh_keys = (
-            jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in range(3)
-        )
+        noise_keys, own_keys, fresh_keys = (ebm.fold_keys(keys, i) for i in range(3))
         drawn = ebm.uniforms(noise_keys, (length + 1,))
         rows = parallel.global_rows(n, axis_name)
         times = ebm.antithetic_times(

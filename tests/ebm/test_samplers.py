@@ -223,6 +223,21 @@ def test_replay_is_fresh_at_the_rate_asked_for():
     close(draw.x.mean(), 0.05, atol=0.014)
 
 
+def test_replay_draws_every_row_where_sizes_do_not_divide():
+    buffer = ebm.replay_init(jnp.arange(11.0)[:, None])
+    seen = []
+    for key in jax.random.split(KEYS[0], 40):
+        keys = jax.random.split(key, 4)
+        draw = ebm.replay_draw(
+            keys, buffer, jnp.zeros((4, 1)), rows=jnp.arange(4), total=4
+        )
+        seen.append(np.asarray(draw.slots))
+    for column, block in zip(
+        np.transpose(seen), np.split(np.arange(11), [3, 6, 9]), strict=True
+    ):
+        np.testing.assert_array_equal(np.unique(column), block)
+
+
 def test_replay_refuses_too_small_a_buffer():
     buffer = ebm.replay_init(jnp.zeros((3, 1)))
     run = functools.partial(ebm.replay_draw, KEYS[:4], buffer)
