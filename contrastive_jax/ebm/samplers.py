@@ -339,7 +339,7 @@ def langevin_step(
         shrink = jnp.minimum(1, clip / jnp.maximum(norm, clip))
         drift = gradient * as_rows(shrink, x)
     keys = fold_keys(rng, state.step)
-    noise = normal(keys, x)
+    noise = normal(fold_keys(keys, 0), x)
     proposal = x + step_size * drift + noise_std * noise
     if bounds is not None:
         proposal = jnp.clip(proposal, *bounds)
@@ -350,7 +350,7 @@ def langevin_step(
         reverse = -per_row(sum_of_squares, back) / (4 * step_size)
         forward = -per_row(sum_of_squares, noise) / 2
         log_ratio = new_log_p + reverse - log_p - forward
-        taken = jnp.log(uniform(keys, len(x), x.dtype)) < log_ratio
+        taken = jnp.log(uniform(fold_keys(keys, 1), len(x), x.dtype)) < log_ratio
         accepted = taken.astype(x.dtype)
         proposal = jnp.where(as_rows(taken, x), proposal, x)
     moved = per_row(numerics.safe_norm, proposal - x)
@@ -607,12 +607,8 @@ def normal(keys: Array, x: Array) -> Array:
 
 
 def uniform(keys: Array, n: int, dtype: Any) -> Array:
-    """n uniform numbers that are independent of `normal` of the same keys."""
-    return per_key(
-        lambda key, shape: jax.random.uniform(jax.random.fold_in(key, 1), shape, dtype),
-        keys,
-        (n,),
-    )
+    """n uniform numbers."""
+    return per_key(lambda key, shape: jax.random.uniform(key, shape, dtype), keys, (n,))
 
 
 def value_and_gradient(log_density: LogDensity, x: Array) -> tuple[Array, Array]:
