@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Inexact, Int, Shaped
 
 # Stands for "minus infinity" in masked scores. Finite, because 0 * -inf is NaN.
 MASKED = -1e30
@@ -237,6 +237,11 @@ def safe_norm(
 ) -> Float[Array, "..."]:
     """Euclidean norm along `axis`, with gradient 0 at the zero vector."""
     return safe_sqrt(jnp.sum(x * x, axis=axis, keepdims=keepdims))
+
+
+def safe_abs(z: Inexact[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Modulus of real or complex numbers, with gradient 0 at 0 instead of NaN."""
+    return safe_sqrt(jnp.real(z) ** 2 + jnp.imag(z) ** 2)
 
 
 def safe_log(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

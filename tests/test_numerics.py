@@ -73,3 +73,15 @@ def test_columns_that_are_known_are_checked():
         numerics.check_columns(jnp.array([-1, 2]), 3, "labels")
     with pytest.raises(TypeError, match=r"^labels: "):
         numerics.check_columns(jnp.array([0.5]), 3, "labels")
+
+
+def test_safe_abs_is_the_modulus_and_flat_at_zero(transform):
+    z = jnp.array([3.0 - 4.0j, 0.0, -2.0j])
+    np.testing.assert_allclose(transform(numerics.safe_abs)(z), [5, 0, 2], rtol=1e-6)
+    grads = jax.grad(lambda z: jnp.sum(numerics.safe_abs(z)))(z)
+    # JAX gives the conjugate of the direction of steepest ascent.
+    np.testing.assert_allclose(grads, [0.6 + 0.8j, 0, 1j], rtol=1e-6)
+    x = jnp.array([-2.0, 0.0])
+    np.testing.assert_allclose(numerics.safe_abs(x), [2, 0])
+    grads = jax.grad(lambda x: jnp.sum(numerics.safe_abs(x)))(x)
+    np.testing.assert_allclose(grads, [-1, 0])

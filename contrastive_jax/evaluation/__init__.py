@@ -15,6 +15,8 @@ from contrastive_jax.evaluation.clustering import (
     normalized_mutual_information,
     split_cluster_accuracy,
 )
+from contrastive_jax.evaluation.continual import continual_metrics
+from contrastive_jax.evaluation.generation import pass_at_k
 from contrastive_jax.evaluation.geometry import (
     alignment,
     average_cosine,
@@ -74,6 +76,7 @@ __all__ = [
     "binary_f1",
     "calibrate",
     "collapse_std",
+    "continual_metrics",
     "dcg",
     "effective_rank",
     "fast_ica",
@@ -94,6 +97,7 @@ __all__ = [
     "normalized_mutual_information",
     "numerical_rank",
     "ood_metrics",
+    "pass_at_k",
     "pearson",
     "precision",
     "procrustes_align",
