@@ -63,7 +63,7 @@ def get_config(variant: str = "") -> ConfigDict:
             momentum=0.9,
         )
     )
-    config.train = ConfigDict(dict(num_steps=300, log_every=20, save_every=100))
+    config.train = ConfigDict(dict(num_steps=600, log_every=20, save_every=200))
     # Rows of 0: all. held_out > 0 reports on that share of the training rows instead of
     # the test rows: what the values above were chosen on.
     config.eval = ConfigDict(dict(train_limit=0, test_limit=0, k=20, held_out=0.0))
