@@ -35,6 +35,7 @@ from contrastive_jax.evaluation.ood import (
     mahalanobis_scores,
     ood_metrics,
 )
+from contrastive_jax.evaluation.pose import argmax_keypoints, mpjpe, pck, pck_auc
 from contrastive_jax.evaluation.probe import ProbeResult, linear_probe, ridge_probe
 from contrastive_jax.evaluation.retrieval import (
     average_precision,
@@ -66,6 +67,7 @@ __all__ = [
     "ProbeResult",
     "adjusted_rand_index",
     "alignment",
+    "argmax_keypoints",
     "aupr_in",
     "aupr_out",
     "auroc",
@@ -92,12 +94,15 @@ __all__ = [
     "macro_f1",
     "mahalanobis_scores",
     "match_clusters",
+    "mpjpe",
     "ndcg",
     "nearest_neighbours",
     "normalized_mutual_information",
     "numerical_rank",
     "ood_metrics",
     "pass_at_k",
+    "pck",
+    "pck_auc",
     "pearson",
     "precision",
     "procrustes_align",

@@ -1,0 +1,223 @@
+"""Errors of keypoints: [n, k, d], k keypoints of each of n examples in d dimensions.
+
+`where` marks the keypoints that count (visible, annotated); with none the value is 0.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from contrastive_jax import numerics
+from contrastive_jax.evaluation.transforms import procrustes_align
+
+Keypoints = Float[Array | np.ndarray, "n k d"]
+Mask = Bool[Array | np.ndarray, "n k"]
+
+
+def mpjpe(
+    predictions: Keypoints,
+    targets: Keypoints,
+    *,
+    where: Mask | None = None,
+    align: Literal["root", "procrustes"] | None = None,
+    root: int = 0,
+) -> Float[Array, ""]:
+    """Mean distance between predicted and true keypoints, in the unit that came.
+
+        mean_{i, j} ||predictions[i, j] - targets[i, j]||
+
+    Args:
+      predictions: predicted keypoints.
+      targets: true ones.
+      where: keypoints that count. Alignment takes all of them.
+      align: "root" moves the root keypoint of both to the origin first; "procrustes"
+        also turns and scales each prediction to fit best (PA-MPJPE).
+      root: number of the root keypoint.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, an unknown align, a root out of
+        range.
+
+    Examples:
+      >>> x = jnp.array([[[0.0, 0.0], [3.0, 4.0]]])
+      >>> mpjpe(x, 0 * x), mpjpe(x, x + 1, align="root")
+      (Array(2.5, dtype=float32), Array(0., dtype=float32))
+
+    References:
+      Ionescu et al. 2014, doi:10.1109/TPAMI.2013.248 (Human3.6M), section 4.
+    """
+    predictions, targets, where = checked(predictions, targets, where)
+    if align == "root":
+        if not 0 <= root < targets.shape[1]:
+            raise ValueError(
+                f"root: expected 0 to {targets.shape[1] - 1} (the keypoints), got "
+                f"{root}"
+            )
+        predictions, targets = (
+            x - x[:, root : root + 1] for x in (predictions, targets)
+        )
+    elif align == "procrustes":
+        predictions = jax.vmap(procrustes_align)(predictions, targets)
+    elif align is not None:
+        raise ValueError(f'align: expected "root", "procrustes" or None, got {align!r}')
+    return numerics.masked_mean(distances(predictions, targets), where)
+
+
+def pck(
+    predictions: Keypoints,
+    targets: Keypoints,
+    *,
+    threshold: float,
+    scales: Float[Array | np.ndarray, " n"] | None = None,
+    where: Mask | None = None,
+    average: Literal["keypoints", "joints"] | None = "keypoints",
+) -> Float[Array, "..."]:
+    """Share of keypoints that lie nearer to the truth than a threshold, in [0, 1].
+
+        ||predictions[i, j] - targets[i, j]|| / scales[i] < threshold
+
+    Args:
+      predictions: predicted keypoints.
+      targets: true ones.
+      threshold: distance from which a keypoint is wrong, > 0.
+      scales: size of each example (head, torso, image, root of the mask's area), > 0; 1
+        when None.
+      where: keypoints that count.
+      average: "keypoints" weighs all that count alike; "joints" takes the mean over
+        joints that have one; None gives the share of each joint, [k].
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, a threshold that is not positive, an
+        unknown average.
+
+    Examples:
+      >>> x = jnp.array([[[0.0, 0.0], [3.0, 4.0]]])
+      >>> pck(x, 0 * x, threshold=0.6, scales=jnp.array([10.0]))
+      Array(1., dtype=float32)
+      >>> pck(x, 0 * x, threshold=0.5, scales=jnp.array([10.0]))
+      Array(0.5, dtype=float32)
+
+    References:
+      Yang and Ramanan 2013, doi:10.1109/TPAMI.2012.261, section 6.
+    """
+    predictions, targets, where = checked(predictions, targets, where)
+    numerics.check_positive(threshold=threshold)
+    numerics.check_shapes(targets=(targets, "n k d"), scales=(scales, "n"))
+    gaps = distances(predictions, targets)
+    if scales is not None:
+        numerics.check_positive(scales=scales)
+        gaps = gaps / numerics.at_least_f32(scales, "scales")[:, None]
+    right = (gaps < threshold).astype(gaps.dtype)
+    if average == "keypoints":
+        return numerics.masked_mean(right, where)
+    shares = numerics.masked_mean(right, where, axis=0)
+    if average == "joints":
+        return numerics.masked_mean(shares, jnp.any(where, axis=0))
+    if average is None:
+        return shares
+    raise ValueError(
+        f'average: expected "keypoints", "joints" or None, got {average!r}'
+    )
+
+
+def pck_auc(
+    predictions: Keypoints,
+    targets: Keypoints,
+    *,
+    thresholds: Sequence[float] | np.ndarray,
+    where: Mask | None = None,
+) -> Float[Array, ""]:
+    """Area under the share of right keypoints over thresholds, in [0, 1].
+
+        trapezoids over the thresholds, divided by their range
+
+    Args:
+      predictions: predicted keypoints.
+      targets: true ones.
+      thresholds: at least two, rising; papers on hands take 100 from 0 to 50 mm.
+      where: keypoints that count.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, thresholds that do not rise.
+
+    Examples:
+      >>> x = jnp.array([[[0.0, 0.0], [3.0, 4.0]]])
+      >>> pck_auc(x, 0 * x, thresholds=[1.0, 4.0, 6.0, 11.0])
+      Array(0.8, dtype=float32)
+
+    References:
+      Zimmermann and Brox 2017, arXiv:1705.01389, section 6.
+    """
+    predictions, targets, where = checked(predictions, targets, where)
+    thresholds = np.asarray(thresholds, np.float64)
+    if thresholds.size < 2 or np.any(np.diff(thresholds) <= 0):
+        raise ValueError(
+            f"thresholds: expected at least two that rise, got {thresholds.tolist()}"
+        )
+    gaps = distances(predictions, targets)
+    marks = jnp.asarray(thresholds, gaps.dtype)
+    right = (gaps[None] < marks[:, None, None]).astype(gaps.dtype)
+    shares = numerics.masked_mean(
+        right, jnp.broadcast_to(where[None], right.shape), axis=(1, 2)
+    )
+    return jnp.trapezoid(shares, marks) / (marks[-1] - marks[0])
+
+
+def argmax_keypoints(
+    heatmaps: Float[Array | np.ndarray, "n k h w"],
+) -> tuple[Float[Array, "n k 2"], Float[Array, "n k"]]:
+    """Place (x, y) of the highest cell of each map, and its value.
+
+    A map without a value above 0 shows nothing: its place is (0, 0). Among equal cells
+    the first in reading order.
+
+    Args:
+      heatmaps: one map for each keypoint.
+
+    Raises:
+      TypeError: maps that are not floating point.
+      ValueError: a wrong rank.
+
+    Examples:
+      >>> maps = jnp.zeros((1, 1, 4, 5)).at[0, 0, 2, 3].set(7.0)
+      >>> place, value = argmax_keypoints(maps)
+      >>> place[0, 0], value[0, 0]
+      (Array([3., 2.], dtype=float32), Array(7., dtype=float32))
+
+    References:
+      Xiao et al. 2018, arXiv:1804.06208, section 2.
+    """
+    sizes = numerics.check_shapes(heatmaps=(heatmaps, "n k h w"))
+    maps = numerics.at_least_f32(heatmaps, "heatmaps")
+    flat = maps.reshape(*maps.shape[:2], -1)
+    cell, value = jnp.argmax(flat, axis=-1), jnp.max(flat, axis=-1)
+    place = jnp.stack([cell % sizes["w"], cell // sizes["w"]], axis=-1)
+    return jnp.where((value > 0)[..., None], place, 0).astype(maps.dtype), value
+
+
+def checked(
+    predictions: Array, targets: Array, where: Array | None
+) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"], Bool[Array, "n k"]]:
+    """Keypoints in at least float32, and which of them count."""
+    numerics.check_shapes(
+        predictions=(predictions, "n k d"),
+        targets=(targets, "n k d"),
+        where=(where, "n k"),
+    )
+    predictions = numerics.at_least_f32(predictions, "predictions")
+    targets = numerics.at_least_f32(targets, "targets")
+    return predictions, targets, numerics.mask_or_all(where, targets.shape[:2])
+
+
+def distances(
+    a: Float[Array, "n k d"], b: Float[Array, "n k d"]
+) -> Float[Array, "n k"]:
+    """Euclidean distances of keypoints."""
+    return numerics.safe_norm(a - b)
