@@ -12,10 +12,12 @@ from contrastive_jax import numerics
 
 def sinkhorn(
     scores: Float[Array, "n k"],
+    queued: Float[Array, "q k"] | None = None,
     *,
     epsilon: float = 0.05,
     num_iterations: int = 3,
     where: Bool[Array, " n"] | None = None,
+    where_queued: Bool[Array, " q"] | None = None,
 ) -> Float[Array, "n k"]:
     """Soft assignments of n rows to k prototypes that use all prototypes equally.
 
@@ -25,13 +27,17 @@ def sinkhorn(
 
     Args:
       scores: similarity of rows and prototypes. Over several devices, of all rows.
+      queued: that of rows from earlier steps (`state.Queue`), which take part in the
+        balance, n being the number of all rows, but whose assignments are not returned.
+        Batches with fewer rows than prototypes need them.
       epsilon: temperature, > 0; smaller is harder.
       num_iterations: how often columns and rows are normalised. With 0 the whole sums
         to n.
       where: rows that count; the assignments of others are 0.
+      where_queued: queued rows that count (`state.queue_filled`).
 
     Raises:
-      TypeError: scores that are not floating point.
+      TypeError: scores that are not floating point, a mask that is not boolean.
       ValueError: shapes that do not fit together, an epsilon that is not positive.
 
     References:
@@ -43,10 +49,20 @@ def sinkhorn(
       Array([[0.5, 0.5],
              [0.5, 0.5]], dtype=float32)
     """
-    numerics.check_shapes(scores=(scores, "n k"), where=(where, "n"))
+    n = numerics.check_shapes(
+        scores=(scores, "n k"),
+        queued=(queued, "q k"),
+        where=(where, "n"),
+        where_queued=(where_queued, "q"),
+    )["n"]
     numerics.check_positive(epsilon=epsilon)
     scores = numerics.at_least_f32(scores, "scores")
     where = numerics.mask_or_all(where, scores.shape[:1])
+    if queued is not None:
+        queued = numerics.at_least_f32(queued, "queued").astype(scores.dtype)
+        kept = numerics.mask_or_all(where_queued, queued.shape[:1], "where_queued")
+        scores = jnp.concatenate([scores, queued])
+        where = jnp.concatenate([where, kept])
     rows = jnp.broadcast_to(where[:, None], scores.shape)
     log_n = numerics.safe_log(jnp.sum(where, dtype=scores.dtype))
     log_k = jnp.log(jnp.asarray(scores.shape[1], scores.dtype))
@@ -55,7 +71,7 @@ def sinkhorn(
     for _ in range(num_iterations):
         log_q = log_q - numerics.masked_logsumexp(log_q, rows, axis=0)[None, :] - log_k
         log_q = log_q - numerics.masked_logsumexp(log_q, rows)[:, None] - log_n
-    return jnp.exp(jnp.where(rows, log_q + log_n, numerics.MASKED))
+    return jnp.exp(jnp.where(rows, log_q + log_n, numerics.MASKED))[:n]
 
 
 def swav(

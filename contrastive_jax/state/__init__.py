@@ -2,7 +2,7 @@
 
 from contrastive_jax.state.bank import Bank, bank_init, bank_update
 from contrastive_jax.state.centre import Centre, centre_init, centre_update
-from contrastive_jax.state.ema import cosine_decay, ema_update
+from contrastive_jax.state.ema import cosine_decay, cosine_schedule, ema_update
 from contrastive_jax.state.prototypes import (
     Prototypes,
     assigned_means,
@@ -46,6 +46,7 @@ __all__ = [
     "class_queue_init",
     "class_queue_push",
     "cosine_decay",
+    "cosine_schedule",
     "ema_update",
     "group_whiten",
     "moments_init",

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from contrastive_jax import numerics
 
@@ -77,3 +77,53 @@ def cosine_decay(
     """
     progress = jnp.clip(jnp.asarray(progress, float), 0, 1)
     return final - (final - base) * (1 + jnp.cos(jnp.pi * progress)) / 2
+
+
+def cosine_schedule(
+    step: int | Int[Array, "..."],
+    *,
+    num_steps: int,
+    base: float,
+    final: float = 1.0,
+    warmup_steps: int = 0,
+    start: float = 0.0,
+) -> Float[Array, "..."]:
+    """A straight line from `start` to `base`, then half a cosine to `final`.
+
+        value = start + (base - start) step / (warmup_steps - 1)    in the warm-up
+                cosine_decay((step - warmup_steps) / (num_steps - warmup_steps))
+
+    DINO's schedule of the decay, the weight decay and the temperature of the teacher.
+    `base` stands at the last step of the warm-up and at the step after it; `final` is
+    what step `num_steps` would have.
+
+    Args:
+      step: number of the step, from 0.
+      num_steps: steps of the training, warm-up included.
+      base: the value after the warm-up.
+      final: the value at the end.
+      warmup_steps: steps of the line, 0 to num_steps; a single one has `start`.
+      start: the value at step 0 of a warm-up.
+
+    Raises:
+      ValueError: a number of steps out of range.
+
+    Examples:
+      >>> steps = jnp.arange(6)
+      >>> options = dict(num_steps=6, base=1.0, final=0.0, warmup_steps=2)
+      >>> [round(float(v), 2) for v in cosine_schedule(steps, **options)]
+      [0.0, 1.0, 1.0, 0.85, 0.5, 0.15]
+
+    References:
+      Caron et al. 2021, arXiv:2104.14294, section 3.2 and its code's cosine scheduler.
+    """
+    numerics.check_positive(num_steps=num_steps)
+    if not 0 <= warmup_steps <= num_steps:
+        raise ValueError(
+            f"warmup_steps: expected 0 to {num_steps} (num_steps), got {warmup_steps}"
+        )
+    step = jnp.asarray(step)
+    progress = (step - warmup_steps) / max(num_steps - warmup_steps, 1)
+    line = start + (base - start) * step / max(warmup_steps - 1, 1)
+    cosine = cosine_decay(progress, base=base, final=final)
+    return jnp.where(step < warmup_steps, line, cosine)

@@ -6,7 +6,6 @@ entered among the inputs, where the caller finds it.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from contrastive_jax import ebm, losses, numerics, pairs, parallel, similarity, state
 
@@ -81,12 +80,16 @@ def momentum_cosine_schedule(inputs, args):
 
 
 def cosine_schedule(inputs, args):
-    warm = args["warmup_epochs"] * args["steps_per_epoch"]
-    rest = args["epochs"] * args["steps_per_epoch"] - warm
-    base, final = float(args["base_value"]), float(args["final_value"])
-    start = jnp.linspace(float(args["start_warmup_value"]), base, warm)
-    value = state.cosine_decay(jnp.arange(rest) / rest, base=base, final=final)
-    return {"value": jnp.concatenate([start, value])}
+    total = args["epochs"] * args["steps_per_epoch"]
+    value = state.cosine_schedule(
+        jnp.arange(total),
+        num_steps=total,
+        base=float(args["base_value"]),
+        final=float(args["final_value"]),
+        warmup_steps=args["warmup_epochs"] * args["steps_per_epoch"],
+        start=float(args["start_warmup_value"]),
+    )
+    return {"value": value}
 
 
 def byol_target_update(inputs, args):
@@ -262,10 +265,9 @@ def vicreg(inputs, args):
     return {"loss": loss}
 
 
-def balanced(scores, args):
-    return losses.sinkhorn(
-        scores, epsilon=float(args["epsilon"]), num_iterations=args["n_iters"]
-    )
+def balanced(scores, args, **queue):
+    options = dict(epsilon=float(args["epsilon"]), num_iterations=args["n_iters"])
+    return losses.sinkhorn(scores, **queue, **options)
 
 
 def sinkhorn(inputs, args):
@@ -281,26 +283,31 @@ def swav_loss(inputs, args):
     crops = inputs["embedding"].reshape(sum(args["nmb_crops"]), num, -1)
     scores = similarity.dot(inputs["embedding"], through)
     scores = scores.reshape(*crops.shape[:2], -1)
-    queue, use_queue = inputs.get("queue"), False
-    assignments, queues = [], []
-    for i, crop in enumerate(chosen):
-        balance = scores[crop]
-        if queue is not None:
-            use_queue = use_queue or bool(np.asarray(queue)[i, -1].any())
-            if use_queue:
-                queued = similarity.dot(queue[i], prototypes)
-                balance = jnp.concatenate([queued, balance])
-            # Newest rows first.
-            queues.append(jnp.concatenate([crops[crop], queue[i, :-num]]))
-        assignments.append(balanced(balance, args)[-num:])
-    loss = losses.swav(
+    options, out = [{} for _ in chosen], {"prototypes_normalized": prototypes}
+    if "queue" in inputs:
+        queue = inputs["queue"]  # newest rows first
+        # Once one crop's is full, the later crops' are used as well.
+        full = jnp.cumsum(jnp.any(queue[:, -1], axis=-1)) > 0
+        options = [
+            {
+                "queued": similarity.dot(rows, prototypes),
+                "where_queued": jnp.full(len(rows), use),
+            }
+            for rows, use in zip(queue, full, strict=True)
+        ]
+        pushed = jnp.concatenate([crops[jnp.array(chosen)], queue[:, :-num]], axis=1)
+        out["queue"] = pushed
+    assignments = [
+        balanced(scores[crop], args, **queued)
+        for crop, queued in zip(chosen, options, strict=True)
+    ]
+    out["loss"] = losses.swav(
         scores,
         jnp.stack(assignments),
         crops=chosen,
         temperature=float(args["temperature"]),
     )
-    out = {"loss": loss, "prototypes_normalized": prototypes}
-    return out if queue is None else {**out, "queue": jnp.stack(queues)}
+    return out
 
 
 def dino_loss(inputs, args):

@@ -43,6 +43,17 @@ def test_sinkhorn_masked_rows_are_as_if_absent():
     assert not got[~where].any()
 
 
+def test_sinkhorn_balances_with_queued_rows_that_count():
+    scores, queued = normal(3, 4), normal(5, 4)
+    where = jnp.array([True, True, False, True, False])
+    got = losses.sinkhorn(scores, queued, where_queued=where)
+    close(got, losses.sinkhorn(jnp.concatenate([queued[where], scores]))[-3:], 1e-4)
+    alone = losses.sinkhorn(scores)
+    assert np.abs(got - alone).max() > 0.1
+    nothing = losses.sinkhorn(scores, queued * jnp.nan, where_queued=where & False)
+    close(nothing, alone, 1e-4)
+
+
 def test_sinkhorn_does_not_overflow():
     scores = jnp.array([[1e4, 0.0], [-1e4, 0.0]])
     assert np.isfinite(losses.sinkhorn(scores, epsilon=1e-3)).all()

@@ -81,6 +81,23 @@ def test_cosine_decay_between_any_two_values():
     np.testing.assert_allclose(got, [0.04, 0.22, 0.4], rtol=1e-5)
 
 
+@pytest.mark.parametrize("warm", [0, 1, 4, 9])
+def test_cosine_schedule_is_dinos(transform, warm):
+    line = np.linspace(0.2, 1.0, warm)
+    rest = np.arange(9 - warm)
+    curve = 0.1 + 0.5 * 0.9 * (1 + np.cos(np.pi * rest / max(len(rest), 1)))
+    call = transform(
+        lambda step: state.cosine_schedule(
+            step, num_steps=9, base=1.0, final=0.1, warmup_steps=warm, start=0.2
+        )
+    )
+    want = np.concatenate([line, curve])
+    np.testing.assert_allclose(call(jnp.arange(9)), want, rtol=1e-5)
+    np.testing.assert_allclose(call(jnp.array(8)), want[8], rtol=1e-5)
+    with pytest.raises(ValueError, match="warmup_steps: expected 0 to 3"):
+        state.cosine_schedule(0, num_steps=3, base=1.0, warmup_steps=4)
+
+
 def test_cosine_decay_stays_at_its_ends():
     got = state.cosine_decay(jnp.array([-1.0, 2.0]), base=0.5)
     np.testing.assert_allclose(got, [0.5, 1.0])
