@@ -18,6 +18,17 @@ from contrastive_jax.state.queue import (
     queue_init,
     queue_push,
 )
+from contrastive_jax.state.rehearsal import (
+    Rehearsal,
+    herd_barycentre,
+    herd_nearest,
+    herd_random,
+    rehearsal_init,
+    rehearsal_quota,
+    rehearsal_rows,
+    rehearsal_store,
+    rehearsal_trim,
+)
 from contrastive_jax.state.whitening import (
     Moments,
     batch_moments,
@@ -36,6 +47,7 @@ __all__ = [
     "Moments",
     "Prototypes",
     "Queue",
+    "Rehearsal",
     "assigned_means",
     "bank_init",
     "bank_update",
@@ -49,6 +61,9 @@ __all__ = [
     "cosine_schedule",
     "ema_update",
     "group_whiten",
+    "herd_barycentre",
+    "herd_nearest",
+    "herd_random",
     "moments_init",
     "moments_update",
     "prototypes_init",
@@ -56,6 +71,11 @@ __all__ = [
     "queue_filled",
     "queue_init",
     "queue_push",
+    "rehearsal_init",
+    "rehearsal_quota",
+    "rehearsal_rows",
+    "rehearsal_store",
+    "rehearsal_trim",
     "shuffled_group_whiten",
     "whitening_matrix",
 ]

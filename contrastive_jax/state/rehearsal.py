@@ -1,0 +1,288 @@
+"""Examples of earlier classes, kept to be seen again: which to keep, and where.
+
+`herd_*` say on the host which rows to keep, class by class in rising order of the label
+and the best first, so that a smaller quota later keeps the first ones. `Rehearsal` is
+the memory itself, arrays of fixed shape with a count for each class.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from contrastive_jax import numerics
+
+
+@chex.dataclass(frozen=True)
+class Rehearsal:
+    """Up to m examples for each of c classes, the best first.
+
+    Attributes:
+      examples: arrays [c, m, ...].
+      counts: how many of the m rows of each class hold an example.
+    """
+
+    examples: PyTree
+    counts: Int[Array, " c"]
+
+
+def rehearsal_init(num_classes: int, size: int, example: PyTree) -> Rehearsal:
+    """An empty memory.
+
+    Args:
+      num_classes: number of classes c, later ones included.
+      size: examples m that a class can have at most.
+      example: one example: an array, or a tree of arrays, that gives shapes and types.
+
+    Raises:
+      ValueError: a number below 1.
+
+    Examples:
+      >>> memory = rehearsal_init(10, 3, {"image": np.zeros((8, 8), np.uint8)})
+      >>> memory.examples["image"].shape
+      (10, 3, 8, 8)
+    """
+    numerics.check_positive(num_classes=num_classes, size=size)
+    return Rehearsal(
+        examples=jax.tree.map(
+            lambda x: jnp.zeros(
+                (num_classes, size, *np.shape(x)), jnp.asarray(x).dtype
+            ),
+            example,
+        ),
+        counts=jnp.zeros(num_classes, jnp.int32),
+    )
+
+
+def rehearsal_store(
+    memory: Rehearsal, examples: PyTree, labels: Int[Array, " b"]
+) -> Rehearsal:
+    """The memory with new examples for the classes that the labels name.
+
+    What these classes had is given up; all others keep theirs. Rows come best first: of
+    a class with more than m rows the first m stay. A row whose label is no class is
+    dropped.
+
+    Args:
+      memory: the memory before.
+      examples: arrays [b, ...] in the layout of the memory.
+      labels: class of each row.
+
+    Raises:
+      TypeError: labels that are not integers.
+      ValueError: arrays of another shape.
+
+    Examples:
+      >>> memory = rehearsal_init(3, 2, np.zeros(1, np.float32))
+      >>> x = jnp.array([[5.0], [6.0], [7.0], [8.0]])
+      >>> memory = rehearsal_store(memory, x, jnp.array([2, 0, 2, 2]))
+      >>> memory.counts, memory.examples[2, :, 0]
+      (Array([1, 0, 2], dtype=int32), Array([5., 7.], dtype=float32))
+    """
+    labels = numerics.check_integer(labels, "labels")
+    b = numerics.check_shapes(labels=(labels, "b"))["b"]
+    c = memory.counts.shape[0]
+    m = jax.tree.leaves(memory.examples)[0].shape[1]
+    valid = (labels >= 0) & (labels < c)
+    same = (labels[:, None] == labels[None, :]) & valid[:, None]
+    rank = jnp.sum(jnp.tril(same, -1), axis=1)  # rows of its class before it
+    home = jnp.where(valid & (rank < m), labels, c)  # class c does not exist: dropped
+
+    def store(old, new):
+        new = jnp.asarray(new)
+        if new.shape != (b, *old.shape[2:]):
+            raise ValueError(
+                f"examples: expected shape {[b, *old.shape[2:]]}, got shape "
+                f"{list(new.shape)}"
+            )
+        return old.at[home, rank].set(new.astype(old.dtype), mode="drop")
+
+    found = jnp.sum(labels[:, None] == jnp.arange(c)[None, :], axis=0)
+    counts = jnp.minimum(found, m).astype(memory.counts.dtype)
+    return memory.replace(
+        examples=jax.tree.map(store, memory.examples, examples),
+        counts=jnp.where(found > 0, counts, memory.counts),
+    )
+
+
+def rehearsal_trim(memory: Rehearsal, quota: int | Int[Array, ""]) -> Rehearsal:
+    """The memory with at most `quota` examples for each class, the best ones.
+
+    Examples:
+      >>> memory = rehearsal_init(2, 3, np.zeros(1, np.float32))
+      >>> memory = rehearsal_store(memory, jnp.ones((3, 1)), jnp.array([1, 1, 1]))
+      >>> rehearsal_trim(memory, 2).counts
+      Array([0, 2], dtype=int32)
+    """
+    return memory.replace(counts=jnp.minimum(memory.counts, quota))
+
+
+def rehearsal_rows(
+    memory: Rehearsal,
+) -> tuple[PyTree, Int[Array, " k"], Bool[Array, " k"]]:
+    """All rows of the memory as one batch.
+
+    Returns:
+      The examples, arrays [c * m, ...]; their labels; and which of them are there.
+
+    Examples:
+      >>> memory = rehearsal_init(2, 2, np.zeros(1, np.float32))
+      >>> memory = rehearsal_store(memory, jnp.ones((1, 1)), jnp.array([1]))
+      >>> _, labels, filled = rehearsal_rows(memory)
+      >>> labels[filled]
+      Array([1], dtype=int32)
+    """
+    c = memory.counts.shape[0]
+    m = jax.tree.leaves(memory.examples)[0].shape[1]
+    rows = jax.tree.map(lambda x: x.reshape(c * m, *x.shape[2:]), memory.examples)
+    filled = jnp.arange(m)[None, :] < memory.counts[:, None]
+    return rows, jnp.repeat(jnp.arange(c), m), filled.reshape(-1)
+
+
+def rehearsal_quota(
+    size: int, *, seen_classes: int, total_classes: int | None = None
+) -> int:
+    """Examples that each class may keep out of a memory of `size` in all.
+
+        size // total_classes, or size // seen_classes when None
+
+    Args:
+      size: examples that fit into the memory.
+      seen_classes: classes up to now.
+      total_classes: classes in the end: a fixed share from the first task on.
+
+    Raises:
+      ValueError: a number below 1.
+
+    Examples:
+      >>> rehearsal_quota(30, seen_classes=4)
+      7
+      >>> rehearsal_quota(30, seen_classes=4, total_classes=10)
+      3
+
+    References:
+      Rebuffi et al. 2017, arXiv:1611.07725, section 2 (the share shrinks).
+    """
+    classes = seen_classes if total_classes is None else total_classes
+    numerics.check_positive(size=size, seen_classes=seen_classes, total_classes=classes)
+    return size // classes
+
+
+def herd_random(
+    rng: Key[Array, ""], labels: Int[Array | np.ndarray, " n"], *, per_class: int
+) -> np.ndarray:
+    """Rows to keep, drawn at random within each class.
+
+    Args:
+      rng: random key.
+      labels: class of each row.
+      per_class: rows to keep; all of a class with fewer.
+
+    Raises:
+      TypeError: labels that are not integers.
+      ValueError: per_class below 1.
+
+    Examples:
+      >>> labels = np.array([7, 3, 7, 7])
+      >>> labels[herd_random(jax.random.key(0), labels, per_class=2)]
+      array([3, 7, 7])
+    """
+    numerics.check_positive(per_class=per_class)
+    labels = np.asarray(numerics.check_integer(labels, "labels"))
+    order = np.asarray(jax.random.permutation(rng, len(labels)))
+    kept = [order[labels[order] == c][:per_class] for c in np.unique(labels)]
+    return np.concatenate(kept)
+
+
+def herd_nearest(
+    features: Float[Array | np.ndarray, "n d"],
+    labels: Int[Array | np.ndarray, " n"],
+    *,
+    per_class: int,
+) -> np.ndarray:
+    """Rows to keep: those nearest to the mean of their class, the nearest first.
+
+    Args:
+      features: of each row, as they are.
+      labels: class of each row.
+      per_class: rows to keep; all of a class with fewer.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, per_class below 1.
+
+    Examples:
+      >>> x = np.array([[0.0], [1.0], [5.0]])
+      >>> herd_nearest(x, np.array([0, 0, 0]), per_class=2)
+      array([1, 0])
+
+    References:
+      Rebuffi et al. 2017, arXiv:1611.07725 (the baseline of its herding).
+    """
+    kept = []
+    for rows, x in classes(features, labels, per_class):
+        gaps = np.sum((x - np.mean(x, axis=0)) ** 2, axis=1)
+        kept.append(rows[np.argsort(gaps, kind="stable")[:per_class]])
+    return np.concatenate(kept)
+
+
+def herd_barycentre(
+    features: Float[Array | np.ndarray, "n d"],
+    labels: Int[Array | np.ndarray, " n"],
+    *,
+    per_class: int,
+    normalize: bool = True,
+) -> np.ndarray:
+    """Rows to keep: each brings the mean of those kept nearest to that of the class.
+
+        p_k = argmin_x || mean - (x + p_1 + ... + p_{k-1}) / k ||
+
+    Args:
+      features: of each row.
+      labels: class of each row.
+      per_class: rows to keep; all of a class with fewer.
+      normalize: whether features are scaled to length 1 first.
+
+    Raises:
+      TypeError: arrays of the wrong kind.
+      ValueError: shapes that do not fit together, per_class below 1.
+
+    Examples:
+      >>> x = np.array([[0.0], [3.0], [4.0], [9.0]])
+      >>> herd_barycentre(x, np.zeros(4, int), per_class=3, normalize=False)
+      array([2, 1, 3])
+
+    References:
+      Rebuffi et al. 2017, arXiv:1611.07725, algorithm 4.
+    """
+    kept = []
+    for rows, x in classes(features, labels, per_class):
+        if normalize:
+            length = np.linalg.norm(x, axis=1, keepdims=True)
+            x = x / np.where(length > 0, length, 1)
+        mean, total, left = (
+            np.mean(x, axis=0),
+            np.zeros(x.shape[1]),
+            np.full(len(x), 0.0),
+        )
+        for k in range(1, min(per_class, len(x)) + 1):
+            gaps = np.sum((mean - (x + total) / k) ** 2, axis=1)
+            best = int(np.argmin(gaps + left))
+            left[best] = np.inf
+            total = total + x[best]
+            kept.append(rows[best])
+    return np.array(kept)
+
+
+def classes(
+    features: Array | np.ndarray, labels: Array | np.ndarray, per_class: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The rows of each class, and their features in float64."""
+    numerics.check_shapes(features=(features, "n d"), labels=(labels, "n"))
+    numerics.check_positive(per_class=per_class)
+    labels = np.asarray(numerics.check_integer(labels, "labels"))
+    numerics.at_least_f32(features[:1], "features")
+    x = np.asarray(features, np.float64)
+    parts = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    return [(rows, x[rows]) for rows in parts]
