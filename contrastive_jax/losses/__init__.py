@@ -13,6 +13,11 @@ from contrastive_jax.losses.distill import (
     relational_angle,
     relational_distance,
 )
+from contrastive_jax.losses.heatmap import (
+    heatmap_entropy,
+    heatmap_kl,
+    heatmap_mse,
+)
 from contrastive_jax.losses.listwise import (
     approx_ndcg,
     extend_lists,
@@ -135,6 +140,9 @@ __all__ = [
     "generalized_lifted_structure",
     "hard_negative",
     "hardness_log_weights",
+    "heatmap_entropy",
+    "heatmap_kl",
+    "heatmap_mse",
     "implicit_rewards",
     "info_nce",
     "intra_pair_variance",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 FAMILIES = {
     "losses.adversarial": "adversarial",
     "losses.distill": "distillation",
+    "losses.heatmap": "heat maps",
     "losses.listwise": "list-wise",
     "losses.margin": "metric",
     "losses.nce": "in-batch",
