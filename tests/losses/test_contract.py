@@ -46,6 +46,14 @@ GATHERED = [name for name, case in CASES.items() if case.gathered]
 OTHERS = [name for name in CASES if name not in GATHERED]
 SPLIT = PartitionSpec("data")
 FUZZED = fuzz.drawn(8)
+# These scale the rows of their embeddings to length 1.
+OF_DIRECTIONS = (
+    "byol",
+    "simsiam",
+    "simsiam/two_sided",
+    "cosine_similarity_mse",
+    "angle",
+)
 
 every_loss = pytest.mark.parametrize("name", CASES)
 
@@ -131,6 +139,20 @@ def test_random_inputs(name):
     first = len(variants(case))
     out = jax.tree.map(lambda x: x[first:], out)
     fuzz.check_all(case, FUZZED, fuzzed(name), out)
+
+
+@pytest.mark.parametrize("name", OF_DIRECTIONS)
+def test_length_of_rows_does_not_matter(name):
+    case = CASES[name]
+    given, rng = make(case), np.random.default_rng(5)
+    scaled = {
+        k: given[k] * 10 ** rng.uniform(-3, 3, (len(given[k]), 1)).astype(np.float32)
+        for k in case.grads
+    }
+    call = functools.partial(case.loss, **case.options)
+    want = call(**on_device(given))
+    assert abs(want) > 0.01
+    assert_close(call(**on_device({**given, **scaled})), want)
 
 
 @every_loss
