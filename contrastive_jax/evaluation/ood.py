@@ -200,8 +200,9 @@ def mahalanobis_scores(
             x = x / np.where(length > 0, length, 1)
         parts.append(x)
     mean, std = np.mean(parts[0], axis=0), np.std(parts[0], axis=0)
-    # A channel without variance says nothing.
-    train, queries = ((x - mean) / np.where(std > 0, std, np.inf) for x in parts)
+    # A channel without variance, of which rounding leaves a little, says nothing.
+    varies = (np.max(parts[0], axis=0) > np.min(parts[0], axis=0)) & (std > 0)
+    train, queries = ((x - mean) / np.where(varies, std, np.inf) for x in parts)
     inverse = np.linalg.pinv(train.T @ train / len(train), hermitian=True)
     gaps = queries - mean if recentre else queries
     return -np.einsum("qd,de,qe->q", gaps, inverse, gaps)

@@ -111,6 +111,16 @@ def test_mahalanobis_of_a_dead_channel_and_a_zero_row_is_finite():
     assert np.all(np.isfinite(evaluation.mahalanobis_scores(train, train)))
 
 
+def test_mahalanobis_does_not_see_a_constant_channel():
+    train, queries = RNG.normal(size=(2, 29, 2))
+    want = evaluation.mahalanobis_scores(train, queries, normalize=False)
+    train, queries = (np.c_[x, np.full(29, 0.1)] for x in (train, queries))
+    assert np.std(train, axis=0)[2] > 0  # by rounding
+    queries[:, 2] += 1e-8
+    got = evaluation.mahalanobis_scores(train, queries, normalize=False)
+    np.testing.assert_allclose(got, want, rtol=1e-8)
+
+
 def test_wrong_input_is_named():
     with pytest.raises(TypeError, match="queries"):
         evaluation.mahalanobis_scores(np.ones((3, 2)), np.ones((3, 2), int))
