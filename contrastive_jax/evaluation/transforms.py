@@ -60,7 +60,9 @@ def calibrate(
     out = np.array(x, np.float64)
     for group in np.unique(groups):
         rows = groups == group
-        centred = out[rows] - np.mean(out[rows], axis=0)
+        # The mean of a constant channel may be off by rounding.
+        varies = np.max(out[rows], axis=0) > np.min(out[rows], axis=0)
+        centred = np.where(varies, out[rows] - np.mean(out[rows], axis=0), 0)
         if scale:
             count = max(np.sum(rows) - ddof, 1)
             std = np.sqrt(np.sum(centred**2, axis=0) / count + eps)

@@ -35,6 +35,12 @@ def test_calibrate_standardises_each_group():
     close(shifted[groups == 5], x[groups == 5] - x[groups == 5].mean(axis=0))
 
 
+def test_calibrate_makes_a_constant_channel_0():
+    x = np.full((29, 1), 0.1)
+    assert np.std(x, axis=0) > 0  # by rounding
+    assert not evaluation.calibrate(x, np.zeros(29, int)).any()
+
+
 def test_calibrate_keeps_the_precision():
     x, groups = normal(4, 2), np.zeros(4, int)
     assert evaluation.calibrate(x, groups).dtype == np.float32
