@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 
 def curves(
@@ -56,8 +57,12 @@ def lines(
         axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
         if "x" in log:
             axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:g}")
         if "y" in log:
             axes.set_yscale("log")
+            # Plain numbers, between the powers of ten too where the range is short.
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     return figure

@@ -409,7 +409,8 @@ def write_report(
     )
     panels = {}
     for name in ("ar", "nce"):
-        points = {int(key.split()[1]): z for key, z in log_z.items() if name in key}
+        found = {int(key.split()[1]): z for key, z in log_z.items() if name in key}
+        points = dict(sorted(found.items()))
         panels[f"energy: {name}"] = {
             "log of the mean weight (below)": (
                 list(points),

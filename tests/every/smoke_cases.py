@@ -18,6 +18,7 @@ class Smoke:
       variant: name of the variant.
       paper_batch: a batch of the paper variant: shape behind the first axis and type
         of each array.
+      paper_rows: rows of the batch with which one step of it is run on a CPU.
       stages: values of `config.stage` whose steps differ; none when there is one step.
       seed: of the comparison of mappers; one at which no input of a ReLU is 0 to within
         rounding, for there two exact programs may take different sides.
@@ -28,6 +29,7 @@ class Smoke:
     change: float
     variant: str = "smoke"
     paper_batch: dict = dataclasses.field(default_factory=lambda: IMAGENET)
+    paper_rows: int = 8
     stages: tuple[str, ...] = ()
     seed: int = 1
 
@@ -63,6 +65,7 @@ CASES = [
         "loss",
         -0.3,
         paper_batch={"tokens": ((1024,), "int32")},
+        paper_rows=1,  # 3.8 GB a row
         stages=("mdlm", "ar", "nce"),
     ),
     Smoke("moco", "loss", -0.2, seed=2),

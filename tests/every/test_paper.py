@@ -83,12 +83,16 @@ def test_paper_step_runs_at_a_reduced_batch(case, monkeypatch):
     class_names(monkeypatch)
     module, experiment = load(case.experiment)
     config = case.config(module, case.paper)
-    config.data.batch_size = 8
-    if config.get("loss", {}).get("queue_size"):
-        config.loss.queue_size = 64
+    rows = case.paper_rows
+    config.data.batch_size = rows
+    loss = config.get("loss", {})
+    if loss.get("queue_size"):
+        loss.queue_size = 64
+    if loss.get("chunk_size"):
+        loss.chunk_size = rows // 2
     rng = np.random.default_rng(0)
     batch = {
-        name: rng.integers(0, 200, (8, *shape)).astype(dtype)
+        name: rng.integers(0, 200, (rows, *shape)).astype(dtype)
         for name, (shape, dtype) in case.paper_batch.items()
     }
     make_step = functools.partial(experiment.make_step, config)
