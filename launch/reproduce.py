@@ -10,14 +10,19 @@ mean, standard deviation (of the sample) and values of every metric to
 `experiments/NAME/results.json`: one entry per variant and settings, with command,
 versions, machine, wall times and revisions. Prints the table that the experiment's
 README shows. `--compare A B` (as often as needed) adds the difference A - B of two
-metrics over the seeds with a paired t test, two-sided. Without an experiment it prints
-the entries that are there.
+metrics over the seeds with a paired t test, two-sided. `--picture WORDS` (as often as
+needed) takes the picture whose description holds these words from the first seed's
+report into `experiments/NAME/images/`. Without an experiment it prints the entries that
+are there.
 """
 
 import argparse
+import base64
+import html
 import json
 import math
 import pathlib
+import re
 import shlex
 import statistics
 import sys
@@ -159,6 +164,30 @@ def about(found: dict[str, Any]) -> str:
     )
 
 
+def save_picture(name: str, workdir: pathlib.Path, words: str) -> pathlib.Path:
+    """The first picture of a report whose description holds the words, as a file.
+
+    Raises:
+      WrongInput: no report, or no such picture in it.
+    """
+    file = workdir / "report.html"
+    if not file.exists():
+        raise one.WrongInput(f"{file} is not there: the run is not complete")
+    pattern = r'<img alt="([^"]*)" src="data:image/png;base64,([^"]+)">'
+    found = re.findall(pattern, file.read_text(encoding="utf-8"))
+    pictures = [(html.unescape(alt), data) for alt, data in found]
+    for alt, data in pictures:
+        if words in alt:
+            slug = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+            picture = one.ROOT / "experiments" / name / "images" / f"{slug}.png"
+            picture.parent.mkdir(exist_ok=True)
+            picture.write_bytes(base64.b64decode(data))
+            return picture
+    raise one.WrongInput(
+        f"--picture: no picture {words!r}; {'; '.join(alt for alt, _ in pictures)}"
+    )
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     arguments = sweep.parser("python -m launch.reproduce", __doc__)
@@ -169,6 +198,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     arguments.add_argument(
         "--compare", nargs=2, action="append", default=[], metavar=("A", "B")
     )
+    arguments.add_argument("--picture", action="append", default=[], metavar="WORDS")
     return arguments.parse_args(argv)
 
 
@@ -196,11 +226,14 @@ def main(argv: list[str] | None = None) -> int:
             if sweep.start(commands):
                 return 1
         found = entry(args.experiment, args.seeds, args.set, args.compare)
+        variant = args.experiment.partition(":")[2]
+        first = one.default_workdir(name, variant, args.seeds[0], args.set)
+        pictures = [save_picture(name, first, words) for words in args.picture]
     except one.WrongInput as e:
         print(f"launch.reproduce: {e}", file=sys.stderr)
         return one.WRONG_INPUT
     show(found)
-    print(store(name, found))
+    print(store(name, found), *pictures, sep="\n")
     return 0
 
 

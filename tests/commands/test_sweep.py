@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from contrastive_jax.evaluation import figures
+from contrastive_jax.training import report
 from launch import reproduce, run, sweep
 
 VERSIONS = {"python": "3.11.7", "jax": "0.10.2"}
@@ -117,3 +119,18 @@ def test_runs_of_other_versions_are_not_mixed(finished, capsys):
 def test_comparing_an_unknown_metric_names_those_there_are(finished, capsys):
     assert collect("--compare", "ours/knn", "ours/map") == run.WRONG_INPUT
     assert "no metric 'ours/map'; ours/knn" in capsys.readouterr().err
+
+
+def test_a_picture_of_the_report_by_its_description(finished, capsys):
+    folder = run.default_workdir("template", "", 0, [])
+    page = report.Report("page")
+    page.figure(
+        figures.lines({"a": {"b": ([1], [2.0])}}, xlabel="", ylabel=""), "of a & b"
+    )
+    page.write(folder)
+    assert collect("--picture", "a & b") == 0
+    picture = finished.parent / "images" / "a_b.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert str(picture) in capsys.readouterr().out
+    assert collect("--picture", "of c") == run.WRONG_INPUT
+    assert "no picture 'of c'; of a & b" in capsys.readouterr().err
