@@ -136,14 +136,12 @@ def bounds_of(
     zero = jnp.zeros(n)
     found = {"mdlm": ebm.residual_bound(log_probs, tokens, zero, zero, times)}
     candidates = jnp.concatenate([tokens[:, None], draws], axis=1)
-    energy = functools.partial(
-        nets.energy, candidates=candidates, masked=masked, log_probs=log_probs
-    )
-    known = energy("ar", carry_over=True)[:, 0]
+    given = dict(masked=masked, log_probs=log_probs)
+    known = nets.energy("ar", tokens[:, None], **given, carry_over=True)[:, 0]
     found["edlm_coar"] = ebm.residual_bound(log_probs, tokens, known, zero, times)
     log_z = {}
     for name in ("ar", "nce"):
-        energies = energy(name)
+        energies = nets.energy(name, candidates, **given)
         for k in powers(num_proposals):
             z = ebm.log_partition_bounds(energies[:, 1 : k + 1])
             log_z[f"{name} {k}"] = jnp.mean(z.estimate), jnp.mean(z.upper)
