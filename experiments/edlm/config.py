@@ -46,19 +46,19 @@ def get_config(variant: str = "") -> ConfigDict:
         )
     )
     config.train = ConfigDict(dict(num_steps=1200, log_every=20, save_every=200))
-    # Steps of the stages after the denoiser's.
-    config.later = ConfigDict(dict(ar=600, nce=300, judge=600))
+    # Steps of the stages after the denoiser's; learning rate of the energy.
+    config.later = ConfigDict(dict(ar=600, nce=400, judge=600, nce_learning_rate=1e-3))
     config.eval = ConfigDict(
         dict(
             split="test",  # "validation" for choices
-            steps=(4, 8, 16, 32),
+            steps=(4, 8, 16),
             samples=128,
             num_proposals=8,  # 1 turns the energy off
             window=1.0,
             temperature=1.0,
             sign="paper",  # "released": the sign of the released sampler
-            quick_proposals=2,  # section on speed: k = 2, w = 0.2
-            quick_window=0.2,
+            quick_proposals=2,  # for speed; the paper's window is 0.2
+            quick_window=1.0,
             windows=128,  # test windows of the likelihood bounds
             times=4,  # times of each
             bound_proposals=16,
@@ -73,7 +73,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.update(width=16, depth=1, heads=2)
         config.optim.update(learning_rate=1e-2, warmup_steps=9)
         config.train.update(num_steps=100, log_every=5, save_every=50)
-        config.later.update(ar=10, nce=10, judge=10)
+        config.later.update(ar=10, nce=10, judge=10, nce_learning_rate=1e-2)
         config.eval.update(
             steps=(2,),
             samples=8,
@@ -104,11 +104,13 @@ def get_config(variant: str = "") -> ConfigDict:
         # another; the autoregressive models are published checkpoints there.
         config.train.update(num_steps=1_000_000, log_every=100, save_every=5000)
         config.later.update(ar=1_000_000, nce=400_000, judge=1_000_000)
+        config.later.nce_learning_rate = 3e-4  # released code
         config.eval.update(
             split="validation",
             steps=(256, 512, 1024, 2048),  # table of generative perplexities
             samples=2048,
             windows=2048,
+            quick_window=0.2,  # section on speed
         )
     else:
         raise ValueError(f'variant: expected "", "smoke" or "paper", got {variant!r}')

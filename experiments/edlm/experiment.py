@@ -61,13 +61,14 @@ def make_parts(config):
     """Model and optimiser of the stage."""
     if config.stage not in STAGES:
         raise ValueError(f"stage: expected one of {STAGES}, got {config.stage!r}")
-    settings = config.model.to_dict()
+    settings, optim = config.model.to_dict(), config.optim.to_dict()
     settings["dtype"] = jnp.dtype(settings["dtype"])
     if config.stage == "nce":
         model = models.SequenceEnergy(**settings)
+        optim["learning_rate"] = config.later.nce_learning_rate
     else:
         model = models.LanguageModel(**settings, causal=config.stage != "mdlm")
-    return model, training.make_optimizer(**config.optim, num_steps=num_steps(config))
+    return model, training.make_optimizer(**optim, num_steps=num_steps(config))
 
 
 def fresh(config):
