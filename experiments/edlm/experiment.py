@@ -1,4 +1,4 @@
-"""EDLM: proposals of a masked diffusion language model, chosen by a sequence energy.
+"""EDLM: proposals of masked diffusion, chosen by a sequence energy (15 to 20 min).
 
 Special about it:
 - Masked diffusion (MDLM): `ebm.masked_diffusion` on `ebm.subs_log_probs`.
