@@ -10,8 +10,8 @@ Special about it:
 Reference: Jiang et al. 2023, arXiv:2306.07485. No code and only the abstract could be
 opened: the algorithm is derived from the objective (README).
 
-Deviations: energies are relative to the noise, f = log q + g with the network g, for
-all methods alike. Data sets, networks, noise and rates are ours.
+Deviations: on images the network is relative to the noise, g = f - log q, for all
+methods alike (`model.relative`). Data sets, networks, noise and rates are ours.
 """
 
 import functools
@@ -19,21 +19,18 @@ import functools
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int
 
 from contrastive_jax import ebm, models, parallel, training
-from contrastive_jax.evaluation import ood, quadrature, two_sample
 from contrastive_jax.training import report
-from experiments.meco import data, pictures
+from experiments.meco import data, measure, pictures
 
-GAUSSIAN = {  # loss, learning rate, normalised gradient
-    "MLE, GD 0.1": ("mle", 0.1, False),
-    "NCE, GD 1.0": ("nce", 1.0, False),
-    "NCE, NGD 0.1": ("nce", 0.1, True),
-    "eNCE, NGD 0.1": ("ence", 0.1, True),
+METHODS = {
+    "noise": {},
+    "meco": {},
+    "plug_in": {"gamma": 1.0},
+    "nce": {"objective": "nce"},
 }
-METHODS = {"meco": {}, "plug_in": {"gamma": 1.0}, "nce": {"objective": "nce"}}
 
 
 @chex.dataclass(frozen=True)
@@ -72,14 +69,26 @@ def init(config):
     )
 
 
-def make_step(config, axis_name=None):
-    """`step(state, batch) -> (state, metrics)`; batch: x, see `data.batches`."""
-    net, tx = make_parts(config)
-    noise = data.make_noise(config)
-    storm = config.loss.estimator == "storm"
+def make_log_ratio(config):
+    """`g(params, x)`, the log-density of the model (up to its constant) less log q.
+
+    The network is g itself on the sets in `model.relative`, else the log-density.
+    """
+    net, noise = make_parts(config)[0], data.make_noise(config)
+    relative = config.data.name in config.model.relative
 
     def g(params, x):
-        return net.apply({"params": params["net"]}, x)
+        y = net.apply({"params": params["net"]}, x)
+        return y if relative else y - noise.log_density(x)
+
+    return g
+
+
+def make_step(config, axis_name=None):
+    """`step(state, batch) -> (state, metrics)`; batch: x, see `data.batches`."""
+    (_, tx), g = make_parts(config), make_log_ratio(config)
+    noise = data.make_noise(config)
+    storm = config.loss.estimator == "storm"
 
     def step(state, batch):
         rows = len(batch["x"])
@@ -143,66 +152,14 @@ batches = data.batches
 
 def make_energy(config, state):
     """The learned f = log q + g as a function of points, and g alone."""
-    net, _ = make_parts(config)
     params, noise = jax.device_get(state.params), data.make_noise(config)
-
-    def g(x):
-        return net.apply({"params": params["net"]}, x)
-
+    g = functools.partial(make_log_ratio(config), params)
     return jax.jit(lambda x: noise.log_density(x) + g(x)), jax.jit(g)
-
-
-def log_normaliser(config, f, g):
-    """log Z: by quadrature in the plane, else by a large sample of the noise (and its
-    effective sample size)."""
-    if len(data.shape_of(config.data.name)) == 1:
-        x, cell = quadrature.square_grid(config.eval.grid, data.HALF_WIDTH)
-        log_f = jnp.concatenate([f(part) for part in jnp.array_split(x, 10)])
-        return float(jax.nn.logsumexp(log_f) + np.log(cell)), np.nan
-    keys = jax.random.split(jax.random.key(1), config.eval.samples)
-    draw = jax.jit(data.make_noise(config).sample)
-    log_w = jnp.concatenate([g(draw(part)) for part in jnp.array_split(keys, 10)])
-    size = float(ebm.effective_sample_size(log_w))
-    return float(ebm.importance_log_mean(log_w)), size
-
-
-def generate(config, f, num):
-    """Langevin chains on f from samples of the noise, and their diagnostics."""
-    keys = jax.random.split(jax.random.key(2), config.eval.generated)[:num]
-    start = ebm.langevin_init(data.make_noise(config).sample(keys))
-    run = functools.partial(
-        ebm.langevin,
-        log_density=f,
-        num_steps=config.eval.langevin_steps,
-        step_size=config.eval.langevin_step_size,
-        adjusted=True,
-    )
-    chains, info = jax.jit(run)(keys, start)
-    return chains.x, info
 
 
 def evaluate(config, state):
     """Test NLL (nats), and for images AUROC per outside set and two-sample accuracy."""
-    name = config.data.name
-    split = data.load(name, config.eval.held_out, config.data.data_dir)
-    (f, g), rows = make_energy(config, state), len(split.test)
-    test = data.to_points(
-        jnp.asarray(split.test), name, jax.random.split(jax.random.key(3), rows)
-    )
-    log_z, size = log_normaliser(config, f, g)
-    found = {"nll": log_z - float(jnp.mean(f(test)))}
-    if not split.outside:
-        return found
-    found["normaliser_sample_size"] = size
-    inside = np.asarray(f(data.to_points(jnp.asarray(split.test), name, None)))
-    for outside, x in split.outside.items():
-        scores = np.asarray(f(data.to_points(jnp.asarray(x), name, None)))
-        found[f"auroc_{outside}"] = 100 * ood.auroc(inside, scores)
-    made, info = generate(config, f, config.eval.generated)
-    rows = [np.asarray(x).reshape(len(x), -1) for x in (test, made)]
-    found["two_sample"] = 100 * two_sample.nearest_neighbour_accuracy(*rows)
-    found["accepted"] = 100 * float(jnp.mean(info.accepted))
-    return found
+    return measure.evaluate(config, *make_energy(config, state))
 
 
 def choose(config, name, method):
@@ -210,7 +167,10 @@ def choose(config, name, method):
     chosen = config.copy_and_resolve_references()
     chosen.data.name = name
     chosen.loss.update(METHODS[method])
-    chosen.optim.learning_rate = config.methods[method]
+    if method == "noise":  # alone, without a network
+        chosen.model.relative = (name,)
+    else:
+        chosen.optim.learning_rate = config.methods[method]
     return chosen
 
 
@@ -219,9 +179,9 @@ def run(config, workdir):
     page = report.Report("MECO", __doc__.partition("\n")[0])
     results = {}
     if config.gaussian.means:
-        results = pictures.gaussian_part(page, config, GAUSSIAN)
+        results = pictures.gaussian_part(page, config)
     for name in config.data.sets:
-        fitted = {"noise": (choose(config, name, "meco"), None)}
+        fitted = {"noise": (choose(config, name, "noise"), None)}
         for method in config.methods:
             chosen = choose(config, name, method)
             step = parallel.data_parallel(
@@ -240,9 +200,7 @@ def run(config, workdir):
             found = evaluate(chosen, state)
             results |= {f"{name}/{method}/{key}": x for key, x in found.items()}
             fitted[method] = (chosen, *make_energy(chosen, state))
-        pictures.set_part(
-            page, name, fitted, results, workdir, generate, log_normaliser
-        )
+        pictures.set_part(page, name, fitted, results, workdir)
     page.section("Configuration")
     page.code(str(config))
     page.write(workdir)

@@ -24,6 +24,12 @@ Params = dict[str, Array]
 SQRT_2_PI = np.sqrt(2 * np.pi)
 # Where descent may start: no mean, a normalised model.
 START = {"theta": 0.0, "c": 0.0}
+DESCENTS = {  # loss, learning rate, normalised gradient
+    "MLE, GD 0.1": ("mle", 0.1, False),
+    "NCE, GD 1.0": ("nce", 1.0, False),
+    "NCE, NGD 0.1": ("nce", 0.1, True),
+    "eNCE, NGD 0.1": ("ence", 0.1, True),
+}
 
 
 def normalized(theta: float | Array) -> Params:

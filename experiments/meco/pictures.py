@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from contrastive_jax.evaluation import figures, quadrature
 from contrastive_jax.training import metrics
-from experiments.meco import data, gaussian
+from experiments.meco import data, gaussian, measure
 
 EXTENT = (-data.HALF_WIDTH, data.HALF_WIDTH) * 2
 # Stochastic runs of the 1-D problem: mean of the data, width of the noise.
@@ -22,10 +22,12 @@ SGD = {
 }
 
 
-def gaussian_part(page, config, methods):
+def gaussian_part(page, config):
     """The 1-D problem: descents on exact landscapes, SGD, and their pictures."""
     settings = config.gaussian
-    found = gaussian.landscape(tuple(settings.means), methods, settings.max_steps)
+    found = gaussian.landscape(
+        tuple(settings.means), gaussian.DESCENTS, settings.max_steps
+    )
     results = {}
     for method, runs in found.items():
         for m, (steps, path) in runs.items():
@@ -171,7 +173,7 @@ def errors_figure(curves):
     return figure
 
 
-def set_part(page, name, fitted, results, workdir, generate, log_normaliser):
+def set_part(page, name, fitted, results, workdir):
     """Everything about one set: table, curves, heat maps or histograms and samples."""
     page.section(f"{name}: every method with the same budget")
     keys = [k.split("/")[-1] for k in results if k.startswith(f"{name}/noise/")]
@@ -196,7 +198,7 @@ def set_part(page, name, fitted, results, workdir, generate, log_normaliser):
         x, _ = quadrature.square_grid(config.eval.grid, data.HALF_WIDTH)
         panels = {}
         for method, (chosen, f, g) in fitted.items():
-            log_z, _ = log_normaliser(chosen, f, g)
+            log_z, _ = measure.log_normaliser(chosen, f, g)
             side = config.eval.grid
             panels[method] = np.exp(np.asarray(f(x)) - log_z).reshape(side, side)
         page.figure(
@@ -226,5 +228,5 @@ def set_part(page, name, fitted, results, workdir, generate, log_normaliser):
         "noise": data.to_image(data.make_noise(config).sample(keys)),
     }
     for method, (chosen, f, _) in fitted.items():
-        shown[f"chains, {method}"] = data.to_image(generate(chosen, f, 12)[0])
+        shown[f"chains, {method}"] = data.to_image(measure.generate(chosen, f, 12)[0])
     page.figure(figures.image_rows(shown), "samples of every method")

@@ -14,7 +14,7 @@ from experiments.meco import data, experiment, gaussian
 
 def steps(method, m, max_steps=5000):
     """Steps of a descent, and its last distance to the optimum."""
-    name, rate, normalize = experiment.GAUSSIAN[method]
+    name, rate, normalize = gaussian.DESCENTS[method]
     with jax.enable_x64(True):
         count, path = gaussian.descend(
             name, m, learning_rate=rate, normalize=normalize, max_steps=max_steps
@@ -131,10 +131,9 @@ def test_storm_evaluates_the_noise_under_the_parameters_before():
         np.testing.assert_array_equal(a, b)
     keys = parallel.example_keys(first.rng, first.step, config.data.batch_size, None)
     z = data.make_noise(config).sample(jax.vmap(jax.random.split)(keys)[:, 1])
-    net, _ = experiment.make_parts(config)
+    log_ratio = experiment.make_log_ratio(config)
     now, before = (
-        np.exp(net.apply({"params": params["net"]}, z)).mean()
-        for params in (first.params, first.previous)
+        np.exp(log_ratio(params, z)).mean() for params in (first.params, first.previous)
     )
     u = now + (1 - config.loss.gamma) * (np.exp(first.inner.log_u) - before)
     assert abs(now - before) > 1e-3
