@@ -51,8 +51,10 @@ def get_config(variant: str = "") -> ConfigDict:
             max_weight=1e26,  # cap of w / u
         )
     )
-    # Learning rate of each method that a run compares.
-    config.methods = ConfigDict(dict(meco=3e-3, plug_in=3e-3, nce=3e-3))
+    # Learning rate of each method that a run compares, in the plane and on images.
+    config.methods = ConfigDict(dict(meco=1e-2, plug_in=1e-2, nce=1e-2))
+    config.image_methods = ConfigDict(dict(meco=3e-3, plug_in=1e-3, nce=3e-3))
+    config.image_steps = 300  # of `train.num_steps` in the plane
     config.optim = ConfigDict(
         dict(
             name="adamw",
@@ -105,8 +107,9 @@ def get_config(variant: str = "") -> ConfigDict:
         config.noise.update(image_components=0, image_inflate=4.0)
         config.model.update(channels=(160, 320, 640), widths=(640,))
         config.optim.update(learning_rate=1e-4, warmup_steps=1000)
-        config.methods = ConfigDict(dict(meco=1e-4, nce=1e-4))
+        config.image_methods = ConfigDict(dict(meco=1e-4, nce=1e-4))
         config.train.update(num_steps=100_000, log_every=100, save_every=5000)
+        config.image_steps = 100_000
     else:
         raise ValueError(
             'variant: expected "", "gaussian", "plane", "digits", "smoke" or "paper", '

@@ -162,15 +162,23 @@ def evaluate(config, state):
     return measure.evaluate(config, *make_energy(config, state))
 
 
+def rates(config, name):
+    """Learning rates of the methods that are compared on a set."""
+    plane = len(data.shape_of(name)) == 1
+    return config.methods if plane else config.image_methods
+
+
 def choose(config, name, method):
-    """The config of one fit: a set, a method and its learning rate."""
+    """The config of one fit: a set, a method, its learning rate and steps."""
     chosen = config.copy_and_resolve_references()
     chosen.data.name = name
     chosen.loss.update(METHODS[method])
+    if len(data.shape_of(name)) > 1:
+        chosen.train.num_steps = config.image_steps
     if method == "noise":  # alone, without a network
         chosen.model.relative = (name,)
     else:
-        chosen.optim.learning_rate = config.methods[method]
+        chosen.optim.learning_rate = rates(config, name)[method]
     return chosen
 
 
@@ -182,7 +190,7 @@ def run(config, workdir):
         results = pictures.gaussian_part(page, config)
     for name in config.data.sets:
         fitted = {"noise": (choose(config, name, "noise"), None)}
-        for method in config.methods:
+        for method in rates(config, name):
             chosen = choose(config, name, method)
             step = parallel.data_parallel(
                 functools.partial(make_step, chosen),
@@ -192,7 +200,7 @@ def run(config, workdir):
             source = functools.partial(batches, chosen)
             place = f"{workdir}/{name}/{method}"
             state = training.fit(
-                step, init(chosen), source, **config.train, workdir=place
+                step, init(chosen), source, **chosen.train, workdir=place
             )
             fitted[method] = (chosen, state)
         for method, (chosen, state) in fitted.items():
