@@ -57,13 +57,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optim = ConfigDict(
         dict(
             name="adamw",
-            learning_rate=3e-3,
+            learning_rate=1e-2,
             warmup_steps=20,
             weight_decay=1e-4,
             momentum=0.9,
         )
     )
-    config.train = ConfigDict(dict(num_steps=300, log_every=20, save_every=100))
+    config.train = ConfigDict(dict(num_steps=1200, log_every=20, save_every=400))
     # Rows of 0: all. held_out > 0 reports on that share of the training rows instead of
     # the test rows: what the values above were chosen on.
     config.eval = ConfigDict(dict(train_limit=0, test_limit=0, k=20, held_out=0.0))
