@@ -113,7 +113,13 @@ def euclidean(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n
 def squared_euclidean(
     a: Float[Array, "n d"], b: Float[Array, "m d"]
 ) -> Float[Array, "n m"]:
-    """Negative squared Euclidean distances."""
+    """Negative squared Euclidean distances.
+
+    Examples:
+      >>> a, b = jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0], [0.0, 1.0]])
+      >>> print(squared_euclidean(a, b))
+      [[-25.  -1.]]
+    """
     return -squared_euclidean_distance(a, b)
 
 

@@ -227,7 +227,9 @@ def run(args: argparse.Namespace) -> int:
     done = workdir / report.RESULT
     if done.exists():
         metrics = json.loads(done.read_text(encoding="utf-8"))["metrics"]
-        print(f"{args.experiment} is complete in {workdir} (--workdir: elsewhere, anew)")
+        print(
+            f"{args.experiment} is complete in {workdir} (--workdir: elsewhere, anew)"
+        )
         show(workdir, metrics)
         return 0
     preflight(experiment, config)

@@ -59,6 +59,12 @@ def two_way_info_nce(
       this device's mean with "gather", the mean over all pairs else: for
       `parallel.value_and_grad` the same.
 
+    Examples:
+      >>> from jax import numpy as jnp
+      >>> a, b = jnp.eye(3), jnp.array([[0.0, 1.0, 0.0]] * 3)
+      >>> print(f"{two_way_info_nce(a, b, None):.4f}")
+      1.1584
+
     References:
       Radford et al. 2021, arXiv:2103.00020, figure 3.
     """
@@ -98,6 +104,12 @@ def sigmoid(
 
     Returns:
       as `two_way_info_nce`.
+
+    Examples:
+      >>> from jax import numpy as jnp
+      >>> a = jnp.eye(2)
+      >>> print(f"{sigmoid(a, a, None, scale=10.0, bias=-5.0):.4f}")
+      0.0134
 
     References:
       Zhai et al. 2023, arXiv:2303.15343, section 3.2.
