@@ -62,10 +62,8 @@ class Networks:
 
     def nll(self, name: str, tokens: Int[Array, "n t"]) -> Float[Array, " n"]:
         """Mean negative log-likelihood (nats) per token after the first."""
-        n, length = tokens.shape
-        logits = self.apply(name, tokens)[:, :-1].reshape(n * (length - 1), -1)
-        loss = losses.info_nce(logits, tokens[:, 1:].reshape(-1), reduce_fn=None)
-        return jnp.mean(loss.reshape(n, -1), axis=-1)
+        logits, labels = self.apply(name, tokens)[:, :-1], tokens[:, 1:]
+        return -jnp.mean(losses.token_log_probs(logits, labels), axis=-1)
 
     def energy(
         self,
@@ -350,33 +348,22 @@ def write_report(
         f"whether a method repeats itself; held-out text has "
         f"{results['text/entropy']:.3g} nats.",
     )
-    panels = {
-        measure: {
+    shown = (
+        ("perplexity", "generative perplexity", "perplexity under the judge", "xy"),
+        ("entropy", "entropy of the letters of a sample", "nats", "x"),
+    )
+    for measure, title, ylabel, log in shown:
+        drawn = {
             name: (steps, [results[f"{name}_{k}/{measure}"] for k in steps])
             for name in methods
         }
-        for measure in ("perplexity", "entropy")
-    }
-    panels["perplexity"]["held-out text"] = (steps, [text] * len(steps))
-    panels["entropy"]["held-out text"] = (steps, [results["text/entropy"]] * len(steps))
-    page.figure(
-        figures.lines(
-            {"generative perplexity": panels["perplexity"]},
-            xlabel="sampling steps",
-            ylabel="perplexity under the judge",
-            log="xy",
-        ),
-        "perplexity against sampling steps for every method",
-    )
-    page.figure(
-        figures.lines(
-            {"entropy of the letters of a sample": panels["entropy"]},
-            xlabel="sampling steps",
-            ylabel="nats",
-            log="x",
-        ),
-        "unigram entropy against sampling steps for every method",
-    )
+        drawn["held-out text"] = (steps, [results[f"text/{measure}"]] * len(steps))
+        page.figure(
+            figures.lines(
+                {title: drawn}, xlabel="sampling steps", ylabel=ylabel, log=log
+            ),
+            f"{measure} against sampling steps for every method",
+        )
     if f"{methods[0]}_{steps[0]}/seconds" in results:
         points = {
             name: tuple(

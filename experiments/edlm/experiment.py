@@ -139,10 +139,8 @@ def make_step(config, axis_name=None):
                 both = (own_keys, noise_keys), (tokens, noise), (masked, masked)
                 energies = apply(params, *map(jnp.concatenate, both))
                 return ebm.residual_nce(energies[:n], energies[n:, None])
-            logits = apply(params, own_keys, tokens)[:, :-1].reshape(
-                n * (length - 1), -1
-            )
-            return losses.info_nce(logits, tokens[:, 1:].reshape(-1))
+            logits = apply(params, own_keys, tokens)[:, :-1]
+            return losses.token_cross_entropy(logits, tokens[:, 1:])
 
         loss, grads = parallel.value_and_grad(loss_fn, axis_name)(s.params)
         s = training.apply_gradients(s, grads, tx)
