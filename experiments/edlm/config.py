@@ -60,7 +60,7 @@ def get_config(variant: str = "") -> ConfigDict:
             quick_proposals=2,  # for speed; the paper's window is 0.2
             quick_window=1.0,
             windows=128,  # test windows of the likelihood bounds
-            times=4,  # times of each
+            times=8,  # times of each
             bound_proposals=16,
             repeats=2,  # timed calls of each sampler; 0 measures no time
         )

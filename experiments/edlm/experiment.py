@@ -182,6 +182,7 @@ def evaluate(config, params):
     found, log_z = language.likelihood_bounds(
         nets,
         tokens,
+        steps=e.steps,
         times=e.times,
         min_t=config.loss.min_t,
         eps=config.loss.eps,
