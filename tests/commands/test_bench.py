@@ -43,10 +43,23 @@ def test_results_are_kept_and_replaced(tmp_path):
 
 
 def test_quadratic_peers_stop_where_memory_would():
-    args = argparse.Namespace(tasks=["supcon"], sizes=[8192, 16384], width=8)
+    options = dict(tasks=["supcon"], sizes=[8192, 16384], width=8)
+    args = argparse.Namespace(**options, stretch=1)
     found = {(m, n) for _, m, n, _ in bench.cases("losses", args)}
     assert ("ours/tiled", 16384) in found and ("torch", 8192) in found
     assert ("torch", 16384) not in found
+    args.stretch = 2
+    found = {(m, n) for _, m, n, _ in bench.cases("losses", args)}
+    assert ("torch", 16384) in found
+
+
+@pytest.mark.parametrize("rows", (100, 512, 1200))
+def test_blocks_of_the_sigmoid_loss_are_the_whole(rows):
+    torch = pytest.importorskip("torch")
+    a, b = (torch.tensor(x) for x in bench.data("siglip", rows, 8))
+    loss, jax = bench.jax_loss("siglip", "jax/plain", rows)
+    want = float(loss(*(jax.numpy.asarray(x.numpy()) for x in (a, b))))
+    assert abs(float(bench.chunked_sigmoid(a, b)) - want) < 1e-5 * want
 
 
 @pytest.mark.parametrize("task", bench.LOSSES)
