@@ -1,6 +1,7 @@
 """Training: the state, the loop, checkpoints, metrics and optimisers."""
 
 from contrastive_jax.training.checkpoint import CheckpointError
+from contrastive_jax.training.config import config_text
 from contrastive_jax.training.loop import NonFinite, fit
 from contrastive_jax.training.optim import make_optimizer, warmup_cosine
 from contrastive_jax.training.signals import Preempted
@@ -17,6 +18,7 @@ __all__ = [
     "Preempted",
     "TrainState",
     "apply_gradients",
+    "config_text",
     "fit",
     "global_norm",
     "init_fields",

@@ -62,6 +62,17 @@ def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
+def config_text(config: ml_collections.ConfigDict) -> str:
+    """One line KEY=VALUE per leaf, in the form that `--set` takes (`override`).
+
+    Examples:
+      >>> print(config_text(ml_collections.ConfigDict(dict(seed=0, a=dict(b=(1, 2))))))
+      a.b=(1, 2)
+      seed=0
+    """
+    return "\n".join(f"{key}={value}" for key, value in flatten(config).items())
+
+
 def parse_value(key: str, text: str, old: Any) -> Any:
     """The value of an override, of the type that the key holds.
 

@@ -238,6 +238,6 @@ def run(config, workdir):
         page.figure(figures.curves(lines, ("loss", "gap", "grad_norm")), "curves")
     page.section("Learned weights of the pairs of types")
     page.figure(figures.pair_map(weights), "weights of the pairs of types")
-    page.code(str(config))
+    page.code(training.config_text(config))
     page.write(workdir)
     return results

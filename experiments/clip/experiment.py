@@ -221,6 +221,6 @@ def run(config, workdir):
         shown=config.loss.objective,
         metrics_dirs={name: pathlib.Path(workdir) / name for name in names},
         curves=("loss", "positive_cosine", "scale", "grad_norm"),
-        config_text=str(config),
+        config_text=training.config_text(config),
     )
     return results

@@ -240,6 +240,6 @@ def run(config, workdir):
         stages=STAGES,
         samples=samples,
         log_z=log_z,
-        config_text=str(config),
+        config_text=training.config_text(config),
     )
     return results

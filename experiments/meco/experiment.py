@@ -210,6 +210,6 @@ def run(config, workdir):
             fitted[method] = (chosen, *make_energy(chosen, state))
         pictures.set_part(page, name, fitted, results, workdir)
     page.section("Configuration")
-    page.code(str(config))
+    page.code(training.config_text(config))
     page.write(workdir)
     return results

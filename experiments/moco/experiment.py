@@ -211,6 +211,6 @@ def run(config, workdir):
             "first view": make_augment(**config.data.first_view.to_dict()),
             "second view": make_augment(**config.data.second_view.to_dict()),
         },
-        config_text=str(config),
+        config_text=training.config_text(config),
     )
     return results

@@ -181,6 +181,6 @@ def run(config, workdir):
         encode=make_encoder(config, state),
         data=config.data,
         views={"view 1": augment, "view 2": augment},
-        config_text=str(config),
+        config_text=training.config_text(config),
     )
     return results

@@ -113,6 +113,6 @@ def run(config, workdir):
     page = report.Report("Template", __doc__.partition("\n")[0])
     page.table(["metric", "value"], list(results.items()))
     page.figure(figures.curves(metrics.read(workdir), ("loss", "grad_norm")), "curves")
-    page.code(str(config))
+    page.code(training.config_text(config))
     page.write(workdir)
     return results
