@@ -32,7 +32,7 @@ def test_configs(name):
         config = module.get_config(variant)
         configs.check(config, num_devices=1)
         assert configs.plain(config)  # nothing that JSON could not hold
-        copy = module.get_config("smoke")
+        copy = module.get_config(variant)
         configs.override(copy, configs.config_text(config).splitlines())
         assert configs.plain(copy) == configs.plain(config)  # a report's own text
     with pytest.raises(ValueError, match="variant: expected"):
