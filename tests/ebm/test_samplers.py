@@ -2,6 +2,7 @@
 
 import functools
 
+import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,6 +149,46 @@ def test_adjusted_langevin_has_no_bias():
     close(x.mean(), 1.0, atol=0.08)
     close(x.var(), 1.0, atol=0.09)
     assert 0.5 < info.accepted.mean() < 0.999
+
+
+def test_adjusted_langevin_accepts_as_often_as_blackjax_does():
+    """The same law: moments and acceptance of a narrow, tilted Gaussian in 2-D."""
+    precision = jnp.linalg.inv(jnp.array([[1.0, 0.6], [0.6, 0.5]]))
+    chains, steps, step_size = 4000, 40, 0.1
+
+    def log_density(x):
+        return -jnp.einsum("...i,ij,...j", x, precision, x) / 2
+
+    kernel = blackjax.mala(log_density, step_size)
+    start = jnp.zeros((chains, 2))
+
+    def other_step(state, key):
+        keys = jax.random.split(key, chains)
+        state, info = jax.vmap(kernel.step)(keys, state)
+        return state, jnp.mean(info.acceptance_rate)
+
+    @jax.jit
+    def both():
+        other, rates = jax.lax.scan(
+            other_step,
+            jax.vmap(kernel.init)(start),
+            jax.random.split(jax.random.key(1), steps),
+        )
+        ours, info = ebm.langevin(
+            jax.random.key(2),
+            ebm.langevin_init(start),
+            log_density,
+            num_steps=steps,
+            step_size=step_size,
+            adjusted=True,
+        )
+        return ours.x, jnp.mean(info.accepted), other.position, jnp.mean(rates)
+
+    x, rate, y, other_rate = both()
+    assert 0.5 < other_rate < 0.95
+    close(rate, other_rate, rtol=0, atol=0.01)
+    close(np.cov(x.T), np.cov(y.T), rtol=0, atol=0.08)
+    close(x.mean(0), y.mean(0), rtol=0, atol=0.08)
 
 
 def test_langevin_step_by_hand_with_clip_and_bounds():
