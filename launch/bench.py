@@ -641,9 +641,18 @@ def installed(method: str) -> bool:
     return True  # ours
 
 
+def processor() -> str:
+    """What Linux calls the processor; the architecture elsewhere."""
+    file = pathlib.Path("/proc/cpuinfo")
+    for line in file.read_text().splitlines() if file.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
 def versions() -> dict[str, str]:
     """Interpreter, machine and the libraries measured."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    found = {"python": platform.python_version(), "machine": processor()}
     for name in LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)

@@ -77,3 +77,23 @@ def test_log_z_from_below_gives_the_smaller_figure(nets, tokens):
     for name in ("ar", "nce"):
         for of in ("", "_1", "_3"):
             assert found[f"edlm_{name}{of}/bits"] < found[f"edlm_{name}_upper{of}/bits"]
+
+
+def test_speed_up_by_hand():
+    found = {
+        f"{name}_{k}/{measure}": x
+        for name, values in {
+            "plain": {1: (30.0, 1.0), 2: (20.0, 2.0), 4: (22.0, 4.0)},
+            "quick": {1: (24.0, 1.5), 2: (21.0, 2.5), 4: (19.0, 8.0)},
+        }.items()
+        for k, pair in values.items()
+        for measure, x in zip(("perplexity", "seconds"), pair, strict=True)
+    }
+    got = language.speed_up(found, "plain", ["quick"], (1, 2, 4))
+    assert got == {
+        "speed_up/of_most_steps": 4 / 2.5,
+        "speed_up/of_best_steps": 2 / 8,
+    }
+    found["quick_4/perplexity"] = 20.5
+    got = language.speed_up(found, "plain", ["quick"], (1, 2, 4))
+    assert got["speed_up/of_best_steps"] == 0
