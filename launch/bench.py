@@ -124,7 +124,6 @@ def jax_loss(task: str, method: str, rows: int):
 
     unit = similarity.l2_normalize
     labels = jnp.arange(rows) % (rows // 2)
-    others = ~jnp.eye(rows, dtype=bool) if method == "jax/plain" else None
 
     def tokamax_one_way(a, b):
         import tokamax
@@ -178,7 +177,7 @@ def jax_loss(task: str, method: str, rows: int):
         "supcon jax/plain": lambda x: losses.supervised_contrastive(
             SCALE * similarity.cosine(x, x),
             labels[:, None] % 64 == labels[None, :] % 64,
-            where=others,
+            where=~jnp.eye(rows, dtype=bool),
         ),
     }.get(f"{task} {method}"), jax
 
