@@ -166,7 +166,7 @@ def likelihood_bounds(
 
     Each is measured in continuous time and for chains of few steps, whose terms are
     those of the times 1/T, 2/T, ..., 1 (`ebm.discrete_times`); the same random numbers
-    serve all of them, so that differences are not noise.
+    serve all of them, which takes most of the noise out of differences.
 
     "mdlm" and "edlm_coar" are bounds, "ar" is exact; the others follow the paper's
     formula, which is no bound in general (`ebm.residual_bound`). They take Z from the
