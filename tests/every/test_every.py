@@ -5,6 +5,7 @@ Run by `launch/test --experiments`.
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,11 +51,15 @@ def three_steps(experiment, config, mapper, devices):
 
 
 @pytest.mark.parametrize("case", STEPS, ids=str)
-def test_every_mapper_equals_one_device(case):
-    """The whole state to 1e-5 of its norm; SGD, because Adam hides a wrong factor."""
+def test_every_mapper_equals_one_device(case, monkeypatch):
+    """The whole state to 1e-5 of its norm; SGD, because Adam hides a wrong factor.
+
+    GELU stands for ReLU: where an input of a ReLU is 0 to within rounding, two exact
+    programs may take different sides, and which inputs are depends on the processor.
+    """
+    monkeypatch.setattr(nn, "relu", nn.gelu)
     module, experiment = load(case.experiment)
     config = case.config(module, case.variant)
-    config.seed = case.seed
     if "optim" in config:
         config.optim.update(name="sgd", learning_rate=0.01, warmup_steps=0)
     want, want_metrics = three_steps(experiment, config, "jit", 1)
