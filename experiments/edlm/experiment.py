@@ -16,6 +16,7 @@ models on letters instead of OpenWebText, the language model trained here.
 """
 
 import functools
+import itertools
 import math
 import pathlib
 
@@ -192,12 +193,15 @@ def evaluate(config, params):
     start = np.full((e.samples, data.length), mask_id, np.int32)
     start[:, 0] = data.first
     full = dict(proposals=e.num_proposals, window=e.window)
-    quick = dict(proposals=e.quick_proposals, window=e.quick_window)
+    quick = {
+        f"edlm_ar_k{k}_w{w:g}": dict(energy="ar", proposals=k, window=w)
+        for k, w in itertools.product(e.quick_proposals, e.quick_windows)
+    }
     methods = {
         "mdlm": dict(energy="", proposals=1, window=0.0),
         "edlm_ar": dict(energy="ar", **full),
         "edlm_nce": dict(energy="nce", **full),
-        "edlm_ar_quick": dict(energy="ar", **quick),
+        **quick,
     }
     shared = dict(temperature=e.temperature, sign=e.sign)
     shared |= dict(seed=config.seed, repeats=e.repeats)
@@ -211,8 +215,7 @@ def evaluate(config, params):
     found["text/entropy"] = language.unigram_entropy(tokens[:, 1:])
     found["text/perplexity"] = math.exp(language.mean_nll(nets, "judge", tokens))
     if e.repeats:
-        others = ("edlm_ar_quick", "edlm_ar")
-        found |= language.speed_up(found, "mdlm", others, e.steps)
+        found |= language.speed_up(found, "mdlm", ["edlm_ar", *quick], e.steps)
     return found, samples, log_z
 
 

@@ -89,9 +89,15 @@ def test_speed_up_by_hand():
         for k, pair in values.items()
         for measure, x in zip(("perplexity", "seconds"), pair, strict=True)
     }
-    got = language.speed_up(found, "plain", ["quick"], (1, 2, 4))
+    found |= {f"slow_{k}/perplexity": 10.0 * k for k in (1, 2, 4)}
+    found |= {f"slow_{k}/seconds": 16.0 for k in (1, 2, 4)}
+    got = language.speed_up(found, "plain", ["quick", "slow"], (1, 2, 4))
     assert got == {
+        "speed_up/of_most_steps/quick": 4 / 2.5,
+        "speed_up/of_most_steps/slow": 4 / 16,
         "speed_up/of_most_steps": 4 / 2.5,
+        "speed_up/of_best_steps/quick": 2 / 8,
+        "speed_up/of_best_steps/slow": 2 / 16,
         "speed_up/of_best_steps": 2 / 8,
     }
     found["quick_4/perplexity"] = 20.5
