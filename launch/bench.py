@@ -55,7 +55,7 @@ ONE_THREAD = {
 LOSSES = {
     "clip": [
         "ours/tiled",
-        "ours/bounded",
+        "ours/general",
         "ours/bf16",
         "jax/plain",
         "open_clip",
@@ -74,14 +74,14 @@ LOSSES = {
     "siglip": ["ours/tiled", "jax/plain", "open_clip", "torch/chunked"],
     "nt_xent": [
         "ours/tiled",
-        "ours/bounded",
+        "ours/general",
         "jax/plain",
         "optax",
         "pytorch_metric_learning",
     ],
     "supcon": [
         "ours/tiled",
-        "ours/bounded",
+        "ours/general",
         "jax/plain",
         "torch",
         "pytorch_metric_learning",
@@ -145,8 +145,8 @@ def jax_loss(task: str, method: str, rows: int):
         "clip ours/tiled": lambda a, b: parallel.tiled_two_way_info_nce(
             a, b, scale=SCALE
         ),
-        "clip ours/bounded": lambda a, b: parallel.tiled_two_way_info_nce(
-            a, b, scale=SCALE, bounded=True
+        "clip ours/general": lambda a, b: parallel.tiled_two_way_info_nce(
+            a, b, scale=SCALE, bounded=False
         ),
         "clip ours/bf16": lambda a, b: parallel.tiled_two_way_info_nce(
             bf16(a), bf16(b), scale=SCALE
@@ -163,16 +163,16 @@ def jax_loss(task: str, method: str, rows: int):
         ),
         "siglip jax/plain": lambda a, b: losses.sigmoid(10 * scores(a, b) - 10),
         "nt_xent ours/tiled": lambda x: parallel.tiled_nt_xent(unit(x), scale=SCALE),
-        "nt_xent ours/bounded": lambda x: parallel.tiled_nt_xent(
-            unit(x), scale=SCALE, bounded=True
+        "nt_xent ours/general": lambda x: parallel.tiled_nt_xent(
+            unit(x), scale=SCALE, bounded=False
         ),
         "nt_xent jax/plain": lambda x: losses.nt_xent(SCALE * similarity.cosine(x, x)),
         "nt_xent optax": ntxent,
         "supcon ours/tiled": lambda x: parallel.tiled_supervised_contrastive(
             unit(x), labels % 64, scale=SCALE
         ),
-        "supcon ours/bounded": lambda x: parallel.tiled_supervised_contrastive(
-            unit(x), labels % 64, scale=SCALE, bounded=True
+        "supcon ours/general": lambda x: parallel.tiled_supervised_contrastive(
+            unit(x), labels % 64, scale=SCALE, bounded=False
         ),
         "supcon jax/plain": lambda x: losses.supervised_contrastive(
             SCALE * similarity.cosine(x, x),
@@ -697,7 +697,7 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
         sizes, methods, width = args.sizes or [8192, 131072], ["ring", "plain"], 512
     else:
         sizes, width = args.sizes or [8192], args.width
-        methods = ["tiled", "bounded", "plain"]
+        methods = ["tiled", "general", "plain"]
         towers = [["clip", "towers", 256, 128]] if "clip" in tasks else []
         return [
             [t, m, n, width] for t in tasks for n in sizes for m in methods

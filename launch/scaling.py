@@ -16,8 +16,8 @@ import sys
 from typing import Literal
 
 from contrastive_jax import parallel
+from contrastive_jax.parallel import tiled
 
-TILE = 512
 HOP_SECONDS = 1e-5  # start of one message
 
 
@@ -30,12 +30,14 @@ class Machine:
       link: bytes per second one way.
       memory: bytes.
       used: share of the peak that large products reach.
+      tile: rows and columns per tile of the loss.
     """
 
     flops: float
     link: float
     memory: float
     used: float = 0.6
+    tile: int = tiled.LARGE_TILE
 
 
 MACHINES = {
@@ -142,21 +144,26 @@ def exchange_bytes(
 
 
 def exchange_scratch(
-    devices: int, batch: int, width: int, element: int, exchange: Exchange
+    devices: int,
+    batch: int,
+    width: int,
+    element: int,
+    exchange: Exchange,
+    tile: int = tiled.LARGE_TILE,
 ) -> float:
     """Bytes of the loss beside the local embeddings and their gradients.
 
         gather: 2 B D (e + 4) + tiles       both sets of all devices, their gradients
         ring:   2 b D (2 e + 4) + tiles     two buffers of a shard and its gradient
 
-    The tiles are four float32 blocks of at most 512 rows and columns; up to 1,024 rows
-    the gathered form is dense and keeps three blocks of b by B for each direction.
+    The tiles are four float32 blocks of at most `tile` rows and columns; below 2 x 2
+    tiles the gathered form is dense and keeps three blocks of b by B per direction.
     """
     rows = batch / devices
-    tiles = 16 * min(rows, TILE) * min(batch if exchange == "gather" else rows, TILE)
+    tiles = 16 * min(rows, tile) * min(batch if exchange == "gather" else rows, tile)
     if exchange == "ring":
         return 2 * rows * width * (2 * element + 4) + tiles
-    if batch <= 2 * TILE:
+    if rows * batch < 4 * tile**2:
         tiles = 24 * rows * batch
     return 2 * batch * width * (element + 4) + tiles
 
@@ -214,7 +221,7 @@ def predict(
     scratch = 4 * model.parameters * (2 if spread else 1)
     scratch += (chunk or rows) * model.activations
     scratch += 2 * rows * model.width * (model.element_bytes + 4)
-    scratch += exchange_scratch(*sizes, model.element_bytes, exchange)
+    scratch += exchange_scratch(*sizes, model.element_bytes, exchange, machine.tile)
     speed = machine.used * machine.flops
     on_link = sent / machine.link
     exposed = on_link if exchange == "gather" else max(0.0, on_link - loss / speed)

@@ -35,7 +35,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from contrastive_jax import numerics
 from contrastive_jax.parallel import tiled
-from contrastive_jax.parallel.tiled import TILE, Plan, Scale, Side
+from contrastive_jax.parallel.tiled import Plan, Scale, Side
 
 # (mine, columns, theirs) -> (mine, theirs): all tiles of own rows by visiting columns.
 Visit = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -216,7 +216,11 @@ def axis_exists(axis_name: str) -> bool:
 
 
 def ring_plan(
-    axis_name: str, group_size: int | None, tile: int, *sets: str, two_way: bool = False
+    axis_name: str,
+    group_size: int | None,
+    tile: int | None,
+    *sets: str,
+    two_way: bool = False,
 ) -> Plan:
     """The plan of a loss over the ring.
 
@@ -234,11 +238,10 @@ def ring_plan(
         raise ValueError(
             f"group_size: expected a divisor of the {size} devices, got {group_size}"
         )
-    tiled.use_dense("tiled", tile, 1, 1)  # checks the tile
     walk = functools.partial(
         ring_walk, axis_name=axis_name, size=size, group_size=group_size
     )
-    return Plan(sets, tile, two_way, walk)
+    return Plan(sets, tiled.tile_side(tile), two_way, walk)
 
 
 def global_ids(num_local: int, axis_name: str) -> Int[Array, " n"]:
@@ -267,7 +270,7 @@ def ring_info_nce(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     group_size: int | None = None,
-    tile: int = TILE,
+    tile: int | None = None,
 ) -> Float[Array, "..."]:
     """`tiled_info_nce` over the rows of all devices, each holding its own.
 
@@ -295,7 +298,8 @@ def ring_info_nce(
         local [n].
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
-      tile: rows and columns per tile.
+      tile: rows and columns per tile; None: what suits the backend
+        (`tiled.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -354,7 +358,7 @@ def ring_two_way_info_nce(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     group_size: int | None = None,
-    tile: int = TILE,
+    tile: int | None = None,
 ) -> Float[Array, "..."]:
     """`tiled_two_way_info_nce` (CLIP) over the pairs of all devices.
 
@@ -379,7 +383,8 @@ def ring_two_way_info_nce(
         local [n].
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
-      tile: rows and columns per tile.
+      tile: rows and columns per tile; None: what suits the backend
+        (`tiled.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -425,7 +430,7 @@ def ring_nt_xent(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     group_size: int | None = None,
-    tile: int = TILE,
+    tile: int | None = None,
 ) -> Float[Array, "..."]:
     """`tiled_nt_xent` (SimCLR) over the rows of all devices.
 
@@ -447,7 +452,8 @@ def ring_nt_xent(
         local [n].
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
-      tile: rows and columns per tile.
+      tile: rows and columns per tile; None: what suits the backend
+        (`tiled.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -490,7 +496,7 @@ def ring_supervised_contrastive(
     form: Literal["out", "in"] = "out",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     group_size: int | None = None,
-    tile: int = TILE,
+    tile: int | None = None,
 ) -> Float[Array, "..."]:
     """`tiled_supervised_contrastive` (SupCon) over the rows of all devices.
 
@@ -512,7 +518,8 @@ def ring_supervised_contrastive(
         positive; None gives the local [n].
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
-      tile: rows and columns per tile.
+      tile: rows and columns per tile; None: what suits the backend
+        (`tiled.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -556,7 +563,7 @@ def ring_sigmoid(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     group_size: int | None = None,
-    tile: int = TILE,
+    tile: int | None = None,
 ) -> Float[Array, "..."]:
     """`tiled_sigmoid` (SigLIP) over the rows of all devices; one way around the ring.
 
@@ -580,7 +587,8 @@ def ring_sigmoid(
         local [n].
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
-      tile: rows and columns per tile.
+      tile: rows and columns per tile; None: what suits the backend
+        (`tiled.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.

@@ -15,8 +15,9 @@ One machine computes them all, on one device (`ring` runs it over many):
 
 A tile is a [tile, tile] block of scores; positives are read from it and enter the
 gradient before the product with the embeddings, which is what keeps the digits of a
-saturated batch. Below about two tiles the same sums are formed densely, by ordinary
-differentiation, which is also `mode="dense"`.
+saturated batch. Below 2 x 2 tiles the same sums are formed densely, by ordinary
+differentiation, which is also `mode="dense"`. Where no score can be large (`bounded`,
+looked at when the program runs), two directions share one exponential per score.
 """
 
 import functools
@@ -32,9 +33,12 @@ from contrastive_jax.parallel import collectives
 
 Mode = Literal["auto", "tiled", "dense"]
 Scale = float | Float[Array, ""]
-TILE = 512
-# A strip of rows against all columns holds at most this many scores (16 MB).
-STRIP_SCORES = 2**22
+# Side of a tile by backend, so that its scores stay in cache: 256 KB of a core's L2 on
+# a CPU; 16 MB of the L2 of a large GPU or of the memory of a TPU core (not measured).
+TILES = {"cpu": 256}
+LARGE_TILE = 2048
+# A strip of rows against all columns holds at most this many scores (32 MB).
+STRIP_SCORES = 2**23
 # Scores up to this size are exponentiated as they are: e^40 times a million fits.
 BOUND = 40.0
 
@@ -567,13 +571,20 @@ def dense_sums(plan: Plan, rows: Side, cols: Side | None) -> tuple[Any, Any]:
     return sums(1), sums(0) if plan.two_way else None
 
 
-def use_dense(mode: str, tile: int, n: int, m: int) -> bool:
-    """Whether to form the whole matrix: asked for, or no larger than 2 x 2 tiles."""
-    if mode not in ("auto", "tiled", "dense"):
-        raise ValueError(f'mode: expected "auto", "tiled" or "dense", got {mode!r}')
+def tile_side(tile: int | None) -> int:
+    """The side of a tile: as given, or by the backend: 256 on a CPU, else 2,048."""
+    if tile is None:
+        return TILES.get(jax.default_backend(), LARGE_TILE)
     if tile < 1:
         raise ValueError(f"tile: expected at least 1, got {tile}")
-    return mode == "dense" or (mode == "auto" and n * m <= 4 * tile * tile)
+    return tile
+
+
+def use_dense(mode: str, tile: int, n: int, m: int) -> bool:
+    """Whether to form the whole matrix: asked for, or smaller than 2 x 2 tiles."""
+    if mode not in ("auto", "tiled", "dense"):
+        raise ValueError(f'mode: expected "auto", "tiled" or "dense", got {mode!r}')
+    return mode == "dense" or (mode == "auto" and n * m < 4 * tile * tile)
 
 
 def pair_sums(
@@ -695,53 +706,107 @@ def one_positive(sums: RowSums) -> tuple[Array, Array]:
     return jax.nn.softplus(sums.lse[0] - sums.positive), sums.count > 0
 
 
-def strip_tile(r: Any) -> Callable[..., Any]:
-    """A strip of rows against all columns: the loss, then at once the gradient."""
-    side, weights = r
-    x_transposed = jax.lax.optimization_barrier(side.x.T)
+class Strip(NamedTuple):
+    """What is known of a block of rows after its columns so far."""
 
-    def tile(c, mine, theirs):
+    seen: Any  # [column blocks, rows, columns] scores; +inf positive, MASKED no pair
+    top: Any  # logsumexp of the negatives, as exp(top) * total
+    total: Any
+    own: Any  # score of the positive
+    count: Any  # number of positives
+
+
+def strip_scores(side: Side) -> Callable[..., Any]:
+    """One more tile of a strip of rows, whose scores are kept for the gradient."""
+
+    def tile(j, c, strip):
         logits, masks = scores(side, c), pair_masks(side, c)
         positive, negative = masks["positives"], masks["negatives"]
-        own = jnp.sum(jnp.where(positive, logits, 0), axis=1)
-        valid = jnp.any(positive, axis=1)
         seen = weighted(logits, side, c, masks, axis=1)
-        top = jnp.max(jnp.where(negative, seen, numerics.MASKED), axis=1)
-        e = jnp.where(negative, jnp.exp(seen - top[:, None]), 0)
-        total = jnp.sum(e, axis=1)
-        empty = total == 0
-        gap = jnp.where(empty, numerics.MASKED, top + jnp.log(total + empty)) - own
-        loss = jax.nn.softplus(gap)
-        if weights is None:
-            return (loss, valid, None), theirs
-        # softplus'(gap) is the share of the negatives; the positive gets minus it.
-        share = jnp.where(valid, weights, 0) * jax.nn.sigmoid(gap)
-        slope = e * (share / (total + empty))[:, None]
-        slope = jnp.where(positive, -share[:, None], slope)
+        run = Running((strip.top,), (strip.total,), strip.own, strip.count)
+        run = absorb(run, seen, masks, ("negatives",), axis=1)
+        seen = jnp.where(negative, seen, numerics.MASKED)
+        seen = jnp.where(positive, jnp.inf, seen)
+        kept = None if strip.seen is None else put(strip.seen, j, seen)
+        return Strip(kept, *run.top, *run.total, run.positive, run.count)
+
+    return tile
+
+
+def strip_gradient(side: Side, strip: Strip, share: Array) -> Callable[..., Any]:
+    """Adds to both gradients what a tile of the strip gives.
+
+    Args:
+      side: the rows.
+      strip: their finished strip.
+      share: [n] gradient in a row's logsumexp: the positive's score gets minus it.
+    """
+    x_transposed = jax.lax.optimization_barrier(side.x.T)
+    factor = share / (strip.total + (strip.total == 0))
+
+    def tile(j, c, mine, theirs):
+        seen = take(strip.seen, j)
+        slope = jnp.exp(seen - strip.top[:, None]) * factor[:, None]
+        slope = jnp.where(seen == numerics.MASKED, 0, slope)
+        slope = jnp.where(seen == jnp.inf, -share[:, None], slope)
         slope = scaled_slope(slope, side, c)
-        theirs = theirs + product(x_transposed, slope, (1, 0))
-        return (loss, valid, product(slope, c.x, (1, 0))), theirs
+        mine = mine + product(slope, c.x, (1, 0))
+        return mine, theirs + product(x_transposed, slope, (1, 0))
 
     return tile
 
 
 def info_nce_kernel(plan: Plan, rows: Side, cols: Side, weights: Any) -> Any:
-    """Strips of `plan.tile` rows by all columns; 2 n m d, with gradients 6."""
+    """Strips of rows: sums over all columns, then at once the gradient from the scores.
+
+    2 n m d, with gradients 6.
+    """
     a, b = rows.x, cols.x
     (n, d), m = a.shape, b.shape[0]
-    t = block_size(n, plan.tile)
-    r = split_side(rows, t)
-    c = split_side(cols, m)
-    blocks = r.x.shape[0]
-    loss, grads = zeros(a, blocks, t), weights is not None
-    mine = (loss, loss > 0, zeros(a, blocks, t, d) if grads else None)
-    theirs = zeros(a, 1, d, m) if grads else None
-    mine, theirs = sweep(strip_tile, (r, split(weights, t)), c, mine, theirs)
+    t, u = strip_rows(n, m, plan.tile), block_size(m, plan.tile)
+    r, c = split_side(rows, t), split_side(cols, u)
+    blocks, grads = c.x.shape[0], weights is not None
+
+    def one_strip(theirs, block):
+        side, weight = block
+        one = zeros(a, t)
+        kept = zeros(a, blocks, t, u) if grads else None
+        strip = Strip(kept, one + numerics.MASKED, one, one, one)
+        tile = strip_scores(side)
+        strip = jax.lax.fori_loop(
+            0, blocks, lambda j, strip: tile(j, take(c, j), strip), strip
+        )
+        run = Running((strip.top,), (strip.total,), strip.own, strip.count)
+        sums = finish(run)
+        loss, valid = one_positive(sums)
+        if not grads:
+            return theirs, (loss, valid, None)
+        # softplus'(gap) is the share of the negatives; the positive gets minus it.
+        share = jnp.where(valid, weight, 0) * jax.nn.sigmoid(sums.lse[0] - strip.own)
+        tile_gradient = strip_gradient(side, strip, share)
+
+        def add(j, carry):
+            mine, theirs = carry
+            mine, new = tile_gradient(j, take(c, j), mine, take(theirs, j))
+            return mine, put(theirs, j, new)
+
+        start = zeros(a, t, d), theirs
+        mine, theirs = jax.lax.fori_loop(0, blocks, add, start)
+        return theirs, (loss, valid, mine)
+
+    theirs = zeros(a, blocks, d, u) if grads else None
+    theirs, mine = jax.lax.scan(one_strip, theirs, (r, split(weights, t)))
     loss, valid, da = join(mine, n)
     if grads:
+        db = join(transpose_blocks(theirs), m)
         dscale = scale_gradient(rows, da)
-        grads = Side(da.astype(a.dtype), dscale), Side(theirs[0].T.astype(b.dtype))
+        grads = Side(da.astype(a.dtype), dscale), Side(db.astype(b.dtype))
     return loss, valid, grads
+
+
+def strip_rows(n: int, m: int, tile: int) -> int:
+    """Rows of a strip: those of two tiles, or what STRIP_SCORES leaves by m columns."""
+    return block_size(n, max(min(2 * tile, STRIP_SCORES // m), 1))
 
 
 def softplus_and_sigmoid(x: Array) -> tuple[Array, Array]:
@@ -868,8 +933,8 @@ def tiled_logsumexp(
     log_weights: (
         tuple[Int[Array, " n"], Int[Array, " m"], Float[Array, "c g"]] | None
     ) = None,
-    bounded: bool = False,
-    tile: int = TILE,
+    bounded: bool = True,
+    tile: int | None = None,
     mode: Mode = "auto",
 ) -> Float[Array, " n"]:
     """logsumexp over candidates of scaled inner products, differentiable in a and b.
@@ -890,11 +955,12 @@ def tiled_logsumexp(
       log_weights: (group of each anchor, group of each candidate, table [c, g]): the
         log weight of a pair is the table's entry for the two groups. A constant.
       bounded: whether to look, when it runs, if scale |a_i| |b_j| <= 40 for all pairs,
-        and then to take one exponential per score and no maximum. Equal results, a
-        few percent less time, the program twice as large. Not with `log_weights`.
-      tile: rows and columns per tile.
+        and then to take one exponential per score and no maximum. Equal results in
+        less time; the program is twice as large, and under `vmap` both forms are run.
+        Not with `log_weights`.
+      tile: rows and columns per tile; None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        dense up to two tiles a side.
+        dense below two tiles a side.
 
     Returns:
       one value per anchor; `numerics.MASKED` where no candidate counts.
@@ -911,6 +977,7 @@ def tiled_logsumexp(
     """
     rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, block)
     rows, cols = weigh(rows, cols, log_weights)
+    tile = tile_side(tile)
     plan = Plan(("negatives",), tile, bounded=bounded and log_weights is None)
     return pair_sums(rows, cols, plan, mode)[0].lse[0]
 
@@ -990,7 +1057,7 @@ def tiled_info_nce(
     ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
-    tile: int = TILE,
+    tile: int | None = None,
     mode: Mode = "auto",
 ) -> Float[Array, "..."]:
     """`losses.info_nce` of scaled inner products, without the score matrix.
@@ -998,8 +1065,8 @@ def tiled_info_nce(
         loss_i = log sum_j exp(scale a_i . b_j) - scale a_i . b_labels[i]     (nats)
 
     Queues and hard negatives are further rows of b. Values and gradients equal those of
-    the plain loss. Operations: 6 n m d with the gradient, 8 beyond 65,536 candidates;
-    scratch: three strips of rows against all candidates, of at most 16 MB each.
+    the plain loss. Operations: 6 n m d with the gradient, 8 beyond 131,072 candidates;
+    scratch: a strip of rows against all candidates, of at most 32 MB.
 
     Args:
       a: anchors.
@@ -1015,9 +1082,9 @@ def tiled_info_nce(
         log weight of a negative is the table's entry for the two groups. A constant.
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
-      tile: rows and columns per tile.
+      tile: rows and columns per tile; None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        dense up to two tiles a side.
+        dense below two tiles a side.
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -1044,12 +1111,12 @@ def tiled_info_nce(
     numerics.check_shapes(a=(a, "n d"), labels=(labels, "n"), weights=(weights, "n"))
     rows = rows._replace(label=numerics.check_integer(labels, "labels"))
     cols = cols._replace(label=jnp.arange(m))
-    strip = min(tile, STRIP_SCORES // m)
-    if use_dense(mode, tile, n, m) or strip < 64:
+    tile = tile_side(tile)
+    if use_dense(mode, tile, n, m) or STRIP_SCORES < 64 * m:
         sums, _ = pair_sums(rows, cols, Plan(("negatives",), tile), mode)
         loss, valid = one_positive(sums)
         return reduce_rows(loss, valid, weights, reduce_fn)
-    return fused(info_nce_kernel, Plan((), strip), rows, cols, weights, reduce_fn)
+    return fused(info_nce_kernel, Plan((), tile), rows, cols, weights, reduce_fn)
 
 
 def tiled_two_way_info_nce(
@@ -1067,8 +1134,8 @@ def tiled_two_way_info_nce(
     ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
-    bounded: bool = False,
-    tile: int = TILE,
+    bounded: bool = True,
+    tile: int | None = None,
     mode: Mode = "auto",
 ) -> Float[Array, "..."]:
     """`losses.two_way_info_nce` (CLIP) of scaled inner products, without the matrix.
@@ -1093,11 +1160,12 @@ def tiled_two_way_info_nce(
       weights: one non-negative weight per pair.
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs that count; None gives [n].
       bounded: whether to look, when it runs, if scale |a_i| |b_j| <= 40 for all pairs,
-        and then to take one exponential per score and no maximum. Equal results, a
-        few percent less time, the program twice as large. Not with `log_weights`.
-      tile: rows and columns per tile.
+        and then to take one exponential per score and no maximum. Equal results in
+        less time; the program is twice as large, and under `vmap` both forms are run.
+        Not with `log_weights`.
+      tile: rows and columns per tile; None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        dense up to two tiles a side.
+        dense below two tiles a side.
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -1119,6 +1187,7 @@ def tiled_two_way_info_nce(
     rows, cols = weigh(rows, cols, log_weights)
     ids = jnp.arange(a.shape[0])
     rows, cols = rows._replace(label=ids), cols._replace(label=ids)
+    tile = tile_side(tile)
     bounded = bounded and log_weights is None
     plan = Plan(("negatives",), tile, two_way=True, bounded=bounded)
     row_sums, col_sums = pair_sums(rows, cols, plan, mode)
@@ -1146,8 +1215,8 @@ def tiled_nt_xent(
     log_weights: tuple[Int[Array, " n"], Float[Array, "c c"]] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
-    bounded: bool = False,
-    tile: int = TILE,
+    bounded: bool = True,
+    tile: int | None = None,
     mode: Mode = "auto",
 ) -> Float[Array, "..."]:
     """`losses.nt_xent` (SimCLR) of scaled inner products, without the score matrix.
@@ -1168,11 +1237,12 @@ def tiled_nt_xent(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [2n].
       bounded: whether to look, when it runs, if scale |x_i| |x_j| <= 40 for all pairs,
-        and then to take one exponential per score and no maximum. Equal results, a
-        few percent less time, the program twice as large. Not with `log_weights`.
-      tile: rows and columns per tile.
+        and then to take one exponential per score and no maximum. Equal results in
+        less time; the program is twice as large, and under `vmap` both forms are run.
+        Not with `log_weights`.
+      tile: rows and columns per tile; None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        dense up to two tiles a side.
+        dense below two tiles a side.
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -1193,6 +1263,7 @@ def tiled_nt_xent(
     check_views(x)
     rows = rows._replace(label=jnp.tile(jnp.arange(x.shape[0] // 2), 2))
     rows, _ = weigh(rows, None, log_weights)
+    tile = tile_side(tile)
     plan = Plan(("negatives",), tile, bounded=bounded and log_weights is None)
     sums, _ = pair_sums(rows, None, plan, mode)
     sums = add_extra(sums, rows, extra, plan, mode)
@@ -1239,8 +1310,8 @@ def tiled_supervised_contrastive(
     weights: Float[Array, " n"] | None = None,
     form: Literal["out", "in"] = "out",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
-    bounded: bool = False,
-    tile: int = TILE,
+    bounded: bool = True,
+    tile: int | None = None,
     mode: Mode = "auto",
 ) -> Float[Array, "..."]:
     """`losses.supervised_contrastive` of one set against itself, without the matrix.
@@ -1263,11 +1334,11 @@ def tiled_supervised_contrastive(
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
         [n].
       bounded: whether to look, when it runs, if scale |x_i| |x_j| <= 40 for all pairs,
-        and then to take one exponential per score and no maximum. Equal results, a
-        few percent less time, the program twice as large.
-      tile: rows and columns per tile.
+        and then to take one exponential per score and no maximum. Equal results in
+        less time; the program is twice as large, and under `vmap` both forms are run.
+      tile: rows and columns per tile; None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        dense up to two tiles a side.
+        dense below two tiles a side.
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -1287,6 +1358,7 @@ def tiled_supervised_contrastive(
     rows = one_side(x, scale, where, None, block, weights)
     numerics.check_shapes(x=(x, "n d"), labels=(labels, "n"))
     rows = rows._replace(label=numerics.check_integer(labels, "labels"))
+    tile = tile_side(tile)
     plan = Plan(supervised_sets(form), tile, bounded=bounded)
     sums, _ = pair_sums(rows, None, plan, mode)
     sums = add_extra(sums, rows, extra, plan, mode)
@@ -1322,7 +1394,7 @@ def tiled_sigmoid(
     block: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
-    tile: int = TILE,
+    tile: int | None = None,
     mode: Mode = "auto",
 ) -> Float[Array, "..."]:
     """`losses.sigmoid` (SigLIP) of scaled inner products, without the score matrix.
@@ -1346,9 +1418,9 @@ def tiled_sigmoid(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` over anchors (the published form divides by the number of
         anchors, not of pairs) or `jnp.sum`; None gives [n].
-      tile: rows and columns per tile.
+      tile: rows and columns per tile; None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        dense up to two tiles a side.
+        dense below two tiles a side.
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -1371,6 +1443,7 @@ def tiled_sigmoid(
     labels = pair_of_ids("labels", labels, n, m)
     rows, cols = rows._replace(label=labels[0]), cols._replace(label=labels[1])
     rows = rows._replace(bias=per_row_scalar(bias, rows.x))
+    tile = tile_side(tile)
     if use_dense(mode, tile, n, m):
         masks = pair_masks(rows, cols)
         logits = scores(rows, cols)

@@ -207,6 +207,7 @@ def final_state(workdir):
     return found
 
 
+@pytest.mark.experiments
 def test_killed_anywhere_ends_with_the_same_bits(tmp_path):
     """SIGKILL at five random steps, SIGTERM at a sixth, against one whole run."""
     whole = start(tmp_path / "whole")

@@ -1,5 +1,6 @@
 """The cost model of launch/scaling.py against compiled programs, N = 1, 2, 4, 8."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,6 +12,10 @@ from contrastive_jax import parallel
 from launch import scaling
 
 BATCH, D, HIDDEN = 512, 128, 256
+# With the tiles of the machine that compiles.
+MACHINE = dataclasses.replace(
+    scaling.MACHINES["tpu-v6e"], tile=parallel.tiled.tile_side(None)
+)
 LAYERS = [(8, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, D)]
 MODEL = scaling.Model(
     flops_per_pair=2 * sum(2 * m * n for m, n in LAYERS),
@@ -59,15 +64,13 @@ def compiled(devices, exchange, chunk=0):
 def test_flops_bytes_and_memory_of_the_program(exchange, devices):
     program = compiled(devices, exchange)
     counts = scaling.read_program(program.as_text())
-    cost = scaling.predict(
-        MODEL, scaling.MACHINES["tpu-v6e"], devices, BATCH, exchange=exchange
-    )
+    cost = scaling.predict(MODEL, MACHINE, devices, BATCH, exchange=exchange)
     # The first layers need no gradient in their inputs.
     saved = 2 * 2 * LAYERS[0][0] * LAYERS[0][1] * BATCH / devices
     want = cost.encoder_flops + cost.loss_flops - saved
-    # In a straight line, without loops over hops, the compiler merges what the way back
-    # computes and fetches again with the way there: less than the model says.
-    merged = exchange == "ring" and devices < 3
+    # In a straight line, without loops over hops or tiles, the compiler merges what the
+    # way back computes and fetches again with the way there: less than the model says.
+    merged = exchange == "ring" and devices == 2
     if merged:
         assert 0.9 * want < counts.flops < want
     else:
@@ -94,8 +97,7 @@ def test_flops_bytes_and_memory_of_the_program(exchange, devices):
 
 def test_chunks_cost_one_more_forward_pass():
     counts = scaling.read_program(compiled(2, "gather", 32).as_text())
-    machine = scaling.MACHINES["tpu-v6e"]
-    cost = scaling.predict(MODEL, machine, 2, BATCH, exchange="gather", chunk=32)
+    cost = scaling.predict(MODEL, MACHINE, 2, BATCH, exchange="gather", chunk=32)
     assert counts.flops == pytest.approx(cost.encoder_flops + cost.loss_flops, rel=0.02)
 
 
