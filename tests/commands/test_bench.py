@@ -49,7 +49,7 @@ def test_of_several_rounds_the_least_time_counts(tmp_path, monkeypatch):
     def child(name, case, env, core):
         seconds = times[case[1]][turns.count(case[1])]
         turns.append(case[1])
-        return {"seconds": seconds, "loss": 1.0, "grad_norm": 1.0}
+        return {"seconds": seconds, "rise": 1.0, "loss": 1.0, "grad_norm": 1.0}
 
     monkeypatch.setattr(bench, "child", child)
     given = ["losses", "--tasks", "clip", "--sizes", "64", "--rounds", "3"]
