@@ -929,12 +929,8 @@ def main(argv: list[str] | None = None) -> int:
 def save(file: pathlib.Path, row: dict) -> list[dict]:
     """Adds a measurement to the file, in place of an older one of the same case."""
     old = json.loads(file.read_text())["results"] if file.exists() else []
-    same = (*size(row), row["method"])
-    index = {(*size(r), r["method"]): i for i, r in enumerate(old)}
-    if same in index:
-        results = [row if i == index[same] else r for i, r in enumerate(old)]
-    else:
-        results = [*old, row]
+    kept = {(*size(r), r["method"]): r for r in [*old, row]}  # each in its old place
+    results = list(kept.values())
     report = {"versions": versions(), "results": results}
     whole = file.with_suffix(f".{os.getpid()}")
     whole.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

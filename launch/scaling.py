@@ -149,7 +149,7 @@ def exchange_scratch(
     width: int,
     element: int,
     exchange: Exchange,
-    tile: int = tiled.LARGE_TILE,
+    tile: int,
 ) -> float:
     """Bytes of the loss beside the local embeddings and their gradients.
 

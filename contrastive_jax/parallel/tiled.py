@@ -706,47 +706,36 @@ def one_positive(sums: RowSums) -> tuple[Array, Array]:
     return jax.nn.softplus(sums.lse[0] - sums.positive), sums.count > 0
 
 
-class Strip(NamedTuple):
-    """What is known of a block of rows after its columns so far."""
-
-    seen: Any  # [column blocks, rows, columns] scores; +inf positive, MASKED no pair
-    top: Any  # logsumexp of the negatives, as exp(top) * total
-    total: Any
-    own: Any  # score of the positive
-    count: Any  # number of positives
-
-
 def strip_scores(side: Side) -> Callable[..., Any]:
-    """One more tile of a strip of rows, whose scores are kept for the gradient."""
+    """One more tile of a strip of rows: into the sums, and kept for the gradient.
 
-    def tile(j, c, strip):
+    Kept are [column blocks, rows, columns] scores: +inf positive, MASKED no pair.
+    """
+
+    def tile(j, c, kept, run):
         logits, masks = scores(side, c), pair_masks(side, c)
-        positive, negative = masks["positives"], masks["negatives"]
         seen = weighted(logits, side, c, masks, axis=1)
-        run = Running((strip.top,), (strip.total,), strip.own, strip.count)
         run = absorb(run, seen, masks, ("negatives",), axis=1)
-        seen = jnp.where(negative, seen, numerics.MASKED)
-        seen = jnp.where(positive, jnp.inf, seen)
-        kept = None if strip.seen is None else put(strip.seen, j, seen)
-        return Strip(kept, *run.top, *run.total, run.positive, run.count)
+        if kept is not None:
+            seen = jnp.where(masks["negatives"], seen, numerics.MASKED)
+            kept = put(kept, j, jnp.where(masks["positives"], jnp.inf, seen))
+        return kept, run
 
     return tile
 
 
-def strip_gradient(side: Side, strip: Strip, share: Array) -> Callable[..., Any]:
-    """Adds to both gradients what a tile of the strip gives.
+def strip_gradient(side: Side, lse: Array, share: Array) -> Callable[..., Any]:
+    """Adds to both gradients what a tile of kept scores gives.
 
     Args:
       side: the rows.
-      strip: their finished strip.
-      share: [n] gradient in a row's logsumexp: the positive's score gets minus it.
+      lse: [n] their logsumexp over the negatives.
+      share: [n] gradient in it: the positive's score gets minus it.
     """
     x_transposed = jax.lax.optimization_barrier(side.x.T)
-    factor = share / (strip.total + (strip.total == 0))
 
-    def tile(j, c, mine, theirs):
-        seen = take(strip.seen, j)
-        slope = jnp.exp(seen - strip.top[:, None]) * factor[:, None]
+    def tile(seen, c, mine, theirs):
+        slope = jnp.exp(seen - lse[:, None]) * share[:, None]
         slope = jnp.where(seen == numerics.MASKED, 0, slope)
         slope = jnp.where(seen == jnp.inf, -share[:, None], slope)
         slope = scaled_slope(slope, side, c)
@@ -769,29 +758,26 @@ def info_nce_kernel(plan: Plan, rows: Side, cols: Side, weights: Any) -> Any:
 
     def one_strip(theirs, block):
         side, weight = block
-        one = zeros(a, t)
-        kept = zeros(a, blocks, t, u) if grads else None
-        strip = Strip(kept, one + numerics.MASKED, one, one, one)
-        tile = strip_scores(side)
-        strip = jax.lax.fori_loop(
-            0, blocks, lambda j, strip: tile(j, take(c, j), strip), strip
+        absorb_tile = strip_scores(side)
+        carry = zeros(a, blocks, t, u) if grads else None, start(a, t, 1)
+        kept, run = jax.lax.fori_loop(
+            0, blocks, lambda j, carry: absorb_tile(j, take(c, j), *carry), carry
         )
-        run = Running((strip.top,), (strip.total,), strip.own, strip.count)
         sums = finish(run)
         loss, valid = one_positive(sums)
         if not grads:
             return theirs, (loss, valid, None)
         # softplus'(gap) is the share of the negatives; the positive gets minus it.
-        share = jnp.where(valid, weight, 0) * jax.nn.sigmoid(sums.lse[0] - strip.own)
-        tile_gradient = strip_gradient(side, strip, share)
+        gap = sums.lse[0] - sums.positive
+        share = jnp.where(valid, weight, 0) * jax.nn.sigmoid(gap)
+        add_tile = strip_gradient(side, sums.lse[0], share)
 
         def add(j, carry):
             mine, theirs = carry
-            mine, new = tile_gradient(j, take(c, j), mine, take(theirs, j))
+            mine, new = add_tile(take(kept, j), take(c, j), mine, take(theirs, j))
             return mine, put(theirs, j, new)
 
-        start = zeros(a, t, d), theirs
-        mine, theirs = jax.lax.fori_loop(0, blocks, add, start)
+        mine, theirs = jax.lax.fori_loop(0, blocks, add, (zeros(a, t, d), theirs))
         return theirs, (loss, valid, mine)
 
     theirs = zeros(a, blocks, d, u) if grads else None
