@@ -299,8 +299,9 @@ def status(key: str) -> float:
 
 def timed(f, calls: int) -> tuple[float, object]:
     """Least CPU seconds of some calls, and the last result; fewer calls when long."""
-    best, spent = float("inf"), 0.0
+    best, spent, out = float("inf"), 0.0, None
     for _ in range(calls):
+        out = None  # the memory of one result at a time
         start = time.process_time()
         out = f()
         seconds = time.process_time() - start
@@ -356,12 +357,14 @@ def measure_loss(task: str, method: str, rows: int, width: int) -> dict[str, flo
         def call():
             return jax.block_until_ready(f(*arrays))
 
-    first = time.process_time()
-    value, grads = call()
-    first = time.process_time() - first
+    seconds, out = timed(call, 1)
     # The first call of a long one will do; short ones need many.
-    calls = 0 if first > 20 else 2 if first > 1 else 10 if first > 0.1 else 100
-    seconds = min(first, timed(call, calls)[0]) if calls else first
+    calls = 0 if seconds > 20 else 2 if seconds > 1 else 10 if seconds > 0.1 else 100
+    if calls:
+        out = None
+        again, out = timed(call, calls)
+        seconds = min(seconds, again)
+    value, grads = out
     result["rise"] = status("VmHWM") - before
     result["peak"] = max(peak, matmul_peak(width))
     norms = [np.linalg.norm(np.asarray(g, np.float64)) for g in grads]

@@ -330,9 +330,11 @@ def ring_info_nce(
     numerics.check_shapes(a=(a, "n d"), labels=(labels, "n"), weights=(weights, "n"))
     ids = global_ids(m, axis_name)
     rows = rows._replace(label=numerics.check_integer(labels, "labels") + ids[0])
-    sums, _ = tiled.pair_sums(rows, cols._replace(label=ids), plan, "tiled")
+    cols = cols._replace(label=ids)
+    sums, _ = tiled.pair_sums(rows, cols, plan, "tiled")
     sums = tiled.add_extra(sums, rows, extra, local(plan), "auto")
-    loss, valid = tiled.one_positive(sums)
+    positive, valid = tiled.positive_scores(rows, tiled.at_labels(cols, labels))
+    loss = tiled.one_positive(sums.lse[0], positive, valid)
     return tiled.reduce_rows(loss, valid, weights, reduce_fn, axis_name)
 
 
@@ -411,6 +413,8 @@ def ring_two_way_info_nce(
     rows, cols = rows._replace(label=ids), cols._replace(label=ids)
     row_sums, col_sums = tiled.pair_sums(rows, cols, plan, "tiled")
     loss, valid = tiled.two_directions(
+        rows,
+        cols,
         tiled.add_extra(row_sums, rows, extra_b, local(plan), "auto"),
         tiled.add_extra(col_sums, cols, extra_a, local(plan), "auto"),
     )
@@ -479,7 +483,8 @@ def ring_nt_xent(
     rows, _ = tiled.weigh(rows, None, log_weights)
     sums, _ = tiled.pair_sums(rows, None, plan, "tiled")
     sums = tiled.add_extra(sums, rows, extra, local(plan), "auto")
-    loss, valid = tiled.one_positive(sums)
+    positive, valid = tiled.view_scores(rows)
+    loss = tiled.one_positive(sums.lse[0], positive, valid)
     return tiled.reduce_rows(loss, valid, weights, reduce_fn, axis_name)
 
 
@@ -538,6 +543,7 @@ def ring_supervised_contrastive(
       1.0986 1.0986
     """
     plan = ring_plan(axis_name, group_size, tile, *tiled.supervised_sets(form))
+    plan = plan._replace(positives=True)
     rows = tiled.one_side(x, scale, where, None, block, weights)
     numerics.check_shapes(x=(x, "n d"), labels=(labels, "n"))
     me = global_ids(x.shape[0], axis_name)

@@ -7,17 +7,18 @@ One machine computes them all, on one device (`ring` runs it over many):
 - `sweep` visits all tiles of rows x columns, or the upper triangle of one set, and
   carries results per row and per column.
 - Softmax losses are ordinary functions of a few sums per row (`RowSums`: logsumexp of
-  the negatives, sum and count of the positives). `pair_sums` computes these with its
-  own gradient rule, which recomputes the tiles: two sweeps, 8 n m d operations for two
-  directions, 4 n^2 d for one set against itself.
+  the negatives; where there may be many positives, their sum and number) and of the
+  score of a row's one positive (`one_positive`). `pair_sums` computes the sums with
+  their own gradient rule, which recomputes the tiles: two sweeps, 8 n m d operations
+  for two directions, 4 n^2 d for one set against itself.
 - One-way InfoNCE and the sigmoid loss form their gradient in the forward pass instead
   (`fused`): one sweep, 6 n m d operations.
 
-A tile is a [tile, tile] block of scores; positives are read from it and enter the
-gradient before the product with the embeddings, which is what keeps the digits of a
-saturated batch. Below 2 x 2 tiles the same sums are formed densely, by ordinary
-differentiation, which is also `mode="dense"`. Where no score can be large (`bounded`,
-looked at when the program runs), two directions share one exponential per score.
+A tile is a block of scores of some rows and columns. A row's positive is no part of its
+logsumexp, so that a saturated batch keeps the digits of its gradient. Up to KEPT_SCORES
+scores there are no tiles: the matrix is kept for the gradient. `mode="dense"` forms it
+with ordinary differentiation. Where no score can be large (`bounded`, looked at when
+the program runs), scores are exponentiated once, as they are.
 """
 
 import functools
@@ -39,6 +40,8 @@ TILES = {"cpu": 256}
 LARGE_TILE = 2048
 # A strip of rows against all columns holds at most this many scores (32 MB).
 STRIP_SCORES = 2**23
+# Up to this many scores (4 MB) the whole matrix is kept for the gradient.
+KEPT_SCORES = 2**20
 # Scores up to this size are exponentiated as they are: e^40 times a million fits.
 BOUND = 40.0
 
@@ -60,14 +63,15 @@ class Side(NamedTuple):
     block: Any = None  # different: no pair
     log_weight: Any = None  # [n, k] log weight of each row's negatives by their group
     group: Any = None  # [n] which of the k groups a row is in, as a negative
+    positive: Any = None  # [n] score of a row's one positive, where a kernel wants it
 
 
 class RowSums(NamedTuple):
     """What a softmax loss needs to know of a row (or of a column)."""
 
     lse: tuple[Any, ...]  # logsumexp over each requested set of pairs
-    positive: Any  # sum of the scores of the positives
-    count: Any  # number of positives
+    positive: Any = None  # sum of the scores of the positives
+    count: Any = None  # number of positives
 
 
 class Running(NamedTuple):
@@ -75,8 +79,8 @@ class Running(NamedTuple):
 
     top: tuple[Any, ...]
     total: tuple[Any, ...]
-    positive: Any
-    count: Any
+    positive: Any = None
+    count: Any = None
 
 
 # Tiles and loops
@@ -128,13 +132,12 @@ def weighted(logits: Array, rows: Side, cols: Side, masks: Any, axis: int) -> Ar
 
     Of two sets only the rows have weights, and both directions share them.
     """
-    anchors, others = (rows, cols) if axis == 1 else (cols, rows)
-    if axis == 0 and cols.log_weight is None:
-        anchors, others = rows, cols
+    by_column = axis == 0 and cols.log_weight is not None
+    anchors, others = (cols, rows) if by_column else (rows, cols)
     if anchors.log_weight is None or others.group is None:
         return logits
     extra = jnp.take(anchors.log_weight, others.group, axis=1)
-    extra = extra if anchors is rows else extra.T
+    extra = extra.T if by_column else extra
     return jnp.where(masks["negatives"], logits + extra, logits)
 
 
@@ -143,11 +146,21 @@ def take(tree: Any, i: Any) -> Any:
     return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, i, 0, False), tree)
 
 
+def slab(tree: Any, i: Any) -> Any:
+    """Block i of every leaf, with a leading axis of size 1."""
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i, 1), tree)
+
+
+def put_slab(tree: Any, i: Any, block: Any) -> Any:
+    """Every leaf with `slab` i replaced."""
+    return jax.tree.map(
+        lambda x, b: jax.lax.dynamic_update_slice_in_dim(x, b, i, 0), tree, block
+    )
+
+
 def put(tree: Any, i: Any, block: Any) -> Any:
     """Every leaf with block i replaced."""
-    return jax.tree.map(
-        lambda x, b: jax.lax.dynamic_update_index_in_dim(x, b, i, 0), tree, block
-    )
+    return put_slab(tree, i, jax.tree.map(lambda b: b[None], block))
 
 
 def sweep(
@@ -163,7 +176,8 @@ def sweep(
 
     Args:
       make_tile: called with a block of rows, returns `tile(c, mine, theirs) -> (mine,
-        theirs)`, called with each block of columns in turn.
+        theirs)`, called with each block of columns in turn. What it gets and returns of
+        `theirs` has the leading axis still, of size 1: a sum is then formed in place.
       rows: blocked pytree, [row blocks, ...].
       cols: blocked pytree, [column blocks, ...].
       mine: result so far of every block of rows.
@@ -180,8 +194,8 @@ def sweep(
 
         def one_tile(j, carry):
             mine, theirs = carry
-            mine, new = tile(take(cols, j), mine, take(theirs, j))
-            return mine, put(theirs, j, new)
+            mine, new = tile(take(cols, j), mine, slab(theirs, j))
+            return mine, put_slab(theirs, j, new)
 
         first = 0
         if triangle is not None:
@@ -270,11 +284,13 @@ def vary_alike(*trees: Any) -> Any:
 # Sums per row with a gradient: the softmax losses
 
 
-def start(x: Array, n: int, num_sets: int, bounded: bool = False) -> Running:
+def start(x: Array, n: int, plan: "Plan") -> Running:
     """Sums over no pair yet, for n rows."""
-    fill = 0.0 if bounded else numerics.MASKED
-    top = tuple(zeros(x, n, fill=fill) for _ in range(num_sets))
-    total = tuple(zeros(x, n) for _ in range(num_sets))
+    fill = 0.0 if plan.bounded else numerics.MASKED
+    top = tuple(zeros(x, n, fill=fill) for _ in plan.sets)
+    total = tuple(zeros(x, n) for _ in plan.sets)
+    if not plan.positives:
+        return Running(top, total)
     return Running(top, total, zeros(x, n), zeros(x, n))
 
 
@@ -299,7 +315,9 @@ def absorb_bounded(run: Running, e: Any, logits: Array, masks: Any, axis: int) -
 
 
 def absorb_positives(run: Running, logits: Array, masks: Any, axis: int) -> Running:
-    """The sum and the number of the positives with one more tile."""
+    """The sum and the number of the positives with one more tile, if wanted."""
+    if run.positive is None:
+        return run
     positive = masks["positives"]
     linear = run.positive + jnp.sum(jnp.where(positive, logits, 0), axis=axis)
     count = run.count + jnp.sum(positive, axis=axis, dtype=run.count.dtype)
@@ -313,6 +331,8 @@ def merge(a: Running, b: Running) -> Running:
         a.total[k] * jnp.exp(a.top[k] - top) + b.total[k] * jnp.exp(b.top[k] - top)
         for k, top in enumerate(tops)
     )
+    if a.positive is None:
+        return Running(tops, totals)
     return Running(tops, totals, a.positive + b.positive, a.count + b.count)
 
 
@@ -334,26 +354,54 @@ class Plan(NamedTuple):
     two_way: bool = False  # sums of columns too
     walk: Callable[..., Any] = sweep  # `sweep`, or the same over many devices
     bounded: bool = False  # one exponential per score where `within_bound`
+    positives: bool = False  # the sum and the number of the positives too
+
+
+def raised(plan: Plan, logits: Array, masks: Any) -> Array:
+    """What a tile's sums and its gradient are formed from: e^score where bounded.
+
+    Of a single set it is 0 outside of the set.
+    """
+    if not plan.bounded:
+        return logits
+    e = jnp.exp(logits)
+    return jnp.where(masks[plan.sets[0]], e, 0) if len(plan.sets) == 1 else e
+
+
+def per_set(plan: Plan, e: Array, masks: Any) -> tuple[Array, ...]:
+    """`raised` scores where bounded, 0 outside of each set."""
+    if len(plan.sets) == 1:
+        return (e,)
+    return tuple(jnp.where(masks[name], e, 0) for name in plan.sets)
+
+
+def absorb_tile(
+    plan: Plan, r: Side, c: Side, mine: Running, theirs: Running | None
+) -> tuple[Array, Running, Running | None]:
+    """`raised` scores of a tile, and the sums of its rows and, if any, its columns."""
+    logits, masks = scores(r, c), pair_masks(r, c)
+    kept = raised(plan, logits, masks)
+    if plan.bounded:
+        e = per_set(plan, kept, masks)
+        mine = absorb_bounded(mine, e, logits, masks, axis=1)
+        if theirs is not None:
+            theirs = absorb_bounded(theirs, e, logits, masks, axis=0)
+        return kept, mine, theirs
+    seen = weighted(logits, r, c, masks, axis=1)
+    mine = absorb(mine, seen, masks, plan.sets, axis=1)
+    if theirs is not None:
+        seen = weighted(logits, r, c, masks, axis=0)
+        theirs = absorb(theirs, seen, masks, plan.sets, axis=0)
+    return kept, mine, theirs
 
 
 def sums_tile(plan: Plan, r: Side) -> Callable[..., Any]:
     """The tile of the forward sweep: absorbs scores into rows and, if any, columns."""
 
     def tile(c, mine, theirs):
-        logits, masks = scores(r, c), pair_masks(r, c)
-        if plan.bounded:
-            e = jnp.exp(logits)
-            e = tuple(jnp.where(masks[name], e, 0) for name in plan.sets)
-            mine = absorb_bounded(mine, e, logits, masks, axis=1)
-            if theirs is not None:
-                theirs = absorb_bounded(theirs, e, logits, masks, axis=0)
-            return mine, theirs
-        seen = weighted(logits, r, c, masks, axis=1)
-        mine = absorb(mine, seen, masks, plan.sets, axis=1)
-        if theirs is not None:
-            seen = weighted(logits, r, c, masks, axis=0)
-            theirs = absorb(theirs, seen, masks, plan.sets, axis=0)
-        return mine, theirs
+        theirs = jax.tree.map(lambda x: x[0], theirs)
+        _, mine, theirs = absorb_tile(plan, r, c, mine, theirs)
+        return mine, jax.tree.map(lambda x: x[None], theirs)
 
     return tile
 
@@ -373,9 +421,10 @@ def score_gradient(
     logits: Array, masks: Any, sets: Any, known: Known, axis: int
 ) -> Any:
     """Gradient of the loss in the scores of a tile, through the sums of one side."""
-    total = jnp.where(
-        masks["positives"], jnp.expand_dims(known.slope.positive, axis), 0
-    )
+    total = 0
+    if known.slope.positive is not None:
+        slope = jnp.expand_dims(known.slope.positive, axis)
+        total = jnp.where(masks["positives"], slope, 0)
     for k, name in enumerate(sets):
         p = jnp.exp(logits - jnp.expand_dims(known.sums.lse[k], axis))
         p = p * jnp.expand_dims(known.slope.lse[k], axis)
@@ -383,31 +432,43 @@ def score_gradient(
     return total
 
 
-def bounded_gradient(logits: Array, masks: Any, sets: Any, r: Known, c: Known) -> Any:
-    """`score_gradient` through both sides: one exponential, weights of rank one."""
+def bounded_gradient(plan: Plan, e: Array, masks: Any, r: Known, c: Known) -> Any:
+    """`score_gradient` through both sides from e^score, with weights of rank one."""
 
-    def both(x, y):
-        return x[:, None] if y is None else x[:, None] + y[None, :]
+    def both(get):
+        x = get(r.slope)[:, None]
+        return x if c.slope is None else x + get(c.slope)[None, :]
 
-    def of_columns(get):
-        return None if c.slope is None else get(c.slope)
-
-    total = both(r.slope.positive, of_columns(lambda slope: slope.positive))
-    total = jnp.where(masks["positives"], total, 0)
-    e = jnp.exp(logits)
-    for k, name in enumerate(sets):
-        weight = both(r.slope.lse[k], of_columns(lambda slope, k=k: slope.lse[k]))
-        total = total + jnp.where(masks[name], e * weight, 0)
+    total = 0
+    if r.slope.positive is not None:
+        total = jnp.where(masks["positives"], both(lambda slope: slope.positive), 0)
+    for k, in_set in enumerate(per_set(plan, e, masks)):
+        total = total + in_set * both(lambda slope, k=k: slope.lse[k])
     return total
+
+
+def tile_gradient(plan: Plan, kept: Array, r: Known, c: Known) -> Array:
+    """Gradient in the inner products of a tile from its `raised` scores."""
+    masks = pair_masks(r.side, c.side)
+    if plan.bounded:
+        slope = bounded_gradient(plan, kept, masks, r, c)
+    else:
+        seen = weighted(kept, r.side, c.side, masks, axis=1)
+        slope = score_gradient(seen, masks, plan.sets, r, axis=1)
+        if c.slope is not None:
+            seen = weighted(kept, r.side, c.side, masks, axis=0)
+            slope = slope + score_gradient(seen, masks, plan.sets, c, axis=0)
+    return scaled_slope(slope, r.side, c.side)
 
 
 def fold(sums: RowSums, slope: RowSums) -> RowSums:
     """The gradient in each logsumexp as one in the sum: times e^-lse, 0 if empty."""
+    return slope._replace(lse=tuple(map(fold_one, sums.lse, slope.lse)))
 
-    def one(lse, slope):
-        return jnp.where(lse == numerics.MASKED, 0, slope * jnp.exp(-lse))
 
-    return slope._replace(lse=tuple(map(one, sums.lse, slope.lse)))
+def fold_one(lse: Array, slope: Array) -> Array:
+    """`fold` of one logsumexp."""
+    return jnp.where(lse == numerics.MASKED, 0, slope * jnp.exp(-lse))
 
 
 def scaled_slope(slope: Array, rows: Side, cols: Side) -> Array:
@@ -432,19 +493,11 @@ def gradient_tile(plan: Plan, r: Known) -> Callable[..., Any]:
     x_transposed = jax.lax.optimization_barrier(r.side.x.T)
 
     def tile(c, mine, theirs):
-        logits, masks = scores(r.side, c.side), pair_masks(r.side, c.side)
-        if plan.bounded:
-            slope = bounded_gradient(logits, masks, plan.sets, r, c)
-        else:
-            seen = weighted(logits, r.side, c.side, masks, axis=1)
-            slope = score_gradient(seen, masks, plan.sets, r, axis=1)
-            if c.slope is not None:
-                seen = weighted(logits, r.side, c.side, masks, axis=0)
-                slope = slope + score_gradient(seen, masks, plan.sets, c, axis=0)
-        slope = scaled_slope(slope, r.side, c.side)
+        kept = raised(plan, scores(r.side, c.side), pair_masks(r.side, c.side))
+        slope = tile_gradient(plan, kept, r, c)
         mine = mine + product(slope, c.side.x, (1, 0))
         if theirs is not None:
-            theirs = theirs + product(x_transposed, slope, (1, 0))
+            theirs = theirs + product(x_transposed, slope, (1, 0))[None]
         return mine, theirs
 
     return tile
@@ -494,15 +547,14 @@ tiled_sums.defvjp(sums_forward, sums_backward)
 def sweep_sums(plan: Plan, sides: tuple[Side, Side | None]) -> tuple[Any, Any]:
     """The forward sweep."""
     rows, cols = sides
-    a, n, num_sets = rows.x, rows.x.shape[0], len(plan.sets)
-    r = split_side(rows, block_size(n, plan.tile))
-    c = r
-    if cols is not None:
-        c = split_side(cols, block_size(cols.x.shape[0], plan.tile))
+    a, n = rows.x, rows.x.shape[0]
+    t, u = block_sizes(plan, rows, cols)
+    r = split_side(rows, t)
+    c = r if cols is None else split_side(cols, u)
 
     def running(side):
         blocks, size = side.x.shape[:2]
-        return split(start(a, blocks * size, num_sets, plan.bounded), size)
+        return split(start(a, blocks * size, plan), size)
 
     mine, theirs = plan.walk(
         functools.partial(sums_tile, plan),
@@ -516,20 +568,39 @@ def sweep_sums(plan: Plan, sides: tuple[Side, Side | None]) -> tuple[Any, Any]:
     return row_sums, join(finish(theirs), cols.x.shape[0]) if plan.two_way else None
 
 
+def block_sizes(plan: Plan, rows: Side, cols: Side | None) -> tuple[int, int]:
+    """Rows and columns of a tile: square for one set, else twice as high as wide.
+
+    What is added to the columns' gradient, once per tile, is less the higher it is.
+    """
+    if cols is None:
+        size = block_size(rows.x.shape[0], plan.tile)
+        return size, size
+    return (
+        block_size(rows.x.shape[0], 2 * plan.tile),
+        block_size(cols.x.shape[0], plan.tile),
+    )
+
+
+def folded(plan: Plan, sums: Any, slopes: Any) -> Any:
+    """The gradients in the sums of both sides as `tile_gradient` wants them."""
+    if not plan.bounded:
+        return slopes
+    return tuple(
+        None if g is None else fold(x, g) for x, g in zip(sums, slopes, strict=True)
+    )
+
+
 def sweep_gradients(
     plan: Plan, sides: tuple[Side, Side | None], sums: Any, slopes: Any
 ) -> tuple[Any, Any]:
     """The backward sweep."""
-    (rows, cols), (row_sums, col_sums), (row_slope, col_slope) = sides, sums, slopes
-    if plan.bounded:
-        row_slope = fold(row_sums, row_slope)
-        col_slope = None if col_slope is None else fold(col_sums, col_slope)
+    (rows, cols), (row_sums, col_sums) = sides, sums
+    row_slope, col_slope = folded(plan, sums, slopes)
     a, (n, d) = rows.x, rows.x.shape
-    t = block_size(n, plan.tile)
-    r = Known(split_side(rows, t), *split((row_sums, row_slope), t))
-    c, u = r, t
+    t, u = block_sizes(plan, rows, cols)
+    r = c = Known(split_side(rows, t), *split((row_sums, row_slope), t))
     if cols is not None:
-        u = block_size(cols.x.shape[0], plan.tile)
         c = Known(split_side(cols, u), *split((col_sums, col_slope), u))
     da, db = plan.walk(
         functools.partial(gradient_tile, plan),
@@ -540,18 +611,72 @@ def sweep_gradients(
         triangle=add_transposed if cols is None else None,
     )
     da = join(da, n)
+    if cols is not None:
+        db = join(transpose_blocks(db), cols.x.shape[0])
+    return side_gradients(rows, cols, da, db)
+
+
+def side_gradients(rows: Side, cols: Side | None, da: Array, db: Any) -> Any:
+    """Gradients in both sides from those in their embeddings."""
     dscale = scale_gradient(rows, da)
+    da = da.astype(rows.x.dtype)
     if cols is None:
         # The gradient holds every pair twice, from both of its rows.
-        dscale = None if dscale is None else dscale / 2
-        return Side(da.astype(a.dtype), scale=dscale), None
-    db = join(transpose_blocks(db), cols.x.shape[0])
-    return Side(da.astype(a.dtype), scale=dscale), Side(db.astype(cols.x.dtype))
+        return Side(da, scale=None if dscale is None else dscale / 2), None
+    return Side(da, scale=dscale), Side(db.astype(cols.x.dtype))
 
 
 def add_transposed(mine: Array, theirs: Array) -> Array:
     """Gradients of a block as rows plus those as columns, which lie transposed."""
     return mine + jnp.swapaxes(theirs, -1, -2)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def kept_sums(plan: Plan, rows: Side, cols: Side | None) -> tuple[Any, Any]:
+    """`tiled_sums` from the whole matrix, which is kept for the gradient: 6 n m d."""
+    return kept_forward(plan, rows, cols)[0]
+
+
+def kept_forward(plan: Plan, rows: Side, cols: Side | None) -> Any:
+    sums, kept = by_bound(matrix_sums, plan, (rows, cols))
+    return sums, ((rows, cols), sums, kept)
+
+
+def kept_backward(plan: Plan, residuals: Any, slopes: Any) -> Any:
+    sides, sums, kept = residuals
+    return by_bound(matrix_gradients, plan, sides, sums, slopes, kept)
+
+
+kept_sums.defvjp(kept_forward, kept_backward)
+
+
+def matrix_sums(plan: Plan, sides: tuple[Side, Side | None]) -> tuple[Any, Array]:
+    """The sums of rows and columns, and the `raised` scores."""
+    rows, cols = sides
+    cols = rows if cols is None else cols
+    mine, theirs = (start(rows.x, side.x.shape[0], plan) for side in (rows, cols))
+    kept, mine, theirs = absorb_tile(
+        plan, rows, cols, mine, theirs if plan.two_way else None
+    )
+    return (finish(mine), finish(theirs) if plan.two_way else None), kept
+
+
+def matrix_gradients(
+    plan: Plan, sides: tuple[Side, Side | None], sums: Any, slopes: Any, kept: Array
+) -> tuple[Any, Any]:
+    """Gradients of embeddings and scale from the `raised` scores."""
+    (rows, cols), (row_sums, col_sums) = sides, sums
+    row_slope, col_slope = folded(plan, sums, slopes)
+    r = c = Known(rows, row_sums, row_slope)
+    if cols is not None:
+        c = Known(cols, col_sums, col_slope)
+    slope = tile_gradient(plan, kept, r, c)
+    da = product(slope, c.side.x, (1, 0))
+    if cols is None:
+        return side_gradients(rows, None, da, None)
+    x_transposed = jax.lax.optimization_barrier(rows.x.T)
+    db = jax.lax.optimization_barrier(product(x_transposed, slope, (1, 0)))
+    return side_gradients(rows, cols, da, db.T)
 
 
 def dense_sums(plan: Plan, rows: Side, cols: Side | None) -> tuple[Any, Any]:
@@ -562,8 +687,11 @@ def dense_sums(plan: Plan, rows: Side, cols: Side | None) -> tuple[Any, Any]:
     def sums(axis):
         positive = masks["positives"]
         seen = weighted(logits, rows, cols, masks, axis)
+        lse = [numerics.masked_logsumexp(seen, masks[s], axis) for s in plan.sets]
+        if not plan.positives:
+            return RowSums(tuple(lse))
         return RowSums(
-            tuple(numerics.masked_logsumexp(seen, masks[s], axis) for s in plan.sets),
+            tuple(lse),
             jnp.sum(jnp.where(positive, logits, 0), axis=axis),
             jnp.sum(positive, axis=axis, dtype=logits.dtype),
         )
@@ -580,11 +708,13 @@ def tile_side(tile: int | None) -> int:
     return tile
 
 
-def use_dense(mode: str, tile: int, n: int, m: int) -> bool:
-    """Whether to form the whole matrix: asked for, or smaller than 2 x 2 tiles."""
+def choose_form(mode: str, n: int, m: int) -> str:
+    """ "tiled" or "dense" as asked for; "kept" for few scores, "tiled" for others."""
     if mode not in ("auto", "tiled", "dense"):
         raise ValueError(f'mode: expected "auto", "tiled" or "dense", got {mode!r}')
-    return mode == "dense" or (mode == "auto" and n * m < 4 * tile * tile)
+    if mode != "auto":
+        return mode
+    return "kept" if n * m <= KEPT_SCORES else "tiled"
 
 
 def pair_sums(
@@ -599,9 +729,9 @@ def pair_sums(
       mode: tiles, the dense form, or a choice by size.
     """
     n = rows.x.shape[0]
-    dense = use_dense(mode, plan.tile, n, n if cols is None else cols.x.shape[0])
-    rows, cols = vary_alike(rows, cols)
-    return (dense_sums if dense else tiled_sums)(plan, rows, cols)
+    form = choose_form(mode, n, n if cols is None else cols.x.shape[0])
+    sums = {"tiled": tiled_sums, "kept": kept_sums, "dense": dense_sums}[form]
+    return sums(plan, *vary_alike(rows, cols))
 
 
 # Gradient formed in the forward pass: one-way InfoNCE and the sigmoid loss
@@ -701,93 +831,125 @@ def reduce_rows(
     return total / jnp.where(norm > 0, norm, 1)
 
 
-def one_positive(sums: RowSums) -> tuple[Array, Array]:
-    """InfoNCE of each row, log(1 + negatives / positive), and which rows have one."""
-    return jax.nn.softplus(sums.lse[0] - sums.positive), sums.count > 0
+def positive_scores(rows: Side, partners: Side) -> tuple[Array, Array]:
+    """[n] score of row i with partner i, and whether that pair counts."""
+    dtype = jnp.promote_types(rows.x.dtype, jnp.float32)
+    score = jnp.sum(rows.x.astype(dtype) * partners.x.astype(dtype), axis=1)
+    if rows.scale is not None:
+        score = score * rows.scale
+    valid = jnp.ones(score.shape, bool)
+    for side in (rows, partners):
+        valid = valid if side.where is None else valid & side.where
+    if rows.block is not None:
+        valid = valid & (rows.block == partners.block)
+    return score, valid
 
 
-def strip_scores(side: Side) -> Callable[..., Any]:
-    """One more tile of a strip of rows: into the sums, and kept for the gradient.
-
-    Kept are [column blocks, rows, columns] scores: +inf positive, MASKED no pair.
-    """
-
-    def tile(j, c, kept, run):
-        logits, masks = scores(side, c), pair_masks(side, c)
-        seen = weighted(logits, side, c, masks, axis=1)
-        run = absorb(run, seen, masks, ("negatives",), axis=1)
-        if kept is not None:
-            seen = jnp.where(masks["negatives"], seen, numerics.MASKED)
-            kept = put(kept, j, jnp.where(masks["positives"], jnp.inf, seen))
-        return kept, run
-
-    return tile
+def view_scores(rows: Side) -> tuple[Array, Array]:
+    """`positive_scores` of first views, then second views, with one another."""
+    half = rows.x.shape[0] // 2
+    first = jax.tree.map(lambda x: x[:half], rows)
+    second = jax.tree.map(lambda x: x[half:], rows)
+    return tuple(jnp.tile(x, 2) for x in positive_scores(first, second))
 
 
-def strip_gradient(side: Side, lse: Array, share: Array) -> Callable[..., Any]:
-    """Adds to both gradients what a tile of kept scores gives.
+def at_labels(cols: Side, labels: Array) -> Side:
+    """The column of every row's positive; one that does not exist does not count."""
+    m = cols.x.shape[0]
+    found = jax.tree.map(lambda x: jnp.take(x, labels, axis=0, mode="clip"), cols)
+    exists = (labels >= 0) & (labels < m)
+    where = exists if found.where is None else found.where & exists
+    return found._replace(where=where)
+
+
+def one_positive(lse: Array, positive: Array, valid: Array) -> Array:
+    """InfoNCE of each row, log(1 + negatives / positive); 0 where not valid.
 
     Args:
-      side: the rows.
-      lse: [n] their logsumexp over the negatives.
-      share: [n] gradient in it: the positive's score gets minus it.
+      lse: [n] logsumexp over its negatives.
+      positive: [n] score of its positive.
+      valid: [n] whether it has one that counts.
     """
-    x_transposed = jax.lax.optimization_barrier(side.x.T)
-
-    def tile(seen, c, mine, theirs):
-        slope = jnp.exp(seen - lse[:, None]) * share[:, None]
-        slope = jnp.where(seen == numerics.MASKED, 0, slope)
-        slope = jnp.where(seen == jnp.inf, -share[:, None], slope)
-        slope = scaled_slope(slope, side, c)
-        mine = mine + product(slope, c.x, (1, 0))
-        return mine, theirs + product(x_transposed, slope, (1, 0))
-
-    return tile
+    return jnp.where(valid, jax.nn.softplus(lse - positive), 0)
 
 
 def info_nce_kernel(plan: Plan, rows: Side, cols: Side, weights: Any) -> Any:
+    """2 n m d, with gradients 6; the rows have the score of their positive."""
+    return by_bound(sweep_strips, plan, (rows, cols), weights)
+
+
+def sweep_strips(plan: Plan, sides: tuple[Side, Side], weights: Any) -> Any:
     """Strips of rows: sums over all columns, then at once the gradient from the scores.
 
-    2 n m d, with gradients 6.
+    A strip holds [column blocks, rows, columns] `raised` scores; 0 or MASKED: no pair.
     """
+    rows, cols = sides
     a, b = rows.x, cols.x
     (n, d), m = a.shape, b.shape[0]
     t, u = strip_rows(n, m, plan.tile), block_size(m, plan.tile)
     r, c = split_side(rows, t), split_side(cols, u)
     blocks, grads = c.x.shape[0], weights is not None
 
-    def one_strip(theirs, block):
-        side, weight = block
-        absorb_tile = strip_scores(side)
-        carry = zeros(a, blocks, t, u) if grads else None, start(a, t, 1)
+    def one_strip(carry, strip):
+        (kept, theirs), (side, weight) = carry, strip
         kept, run = jax.lax.fori_loop(
-            0, blocks, lambda j, carry: absorb_tile(j, take(c, j), *carry), carry
+            0,
+            blocks,
+            lambda j, carry: absorb_strip(plan, side, take(c, j), j, *carry),
+            (kept, start(a, t, plan)),
         )
-        sums = finish(run)
-        loss, valid = one_positive(sums)
+        lse = finish(run).lse[0]
+        gap = lse - side.positive
         if not grads:
-            return theirs, (loss, valid, None)
-        # softplus'(gap) is the share of the negatives; the positive gets minus it.
-        gap = sums.lse[0] - sums.positive
-        share = jnp.where(valid, weight, 0) * jax.nn.sigmoid(gap)
-        add_tile = strip_gradient(side, sums.lse[0], share)
+            return (kept, theirs), (jax.nn.softplus(gap), None)
+        # softplus' is the share of the negatives; the positive gets minus it.
+        share = weight * jax.nn.sigmoid(gap)
+        factor = fold_one(lse, share) if plan.bounded else share
+        factor = factor if side.scale is None else factor * side.scale
+        x = jax.lax.optimization_barrier((side.x * factor[:, None]).astype(b.dtype).T)
 
-        def add(j, carry):
+        def add_gradients(j, carry):
             mine, theirs = carry
-            mine, new = add_tile(take(kept, j), take(c, j), mine, take(theirs, j))
-            return mine, put(theirs, j, new)
+            p = take(kept, j)
+            if not plan.bounded:
+                p = jnp.where(p == numerics.MASKED, 0, jnp.exp(p - lse[:, None]))
+            p = p.astype(b.dtype)
+            mine = mine + product(p, take(c.x, j), (1, 0))
+            gain = product(x, p, (1, 0))[None]
+            return mine, put_slab(theirs, j, slab(theirs, j) + gain)
 
-        mine, theirs = jax.lax.fori_loop(0, blocks, add, (zeros(a, t, d), theirs))
-        return theirs, (loss, valid, mine)
+        mine, theirs = jax.lax.fori_loop(
+            0, blocks, add_gradients, (zeros(a, t, d), theirs)
+        )
+        mine = mine * factor[:, None]
+        return (kept, theirs), (jax.nn.softplus(gap), (mine, -share))
 
-    theirs = zeros(a, blocks, d, u) if grads else None
-    theirs, mine = jax.lax.scan(one_strip, theirs, (r, split(weights, t)))
-    loss, valid, da = join(mine, n)
+    carry = None, None
     if grads:
-        db = join(transpose_blocks(theirs), m)
-        dscale = scale_gradient(rows, da)
-        grads = Side(da.astype(a.dtype), dscale), Side(db.astype(b.dtype))
-    return loss, valid, grads
+        carry = zeros(a, blocks, t, u), zeros(a, blocks, d, u)
+    (_, theirs), found = jax.lax.scan(one_strip, carry, (r, split(weights, t)))
+    loss, mine = join(found, n)
+    valid = jnp.ones(n, bool) if rows.where is None else rows.where
+    if not grads:
+        return loss, valid, None
+    db = join(transpose_blocks(theirs), m)
+    da, db = side_gradients(rows, cols, mine[0], db)
+    return loss, valid, (da._replace(positive=mine[1]), db)
+
+
+def absorb_strip(
+    plan: Plan, r: Side, c: Side, j: Any, kept: Any, run: Running
+) -> tuple[Any, Running]:
+    """One more tile of a strip of rows: into the sums, and kept for the gradient."""
+    logits, masks = scores(r, c), pair_masks(r, c)
+    if plan.bounded:
+        seen = raised(plan, logits, masks)
+        run = absorb_bounded(run, (seen,), logits, masks, axis=1)
+    else:
+        seen = weighted(logits, r, c, masks, axis=1)
+        run = absorb(run, seen, masks, plan.sets, axis=1)
+        seen = jnp.where(masks["negatives"], seen, numerics.MASKED)
+    return None if kept is None else put(kept, j, seen), run
 
 
 def strip_rows(n: int, m: int, tile: int) -> int:
@@ -833,7 +995,7 @@ def sigmoid_tile(r: Any) -> Callable[..., Any]:
             dbias = dbias + jnp.sum(slope, axis=1)
             slope = scaled_slope(slope, side, c)
             da = da + product(slope, c.x, (1, 0))
-            theirs = theirs + product(x_transposed, slope, (1, 0))
+            theirs = theirs + product(x_transposed, slope, (1, 0))[None]
         return (loss, count, da, dbias), theirs
 
     return tile
@@ -843,7 +1005,7 @@ def sigmoid_kernel(plan: Plan, rows: Side, cols: Side, weights: Any) -> Any:
     """2 n m d, with gradients 6; the rows have a bias."""
     a, b = rows.x, cols.x
     (n, d), m = a.shape, b.shape[0]
-    t, u = block_size(n, plan.tile), block_size(m, plan.tile)
+    t, u = block_sizes(plan, rows, cols)
     r = split_side(rows, t)
     c = split_side(cols, u)
     blocks, grads = r.x.shape[0], weights is not None
@@ -904,6 +1066,8 @@ def add_extra(sums: RowSums, rows: Side, extra: Any, plan: Plan, mode: Mode) -> 
     extra = extra._replace(x=extra.x.astype(rows.x.dtype))
     more, _ = pair_sums(rows, extra, plan._replace(two_way=False), mode)
     lse = tuple(jnp.logaddexp(x, y) for x, y in zip(sums.lse, more.lse, strict=True))
+    if not plan.positives:
+        return RowSums(lse)
     return RowSums(lse, sums.positive + more.positive, sums.count + more.count)
 
 
@@ -946,7 +1110,7 @@ def tiled_logsumexp(
         Not with `log_weights`.
       tile: rows and columns per tile; None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        dense below two tiles a side.
+        tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
 
     Returns:
       one value per anchor; `numerics.MASKED` where no candidate counts.
@@ -963,8 +1127,8 @@ def tiled_logsumexp(
     """
     rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, block)
     rows, cols = weigh(rows, cols, log_weights)
-    tile = tile_side(tile)
-    plan = Plan(("negatives",), tile, bounded=bounded and log_weights is None)
+    bounded = bounded and log_weights is None
+    plan = Plan(("negatives",), tile_side(tile), bounded=bounded)
     return pair_sums(rows, cols, plan, mode)[0].lse[0]
 
 
@@ -1043,6 +1207,7 @@ def tiled_info_nce(
     ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
+    bounded: bool = True,
     tile: int | None = None,
     mode: Mode = "auto",
 ) -> Float[Array, "..."]:
@@ -1068,9 +1233,13 @@ def tiled_info_nce(
         log weight of a negative is the table's entry for the two groups. A constant.
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
+      bounded: whether to look, when it runs, if scale |a_i| |b_j| <= 40 for all pairs,
+        and then to take one exponential per score and no maximum. Equal results in
+        less time; the program is twice as large, and under `vmap` both forms are run.
+        Not with `log_weights`.
       tile: rows and columns per tile; None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        dense below two tiles a side.
+        tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -1097,12 +1266,15 @@ def tiled_info_nce(
     numerics.check_shapes(a=(a, "n d"), labels=(labels, "n"), weights=(weights, "n"))
     rows = rows._replace(label=numerics.check_integer(labels, "labels"))
     cols = cols._replace(label=jnp.arange(m))
-    tile = tile_side(tile)
-    if use_dense(mode, tile, n, m) or STRIP_SCORES < 64 * m:
-        sums, _ = pair_sums(rows, cols, Plan(("negatives",), tile), mode)
-        loss, valid = one_positive(sums)
+    positive, valid = positive_scores(rows, at_labels(cols, labels))
+    bounded = bounded and log_weights is None and rows.x.dtype != jnp.float16
+    plan = Plan(("negatives",), tile_side(tile), bounded=bounded)
+    if choose_form(mode, n, m) != "tiled" or STRIP_SCORES < 64 * m:
+        sums, _ = pair_sums(rows, cols, plan, mode)
+        loss = one_positive(sums.lse[0], positive, valid)
         return reduce_rows(loss, valid, weights, reduce_fn)
-    return fused(info_nce_kernel, Plan((), tile), rows, cols, weights, reduce_fn)
+    rows = rows._replace(positive=jnp.where(valid, positive, 0), where=valid)
+    return fused(info_nce_kernel, plan, rows, cols, weights, reduce_fn)
 
 
 def tiled_two_way_info_nce(
@@ -1151,7 +1323,7 @@ def tiled_two_way_info_nce(
         Not with `log_weights`.
       tile: rows and columns per tile; None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        dense below two tiles a side.
+        tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -1173,21 +1345,27 @@ def tiled_two_way_info_nce(
     rows, cols = weigh(rows, cols, log_weights)
     ids = jnp.arange(a.shape[0])
     rows, cols = rows._replace(label=ids), cols._replace(label=ids)
-    tile = tile_side(tile)
     bounded = bounded and log_weights is None
-    plan = Plan(("negatives",), tile, two_way=True, bounded=bounded)
+    plan = Plan(("negatives",), tile_side(tile), two_way=True, bounded=bounded)
     row_sums, col_sums = pair_sums(rows, cols, plan, mode)
     loss, valid = two_directions(
+        rows,
+        cols,
         add_extra(row_sums, rows, extra_b, plan, mode),
         add_extra(col_sums, cols, extra_a, plan, mode),
     )
     return reduce_rows(loss, valid, weights, reduce_fn)
 
 
-def two_directions(row_sums: RowSums, col_sums: RowSums) -> tuple[Array, Array]:
-    """The mean InfoNCE of both directions, and which pairs have a positive."""
-    (forward, valid), (backward, _) = one_positive(row_sums), one_positive(col_sums)
-    return (forward + backward) / 2, valid
+def two_directions(
+    rows: Side, cols: Side, row_sums: RowSums, col_sums: RowSums
+) -> tuple[Array, Array]:
+    """The mean InfoNCE of both directions, and which pairs (i, i) count."""
+    positive, valid = positive_scores(rows, cols)
+    there, back = (
+        one_positive(sums.lse[0], positive, valid) for sums in (row_sums, col_sums)
+    )
+    return (there + back) / 2, valid
 
 
 def tiled_nt_xent(
@@ -1228,7 +1406,7 @@ def tiled_nt_xent(
         Not with `log_weights`.
       tile: rows and columns per tile; None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        dense below two tiles a side.
+        tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -1249,11 +1427,12 @@ def tiled_nt_xent(
     check_views(x)
     rows = rows._replace(label=jnp.tile(jnp.arange(x.shape[0] // 2), 2))
     rows, _ = weigh(rows, None, log_weights)
-    tile = tile_side(tile)
-    plan = Plan(("negatives",), tile, bounded=bounded and log_weights is None)
+    bounded = bounded and log_weights is None
+    plan = Plan(("negatives",), tile_side(tile), bounded=bounded)
     sums, _ = pair_sums(rows, None, plan, mode)
     sums = add_extra(sums, rows, extra, plan, mode)
-    loss, valid = one_positive(sums)
+    positive, valid = view_scores(rows)
+    loss = one_positive(sums.lse[0], positive, valid)
     return reduce_rows(loss, valid, weights, reduce_fn)
 
 
@@ -1324,7 +1503,7 @@ def tiled_supervised_contrastive(
         less time; the program is twice as large, and under `vmap` both forms are run.
       tile: rows and columns per tile; None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        dense below two tiles a side.
+        tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -1344,8 +1523,7 @@ def tiled_supervised_contrastive(
     rows = one_side(x, scale, where, None, block, weights)
     numerics.check_shapes(x=(x, "n d"), labels=(labels, "n"))
     rows = rows._replace(label=numerics.check_integer(labels, "labels"))
-    tile = tile_side(tile)
-    plan = Plan(supervised_sets(form), tile, bounded=bounded)
+    plan = Plan(supervised_sets(form), tile_side(tile), bounded=bounded, positives=True)
     sums, _ = pair_sums(rows, None, plan, mode)
     sums = add_extra(sums, rows, extra, plan, mode)
     loss, valid = many_positives(sums)
@@ -1406,7 +1584,7 @@ def tiled_sigmoid(
         anchors, not of pairs) or `jnp.sum`; None gives [n].
       tile: rows and columns per tile; None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        dense below two tiles a side.
+        tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -1429,12 +1607,12 @@ def tiled_sigmoid(
     labels = pair_of_ids("labels", labels, n, m)
     rows, cols = rows._replace(label=labels[0]), cols._replace(label=labels[1])
     rows = rows._replace(bias=per_row_scalar(bias, rows.x))
-    tile = tile_side(tile)
-    if use_dense(mode, tile, n, m):
+    plan = Plan((), tile_side(tile))
+    if choose_form(mode, n, m) == "dense":
         masks = pair_masks(rows, cols)
         logits = scores(rows, cols)
         loss = jax.nn.softplus(jnp.where(masks["positives"], -logits, logits))
         loss = jnp.sum(jnp.where(masks["all"], loss, 0), axis=1)
         valid = jnp.any(masks["all"], axis=1)
         return reduce_rows(loss, valid, weights, reduce_fn)
-    return fused(sigmoid_kernel, Plan((), tile), rows, cols, weights, reduce_fn)
+    return fused(sigmoid_kernel, plan, rows, cols, weights, reduce_fn)
