@@ -157,15 +157,15 @@ def exchange_scratch(
         ring:   2 b D (2 e + 4) + tiles     two buffers of a shard and its gradient
 
     The tiles are four float32 blocks of at most `tile` rows and columns, and for each
-    direction of the gathered form a strip of two tiles by all columns; below 2 x 2
-    tiles the gathered form is dense and keeps three blocks of b by B per direction.
+    direction of the gathered form a strip of two tiles by all columns; up to
+    `tiled.KEPT_SCORES` scores it keeps three blocks of b by B per direction instead.
     """
     rows = batch / devices
     tiles = 16 * min(rows, tile) * min(batch if exchange == "gather" else rows, tile)
     if exchange == "ring":
         return 2 * rows * width * (2 * element + 4) + tiles
     tiles += 2 * 4 * min(min(rows, 2 * tile) * batch, tiled.STRIP_SCORES)
-    if rows * batch < 4 * tile**2:
+    if rows * batch <= tiled.KEPT_SCORES:
         tiles = 24 * rows * batch
     return 2 * batch * width * (element + 4) + tiles
 
