@@ -298,8 +298,8 @@ def ring_info_nce(
         local [n].
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
-      tile: rows and columns per tile; None: what suits the backend
-        (`tiled.tile_side`).
+      tile: columns per tile, which has as many rows, or of two sets twice as many;
+        None: what suits the backend (`tiled.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -385,8 +385,8 @@ def ring_two_way_info_nce(
         local [n].
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
-      tile: rows and columns per tile; None: what suits the backend
-        (`tiled.tile_side`).
+      tile: columns per tile, which has as many rows, or of two sets twice as many;
+        None: what suits the backend (`tiled.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -456,8 +456,8 @@ def ring_nt_xent(
         local [n].
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
-      tile: rows and columns per tile; None: what suits the backend
-        (`tiled.tile_side`).
+      tile: columns per tile, which has as many rows, or of two sets twice as many;
+        None: what suits the backend (`tiled.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -523,8 +523,8 @@ def ring_supervised_contrastive(
         positive; None gives the local [n].
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
-      tile: rows and columns per tile; None: what suits the backend
-        (`tiled.tile_side`).
+      tile: columns per tile, which has as many rows, or of two sets twice as many;
+        None: what suits the backend (`tiled.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -593,8 +593,8 @@ def ring_sigmoid(
         local [n].
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
-      tile: rows and columns per tile; None: what suits the backend
-        (`tiled.tile_side`).
+      tile: columns per tile, which has as many rows, or of two sets twice as many;
+        None: what suits the backend (`tiled.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.

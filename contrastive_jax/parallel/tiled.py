@@ -34,8 +34,9 @@ from contrastive_jax.parallel import collectives
 
 Mode = Literal["auto", "tiled", "dense"]
 Scale = float | Float[Array, ""]
-# Side of a tile by backend, so that its scores stay in cache: 256 KB of a core's L2 on
-# a CPU; 16 MB of the L2 of a large GPU or of the memory of a TPU core (not measured).
+# Columns of a tile by backend, so that its scores stay in cache: 256 or 512 KB of a
+# core's L2 on a CPU; 16 or 32 MB of a large GPU's L2 or of a TPU core's memory (not
+# measured).
 TILES = {"cpu": 256}
 LARGE_TILE = 2048
 # A strip of rows against all columns holds at most this many scores (32 MB).
@@ -700,7 +701,7 @@ def dense_sums(plan: Plan, rows: Side, cols: Side | None) -> tuple[Any, Any]:
 
 
 def tile_side(tile: int | None) -> int:
-    """The side of a tile: as given, or by the backend: 256 on a CPU, else 2,048."""
+    """Columns of a tile: as given, or by the backend: 256 on a CPU, else 2,048."""
     if tile is None:
         return TILES.get(jax.default_backend(), LARGE_TILE)
     if tile < 1:
@@ -726,7 +727,7 @@ def pair_sums(
       rows: anchors.
       cols: candidates; None for the rows themselves.
       plan: what is summed.
-      mode: tiles, the dense form, or a choice by size.
+      mode: "tiled", "dense", or a choice by size (`choose_form`).
     """
     n = rows.x.shape[0]
     form = choose_form(mode, n, n if cols is None else cols.x.shape[0])
@@ -1108,7 +1109,8 @@ def tiled_logsumexp(
         and then to take one exponential per score and no maximum. Equal results in
         less time; the program is twice as large, and under `vmap` both forms are run.
         Not with `log_weights`.
-      tile: rows and columns per tile; None: what suits the backend (`tile_side`).
+      tile: columns per tile, which has as many rows, or of two sets twice as many;
+        None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
         tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
 
@@ -1237,7 +1239,8 @@ def tiled_info_nce(
         and then to take one exponential per score and no maximum. Equal results in
         less time; the program is twice as large, and under `vmap` both forms are run.
         Not with `log_weights`.
-      tile: rows and columns per tile; None: what suits the backend (`tile_side`).
+      tile: columns per tile, which has as many rows, or of two sets twice as many;
+        None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
         tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
 
@@ -1321,7 +1324,8 @@ def tiled_two_way_info_nce(
         and then to take one exponential per score and no maximum. Equal results in
         less time; the program is twice as large, and under `vmap` both forms are run.
         Not with `log_weights`.
-      tile: rows and columns per tile; None: what suits the backend (`tile_side`).
+      tile: columns per tile, which has as many rows, or of two sets twice as many;
+        None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
         tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
 
@@ -1404,7 +1408,8 @@ def tiled_nt_xent(
         and then to take one exponential per score and no maximum. Equal results in
         less time; the program is twice as large, and under `vmap` both forms are run.
         Not with `log_weights`.
-      tile: rows and columns per tile; None: what suits the backend (`tile_side`).
+      tile: columns per tile, which has as many rows, or of two sets twice as many;
+        None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
         tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
 
@@ -1501,7 +1506,8 @@ def tiled_supervised_contrastive(
       bounded: whether to look, when it runs, if scale |x_i| |x_j| <= 40 for all pairs,
         and then to take one exponential per score and no maximum. Equal results in
         less time; the program is twice as large, and under `vmap` both forms are run.
-      tile: rows and columns per tile; None: what suits the backend (`tile_side`).
+      tile: columns per tile, which has as many rows, or of two sets twice as many;
+        None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
         tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
 
@@ -1582,9 +1588,10 @@ def tiled_sigmoid(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` over anchors (the published form divides by the number of
         anchors, not of pairs) or `jnp.sum`; None gives [n].
-      tile: rows and columns per tile; None: what suits the backend (`tile_side`).
-      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
+      tile: columns per tile, which has as many rows, or of two sets twice as many;
+        None: what suits the backend (`tile_side`).
+      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto",
+        which is tiled at every size.
 
     Raises:
       TypeError: arrays of the wrong kind.
