@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from contrastive_jax import numerics
+from contrastive_jax import numerics, pairs
 from contrastive_jax.parallel import tiled
 from contrastive_jax.parallel.tiled import Plan, Scale, Side
 
@@ -283,6 +283,8 @@ def ring_info_nce(
       b: this device's candidates, its hard negatives among them.
       axis_name: device axis.
       labels: row of the local b that is each anchor's positive; `arange(n)` when None.
+        With one that does not exist, where it is traced and cannot be looked at, the
+        anchor drops out.
       scale: factor of the inner products, one over the temperature; > 0, may be learnt.
       where: local anchors that count.
       where_candidates: local candidates that count.
@@ -303,8 +305,8 @@ def ring_info_nce(
 
     Raises:
       TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown axis name, a group size
-        that is no divisor, scale not above 0.
+      ValueError: shapes that do not fit together, labels beyond the local candidates,
+        an unknown axis name, a group size that is no divisor, scale not above 0.
 
     References:
       van den Oord et al. 2018, arXiv:1807.03748, eq. 4. Ring over devices: Cheng et
@@ -321,15 +323,10 @@ def ring_info_nce(
     rows, cols = tiled.two_sides(a, b, scale, where, where_candidates, exclude, block)
     rows, cols = tiled.weigh(rows, cols, log_weights)
     (n, _), m = a.shape, b.shape[0]
-    if labels is None and m < n:
-        raise ValueError(
-            f"labels: needed when there are fewer candidates (m = {m}) than anchors "
-            f"(n = {n})"
-        )
-    labels = jnp.arange(n) if labels is None else labels
     numerics.check_shapes(a=(a, "n d"), labels=(labels, "n"), weights=(weights, "n"))
+    labels = pairs.positive_columns(labels, (n, m))
     ids = global_ids(m, axis_name)
-    rows = rows._replace(label=numerics.check_integer(labels, "labels") + ids[0])
+    rows = rows._replace(label=labels + ids[0])
     cols = cols._replace(label=ids)
     sums, _ = tiled.pair_sums(rows, cols, plan, "tiled")
     sums = tiled.add_extra(sums, rows, extra, local(plan), "auto")

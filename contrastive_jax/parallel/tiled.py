@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from contrastive_jax import numerics
+from contrastive_jax import numerics, pairs
 from contrastive_jax.parallel import collectives
 
 Mode = Literal["auto", "tiled", "dense"]
@@ -1224,7 +1224,9 @@ def tiled_info_nce(
     Args:
       a: anchors.
       b: candidates.
-      labels: row of b that is each anchor's positive; `arange(n)` when None.
+      labels: row of b that is each anchor's positive; `arange(n)` when None. With one
+        that does not exist, where it is traced and cannot be looked at, the anchor
+        drops out.
       scale: factor of the inner products, one over the temperature; > 0, may be learnt.
       where: anchors that count.
       where_candidates: candidates that count; an anchor whose positive is masked drops
@@ -1246,7 +1248,8 @@ def tiled_info_nce(
 
     Raises:
       TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, scale not above 0, unknown mode.
+      ValueError: shapes that do not fit together, labels beyond the candidates, scale
+        not above 0, unknown mode.
 
     References:
       van den Oord et al. 2018, arXiv:1807.03748, eq. 4.
@@ -1260,15 +1263,9 @@ def tiled_info_nce(
     rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, block)
     rows, cols = weigh(rows, cols, log_weights)
     (n, _), m = rows.x.shape, cols.x.shape[0]
-    if labels is None and m < n:
-        raise ValueError(
-            f"labels: needed when there are fewer candidates (m = {m}) than anchors "
-            f"(n = {n})"
-        )
-    labels = jnp.arange(n) if labels is None else labels
     numerics.check_shapes(a=(a, "n d"), labels=(labels, "n"), weights=(weights, "n"))
-    rows = rows._replace(label=numerics.check_integer(labels, "labels"))
-    cols = cols._replace(label=jnp.arange(m))
+    labels = pairs.positive_columns(labels, (n, m))
+    rows, cols = rows._replace(label=labels), cols._replace(label=jnp.arange(m))
     positive, valid = positive_scores(rows, at_labels(cols, labels))
     bounded = bounded and log_weights is None and rows.x.dtype != jnp.float16
     plan = Plan(("negatives",), tile_side(tile), bounded=bounded)

@@ -458,8 +458,9 @@ def test_bounded_form_and_its_fallback_in_float64(name, scale, x64):
         assert_close(got, want, 1e-12)
 
 
+@pytest.mark.parametrize("mode", ["tiled", "auto"])
 @pytest.mark.parametrize("check_vma", [True, False])
-def test_each_device_looks_at_its_own_bound(check_vma):
+def test_each_device_looks_at_its_own_bound(check_vma, mode):
     """Inside of `shard_map`, where some devices take one form and some the other."""
     x = (
         jnp.asarray(A[:36], jnp.float32)
@@ -472,7 +473,7 @@ def test_each_device_looks_at_its_own_bound(check_vma):
     assert held == [True, False]
 
     def loss(x):
-        return parallel.tiled_nt_xent(x, tile=TILE, mode="tiled")
+        return parallel.tiled_nt_xent(x, tile=TILE, mode=mode)
 
     @jax.jit
     @functools.partial(
@@ -576,6 +577,22 @@ def test_nothing_counts_gives_zero_and_zero_gradient(loss):
     np.testing.assert_array_equal(grad, 0)
 
 
+@pytest.mark.parametrize("mode", ["tiled", "auto"])
+def test_an_anchor_without_a_positive_drops_out(mode):
+    """A label that does not exist, and cannot be looked at inside of jit."""
+    a, b = (jnp.asarray(x, jnp.float32) for x in (A, B))
+
+    def f(labels, a):
+        return parallel.tiled_info_nce(a, b, labels, tile=TILE, mode=mode)
+
+    labels = jnp.asarray(LABELS).at[3].set(M).at[5].set(-1)
+    value, grad = jitted(jax.value_and_grad(f, 1))(labels, a)
+    kept = np.delete(np.arange(N), [3, 5])
+    want = f(labels[kept], a[kept])
+    np.testing.assert_allclose(value, want, rtol=1e-6)
+    np.testing.assert_array_equal(grad[jnp.array([3, 5])], 0)
+
+
 def test_not_a_number_is_not_hidden():
     a = jnp.asarray(A, jnp.float32).at[3, 1].set(jnp.nan)
     b = jnp.asarray(B[:N], jnp.float32)
@@ -648,6 +665,11 @@ def test_bad_input_is_named():
         (ValueError, 'mode: expected "auto"', lambda: one(a, b, mode="fast")),
         (ValueError, "tile: expected", lambda: one(a, b, tile=0)),
         (ValueError, "labels: expected shape", lambda: one(a, b, ids[:3])),
+        (
+            ValueError,
+            r"labels: expected .* \[0, 5\), got 2 to 5",
+            lambda: one(a, b, ids + 2),
+        ),
         (ValueError, "log_weights: expected", lambda: one(a, b, log_weights=ids)),
         (
             ValueError,
