@@ -516,13 +516,28 @@ def within_bound(rows: Side, cols: Side | None) -> Array:
     return largest(rows, rows.scale) * largest(cols) <= BOUND
 
 
-def by_bound(make_sweep: Callable[..., Any], plan: Plan, sides: Any, *args: Any) -> Any:
-    """A sweep in the form that `within_bound` allows, looked at when it runs."""
+def by_bound(
+    make_sweep: Callable[..., Any],
+    plan: Plan,
+    sides: Any,
+    *args: Any,
+    holds: Array | None = None,
+) -> Any:
+    """A sweep in the form that `within_bound` allows, looked at when it runs.
+
+    Args:
+      make_sweep: called with the plan, bounded or not, the sides and what follows.
+      plan: when it is not bounded, nothing is looked at.
+      sides: rows and columns.
+      *args: more arguments of the sweep.
+      holds: what `within_bound` said of the sides before.
+    """
     if not plan.bounded:
         return make_sweep(plan, sides, *args)
+    holds = within_bound(*sides) if holds is None else holds
     general = functools.partial(make_sweep, plan._replace(bounded=False))
     bounded = functools.partial(make_sweep, plan)
-    return jax.lax.cond(within_bound(*sides), bounded, general, sides, *args)
+    return jax.lax.cond(holds, bounded, general, sides, *args)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -639,13 +654,16 @@ def kept_sums(plan: Plan, rows: Side, cols: Side | None) -> tuple[Any, Any]:
 
 
 def kept_forward(plan: Plan, rows: Side, cols: Side | None) -> Any:
-    sums, kept = by_bound(matrix_sums, plan, (rows, cols))
-    return sums, ((rows, cols), sums, kept)
+    # What is kept depends on the form, so that the way back must not look again: it
+    # could see another rounding of the norms.
+    holds = within_bound(rows, cols) if plan.bounded else None
+    sums, kept = by_bound(matrix_sums, plan, (rows, cols), holds=holds)
+    return sums, ((rows, cols), sums, kept, holds)
 
 
 def kept_backward(plan: Plan, residuals: Any, slopes: Any) -> Any:
-    sides, sums, kept = residuals
-    return by_bound(matrix_gradients, plan, sides, sums, slopes, kept)
+    sides, sums, kept, holds = residuals
+    return by_bound(matrix_gradients, plan, sides, sums, slopes, kept, holds=holds)
 
 
 kept_sums.defvjp(kept_forward, kept_backward)

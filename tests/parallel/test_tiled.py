@@ -494,6 +494,16 @@ def test_each_device_looks_at_its_own_bound(check_vma, mode):
         assert_close((values[i], grads[rows]), want, 1e-6)
 
 
+def test_where_the_matrix_is_kept_the_bound_is_looked_at_once(monkeypatch):
+    """A second look could see other roundings, and take scores for exponentials."""
+    looks = []
+    real = tiled.within_bound
+    monkeypatch.setattr(tiled, "within_bound", lambda *x: looks.append(1) or real(*x))
+    a = jnp.asarray(A, jnp.float32)
+    jax.make_jaxpr(jax.grad(lambda a: parallel.tiled_two_way_info_nce(a, a)))(a)
+    assert len(looks) == 1
+
+
 def test_bounded_form_takes_one_exponential_per_score():
     """Whatever the tile does besides, [tile, tile] arrays go through exp once."""
 
