@@ -41,7 +41,8 @@ TILES = {"cpu": 256}
 LARGE_TILE = 2048
 # A strip of rows against all columns holds at most this many scores (32 MB).
 STRIP_SCORES = 2**23
-# Up to this many scores (4 MB) the whole matrix is kept for the gradient.
+# Up to this many scores (4 MB) the whole matrix is kept for the gradient; of one set,
+# for which that saves no operations, up to a quarter as many.
 KEPT_SCORES = 2**20
 # Scores up to this size are exponentiated as they are: e^40 times a million fits.
 BOUND = 40.0
@@ -727,13 +728,17 @@ def tile_side(tile: int | None) -> int:
     return tile
 
 
-def choose_form(mode: str, n: int, m: int) -> str:
-    """ "tiled" or "dense" as asked for; "kept" for few scores, "tiled" for others."""
+def choose_form(mode: str, n: int, m: int | None) -> str:
+    """ "tiled" or "dense" as asked for; "kept" for few scores, "tiled" for others.
+
+    m is None for one set.
+    """
     if mode not in ("auto", "tiled", "dense"):
         raise ValueError(f'mode: expected "auto", "tiled" or "dense", got {mode!r}')
     if mode != "auto":
         return mode
-    return "kept" if n * m <= KEPT_SCORES else "tiled"
+    few = 4 * n * n <= KEPT_SCORES if m is None else n * m <= KEPT_SCORES
+    return "kept" if few else "tiled"
 
 
 def pair_sums(
@@ -747,8 +752,8 @@ def pair_sums(
       plan: what is summed.
       mode: "tiled", "dense", or a choice by size (`choose_form`).
     """
-    n = rows.x.shape[0]
-    form = choose_form(mode, n, n if cols is None else cols.x.shape[0])
+    m = None if cols is None else cols.x.shape[0]
+    form = choose_form(mode, rows.x.shape[0], m)
     sums = {"tiled": tiled_sums, "kept": kept_sums, "dense": dense_sums}[form]
     return sums(plan, *vary_alike(rows, cols))
 
@@ -1426,7 +1431,7 @@ def tiled_nt_xent(
       tile: columns per tile, which has as many rows, or of two sets twice as many;
         None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
+        tiles beyond 512 rows; up to there the matrix is kept for the gradient.
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -1524,7 +1529,7 @@ def tiled_supervised_contrastive(
       tile: columns per tile, which has as many rows, or of two sets twice as many;
         None: what suits the backend (`tile_side`).
       mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
+        tiles beyond 512 rows; up to there the matrix is kept for the gradient.
 
     Raises:
       TypeError: arrays of the wrong kind.

@@ -639,7 +639,7 @@ def test_scratch_memory_is_a_few_tiles(loss, sides, limit):
 def test_small_batches_keep_the_matrix_and_dense_mode_differentiates_twice(
     monkeypatch,
 ):
-    monkeypatch.setattr(tiled, "KEPT_SCORES", 30 * 30)
+    monkeypatch.setattr(tiled, "KEPT_SCORES", 4 * 30 * 30)
 
     def f(a, mode):
         return parallel.tiled_nt_xent(a, tile=16, mode=mode)
@@ -654,6 +654,8 @@ def test_small_batches_keep_the_matrix_and_dense_mode_differentiates_twice(
 
     assert loops("tiled", 30) and loops("auto", 32)
     assert not loops("auto", 30) and not loops("dense", 36)
+    assert tiled.choose_form("auto", 60, 60) == "kept"  # two sets: four times as many
+    assert tiled.choose_form("auto", 60, 61) == "tiled"
     hessian = jax.jit(jax.hessian(lambda a: f(a, "dense")))(a[:4])
     assert np.isfinite(hessian).all() and np.abs(hessian).max() > 0
 
