@@ -809,7 +809,6 @@ def plot(results: list[dict], file: pathlib.Path) -> None:
     results = [r for r in results if r["width"] == width]
     tasks = [task for task in LOSSES if any(r["task"] == task for r in results)]
     methods = list(dict.fromkeys(m for task in tasks for m in LOSSES[task]))
-    sizes = sorted({r["rows"] for r in results})
     shape = dict(figsize=(3.0 * len(tasks), 6.2), squeeze=False)
     figure, axes = plt.subplots(2, len(tasks), **shape)
     lines = {}
@@ -817,6 +816,7 @@ def plot(results: list[dict], file: pathlib.Path) -> None:
         enumerate(("seconds", "rise")), enumerate(tasks)
     ):
         axis = axes[row][column]
+        sizes = sorted({r["rows"] for r in results if r["task"] == task})
         for i, method in enumerate(methods):
             points = sorted(
                 (r["rows"], r[key])
