@@ -11,6 +11,7 @@ against each other on 1, 2, 4 and 8 devices. docs/scaling.md explains the model.
 
 import argparse
 import dataclasses
+import math
 import re
 import sys
 from typing import Literal
@@ -363,17 +364,27 @@ def sent_bytes(kind: str, shape: str, rest: str) -> float:
     size = size_in_bytes(shape)
     if kind == "collective-permute":
         return size
-    group = re.search(r"replica_groups=\{\{([\d,]+)\}", rest)
-    if group:
-        devices = len(group[1].split(","))
-    else:  # [groups,devices]<=[all]
-        devices = int(re.search(r"replica_groups=\[\d+,(\d+)\]", rest)[1])
+    devices = group_devices(rest)
     share = (devices - 1) / devices
     if kind == "all-reduce":
         return 2 * size * share
     if kind == "reduce-scatter":
         return size * devices * share
     return size * share
+
+
+def group_devices(rest: str) -> int:
+    """Devices that take part in one group of a collective, in any of three notations.
+
+    {{0,1},{2,3}}; [groups,devices]<=[all]; mesh['axis'=size,...] {'axis',...}.
+    """
+    if found := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
+        return len(found[1].split(","))
+    if found := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
+        return int(found[1])
+    found = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", rest)
+    sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
+    return math.prod(int(sizes[name]) for name in re.findall(r"'(\w+)'", found[2]))
 
 
 def table(

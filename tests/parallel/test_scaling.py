@@ -127,6 +127,20 @@ ENTRY %main (x: f32[4,8]) -> f32[4,8] {
         scaling.read_program(text.replace("TRIPS", "x=1"))
 
 
+@pytest.mark.parametrize(
+    "groups",
+    [
+        "{{0,1,2,3},{4,5,6,7}}",
+        "[2,4]<=[8]",
+        "mesh['a'=2,'b'=4] {'b'}",
+        "mesh['a'=2,'b'=2,'c'=2] {'a','c'}",
+    ],
+)
+def test_devices_of_a_group_in_every_notation(groups):
+    text = f"%x), channel_id=1, replica_groups={groups}, dimensions={{0}}"
+    assert scaling.group_devices(text) == 4
+
+
 def test_the_model_keeps_the_published_arithmetic():
     """N = 1,024, B = 1,048,576, D = 1,024: 8 B b D, and 8 B D bytes in bfloat16."""
     sizes = (1024, 1_048_576, 1024)
