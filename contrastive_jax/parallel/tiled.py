@@ -286,7 +286,18 @@ def vary_alike(*trees: Any) -> Any:
 # Sums per row with a gradient: the softmax losses
 
 
-def start(x: Array, n: int, plan: "Plan") -> Running:
+class Plan(NamedTuple):
+    """Static choices of one sweep."""
+
+    sets: tuple[str, ...]  # of "all", "negatives", "positives"
+    tile: int
+    two_way: bool = False  # sums of columns too
+    walk: Callable[..., Any] = sweep  # `sweep`, or the same over many devices
+    bounded: bool = False  # one exponential per score where `within_bound`
+    positives: bool = False  # the sum and the number of the positives too
+
+
+def start(x: Array, n: int, plan: Plan) -> Running:
     """Sums over no pair yet, for n rows."""
     fill = 0.0 if plan.bounded else numerics.MASKED
     top = tuple(zeros(x, n, fill=fill) for _ in plan.sets)
@@ -346,17 +357,6 @@ def finish(run: Running) -> RowSums:
         return jnp.where(empty, numerics.MASKED, top + jnp.log(total + empty))
 
     return RowSums(tuple(map(lse, run.top, run.total)), run.positive, run.count)
-
-
-class Plan(NamedTuple):
-    """Static choices of one sweep."""
-
-    sets: tuple[str, ...]  # of "all", "negatives", "positives"
-    tile: int
-    two_way: bool = False  # sums of columns too
-    walk: Callable[..., Any] = sweep  # `sweep`, or the same over many devices
-    bounded: bool = False  # one exponential per score where `within_bound`
-    positives: bool = False  # the sum and the number of the positives too
 
 
 def raised(plan: Plan, logits: Array, masks: Any) -> Array:
@@ -965,15 +965,14 @@ def absorb_strip(
     plan: Plan, r: Side, c: Side, j: Any, kept: Any, run: Running
 ) -> tuple[Any, Running]:
     """One more tile of a strip of rows: into the sums, and kept for the gradient."""
-    logits, masks = scores(r, c), pair_masks(r, c)
-    if plan.bounded:
-        seen = raised(plan, logits, masks)
-        run = absorb_bounded(run, (seen,), logits, masks, axis=1)
-    else:
-        seen = weighted(logits, r, c, masks, axis=1)
-        run = absorb(run, seen, masks, plan.sets, axis=1)
+    seen, run, _ = absorb_tile(plan, r, c, run, None)
+    if kept is None:
+        return None, run
+    if not plan.bounded:
+        masks = pair_masks(r, c)
+        seen = weighted(seen, r, c, masks, axis=1)
         seen = jnp.where(masks["negatives"], seen, numerics.MASKED)
-    return None if kept is None else put(kept, j, seen), run
+    return put(kept, j, seen), run
 
 
 def strip_rows(n: int, m: int, tile: int) -> int:
@@ -1290,6 +1289,7 @@ def tiled_info_nce(
     labels = pairs.positive_columns(labels, (n, m))
     rows, cols = rows._replace(label=labels), cols._replace(label=jnp.arange(m))
     positive, valid = positive_scores(rows, at_labels(cols, labels))
+    # A strip's exponentials are operands of products: e^40 is too large for float16.
     bounded = bounded and log_weights is None and rows.x.dtype != jnp.float16
     plan = Plan(("negatives",), tile_side(tile), bounded=bounded)
     if choose_form(mode, n, m) != "tiled" or STRIP_SCORES < 64 * m:
