@@ -110,14 +110,14 @@ def entry(
 
 def store(name: str, new: dict[str, Any]) -> pathlib.Path:
     """Puts an entry into results.json, in place of that of the same settings."""
-    from contrastive_jax.training import report
+    from contrastive_jax.report import record
 
     def key(x):
         return x["variant"], sorted(x["set"])
 
     kept = [x for x in entries(name) if key(x) != key(new)]
     text = json.dumps(sorted([*kept, new], key=key), indent=1) + "\n"
-    return report.write_atomic(one.ROOT / "experiments" / name / FILE, text)
+    return record.write_atomic(one.ROOT / "experiments" / name / FILE, text)
 
 
 def shown(x: dict[str, Any]) -> str:

@@ -194,8 +194,8 @@ def preflight(experiment, config) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs what the command line says."""
+    from contrastive_jax.report import record as records
     from contrastive_jax.training import config as configs
-    from contrastive_jax.training import report
 
     began = time.monotonic()
     name, _, variant = args.experiment.partition(":")
@@ -224,7 +224,7 @@ def run(args: argparse.Namespace) -> int:
         raise WrongInput(f"{name}: {e}") from e
     record = {"experiment": name, "variant": variant, "config": configs.plain(config)}
     check_same(workdir, record)
-    done = workdir / report.RESULT
+    done = workdir / records.RESULT
     if done.exists():
         metrics = json.loads(done.read_text(encoding="utf-8"))["metrics"]
         print(
@@ -234,10 +234,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     preflight(experiment, config)
     held = lock(workdir)
-    report.write_atomic(workdir / "config.json", json.dumps(record, indent=2) + "\n")
+    records.write_atomic(workdir / "config.json", json.dumps(record, indent=2) + "\n")
     print(f"{args.experiment} -> {workdir} ({len(devices)} x {devices[0].device_kind})")
     metrics = experiment.run(config, workdir)
-    report.write_result(
+    records.write_result(
         workdir,
         experiment=name,
         variant=variant,

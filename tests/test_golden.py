@@ -7,11 +7,12 @@ import functools
 import json
 import pathlib
 
-import golden_adapters
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from tests import golden_adapters
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 from scipy.spatial.transform import Rotation
 
-from contrastive_jax import evaluation
+from contrastive_jax import transforms
 
 RNG = np.random.default_rng(0)
 
@@ -23,44 +23,44 @@ def close(got, want, rtol=1e-5):
 def test_calibrate_standardises_each_group():
     groups = np.array([5, -1, 5, 5, -1, -1, 5, 2])
     x = RNG.normal(size=(8, 3)) + groups[:, None]
-    y = evaluation.calibrate(x, groups)
+    y = transforms.calibrate(x, groups)
     for group in (5, -1):
         close(y[groups == group].mean(axis=0), 0)
         close(y[groups == group].std(axis=0), 1)
     close(y[groups == 2], 0)  # one row has no variance
-    unbiased = evaluation.calibrate(x, groups, ddof=1)
+    unbiased = transforms.calibrate(x, groups, ddof=1)
     close(unbiased[groups == 5].std(axis=0, ddof=1), 1)
     close(unbiased[groups == 2], 0)
-    shifted = evaluation.calibrate(x, groups, scale=False)
+    shifted = transforms.calibrate(x, groups, scale=False)
     close(shifted[groups == 5], x[groups == 5] - x[groups == 5].mean(axis=0))
 
 
 def test_calibrate_makes_a_constant_channel_0():
     x = np.full((29, 1), 0.1)
     assert np.std(x, axis=0) > 0  # by rounding
-    assert not evaluation.calibrate(x, np.zeros(29, int)).any()
+    assert not transforms.calibrate(x, np.zeros(29, int)).any()
 
 
 def test_calibrate_keeps_the_precision():
     x, groups = normal(4, 2), np.zeros(4, int)
-    assert evaluation.calibrate(x, groups).dtype == np.float32
+    assert transforms.calibrate(x, groups).dtype == np.float32
     half = x.astype(jnp.bfloat16)
-    assert evaluation.calibrate(half, groups).dtype == np.float32
-    assert evaluation.calibrate(np.asarray(x, "f8"), groups).dtype == np.float64
+    assert transforms.calibrate(half, groups).dtype == np.float32
+    assert transforms.calibrate(np.asarray(x, "f8"), groups).dtype == np.float64
 
 
 def test_rotation_equals_scipy(transform):
     source, target = normal(9, 4), normal(9, 4)
-    got = transform(evaluation.procrustes_rotation)(source, target)
+    got = transform(transforms.procrustes_rotation)(source, target)
     close(got, scipy.linalg.orthogonal_procrustes(source, target)[0])
 
 
 def test_rotation_without_reflection_equals_scipy():
     source = normal(6, 3)
     mirrored = source * jnp.array([[1.0, 1.0, -1.0]]) + 0.1 * normal(6, 3)
-    free = evaluation.procrustes_rotation(source, mirrored)
+    free = transforms.procrustes_rotation(source, mirrored)
     close(jnp.linalg.det(free), -1)
-    got = evaluation.procrustes_rotation(source, mirrored, reflection=False)
+    got = transforms.procrustes_rotation(source, mirrored, reflection=False)
     want = Rotation.align_vectors(mirrored, source)[0].as_matrix().T
     close(got, want, 1e-4)
 
@@ -69,17 +69,17 @@ def test_alignment_undoes_a_similarity():
     y = normal(7, 3)
     turn = jnp.asarray(Rotation.from_rotvec([0.3, -1.0, 0.5]).as_matrix(), jnp.float32)
     moved = 2.5 * y @ turn + jnp.array([[1.0, -2.0, 3.0]])
-    close(evaluation.procrustes_align(moved, y), y, 1e-4)
+    close(transforms.procrustes_align(moved, y), y, 1e-4)
     mirrored = moved * jnp.array([[-1.0, 1.0, 1.0]])
-    got = evaluation.procrustes_align(mirrored, y, reflection=True)
+    got = transforms.procrustes_align(mirrored, y, reflection=True)
     close(got, y, 1e-4)
-    assert jnp.max(jnp.abs(evaluation.procrustes_align(mirrored, y) - y)) > 0.1
-    assert jnp.max(jnp.abs(evaluation.procrustes_align(moved, y, scale=False) - y)) > 1
+    assert jnp.max(jnp.abs(transforms.procrustes_align(mirrored, y) - y)) > 0.1
+    assert jnp.max(jnp.abs(transforms.procrustes_align(moved, y, scale=False) - y)) > 1
 
 
 def test_alignment_is_the_best_of_its_kind(transform):
     x, y = normal(5, 2), normal(5, 2)
-    best = np.asarray(transform(evaluation.procrustes_align)(x, y))
+    best = np.asarray(transform(transforms.procrustes_align)(x, y))
     y, residual = np.asarray(y), np.sum((best - y) ** 2)
     centred = best - np.mean(best, axis=0)
     for angle, factor, shift in ((0.02, 1, 0), (0, 1.02, 0), (0, 1, 0.02)):
@@ -89,31 +89,31 @@ def test_alignment_is_the_best_of_its_kind(transform):
 
 
 def test_points_that_coincide_are_finite():
-    got = jax.vmap(evaluation.procrustes_align)(jnp.ones((1, 4, 3)), normal(1, 4, 3))
+    got = jax.vmap(transforms.procrustes_align)(jnp.ones((1, 4, 3)), normal(1, 4, 3))
     assert np.all(np.isfinite(got))
 
 
 def test_ica_finds_the_sources():
     sources = RNG.laplace(size=(3000, 3))
     mixed = sources @ RNG.normal(size=(3, 3)) + 5
-    y = evaluation.fast_ica(mixed, seed=0)
+    y = transforms.fast_ica(mixed, seed=0)
     close(y.T @ y / len(y), np.eye(3), 1e-6)
     correlation = np.abs(np.corrcoef(y.T, sources.T)[:3, 3:])
     assert np.all(np.sort(correlation.max(axis=1)) > 0.99)
     assert sorted(correlation.argmax(axis=1)) == [0, 1, 2]
-    np.testing.assert_array_equal(y, evaluation.fast_ica(mixed, seed=0))
-    assert evaluation.fast_ica(mixed, seed=0, num_components=2).shape == (3000, 2)
+    np.testing.assert_array_equal(y, transforms.fast_ica(mixed, seed=0))
+    assert transforms.fast_ica(mixed, seed=0, num_components=2).shape == (3000, 2)
 
 
 def test_wrong_input_is_named(without_type_hooks):
     x = np.ones((3, 2))
     with pytest.raises(ValueError, match=r"^groups: "):
-        evaluation.calibrate(x, np.zeros(2, int))
+        transforms.calibrate(x, np.zeros(2, int))
     with pytest.raises(ValueError, match=r"^target: "):
-        evaluation.procrustes_rotation(x, x[:2])
+        transforms.procrustes_rotation(x, x[:2])
     with pytest.raises(ValueError, match=r"^num_components: "):
-        evaluation.fast_ica(x, seed=0, num_components=3)
+        transforms.fast_ica(x, seed=0, num_components=3)
     with pytest.raises(ValueError, match=r"^x: expected at least 2 rows"):
-        evaluation.fast_ica(x[:1], seed=0)
+        transforms.fast_ica(x[:1], seed=0)
     with pytest.raises(TypeError, match=r"^x: "):
-        evaluation.fast_ica(x.astype(int), seed=0)
+        transforms.fast_ica(x.astype(int), seed=0)

@@ -1,13 +1,14 @@
 """Data: packaged sets, users' prepared sets, step-indexed batches, augmentation."""
 
-from contrastive_jax.data.arrays import (
+from contrastive_jax.data import images
+from contrastive_jax.data.augment.image import make_augment
+from contrastive_jax.data.batches import (
     array_batches,
     epoch_batches,
     fetched_batches,
     index_batches,
 )
-from contrastive_jax.data.augment_image import make_augment
-from contrastive_jax.data.packaged import DataMissing, Images, images
+from contrastive_jax.data.packaged import DataMissing, Images
 
 __all__ = [
     "DataMissing",

@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from contrastive_jax.data import arrays, packaged, text, tfds_source
+from contrastive_jax.data import packaged, tfds_source
+from contrastive_jax.data.batches import Batch, fetched_batches
+from contrastive_jax.data.vocabulary import Vocabulary, build_vocabulary, words
 
 VENDORS = ("google", "twitter")
 TEST_SHARE = 0.2
@@ -103,8 +105,8 @@ def emoji(size: int) -> Emoji:
     captions = []
     for entry in table:
         found = told[entry["unified"].replace("-FE0F", "")]
-        named = text.words(found["label"])
-        more = [w for tag in found.get("tags", []) for w in text.words(tag)]
+        named = words(found["label"])
+        more = [w for tag in found.get("tags", []) for w in words(tag)]
         captions.append(" ".join(dict.fromkeys([*named, *more])))
     if not file.exists():
         pictures = [
@@ -175,10 +177,10 @@ def first_text(value) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def vocabulary(pairs: Pairs, size: int, limit: int = 0) -> text.Vocabulary:
+def vocabulary(pairs: Pairs, size: int, limit: int = 0) -> Vocabulary:
     """The words of a split's captions, of the first `limit` rows only when above 0."""
     rows = np.arange(min(limit, pairs.total) if limit else pairs.total)
-    return text.build_vocabulary(pairs.caption(rows), size)
+    return build_vocabulary(pairs.caption(rows), size)
 
 
 def batches(
@@ -188,7 +190,7 @@ def batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
-) -> Iterator[arrays.Batch]:
+) -> Iterator[Batch]:
     """Endless shuffled batches; batch t is a function of (seed, t).
 
     Yields:
@@ -202,6 +204,6 @@ def batches(
     def fetch(rows):
         return {"image": pairs.image(rows), "tokens": encode(pairs.caption(rows))}
 
-    return arrays.fetched_batches(
+    return fetched_batches(
         fetch, pairs.total, batch_size=batch_size, seed=seed, start_step=start_step
     )

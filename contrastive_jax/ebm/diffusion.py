@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
 from contrastive_jax import numerics
 
@@ -333,16 +333,6 @@ def sampling_times(num_steps: int, *, last: float = 1e-5) -> Float[Array, " step
     """
     numerics.check_positive(num_steps=num_steps)
     return jnp.linspace(1.0, last, num_steps + 1)[:-1]
-
-
-def uniforms(keys: Key[Array, " n"], shape: tuple[int, ...]) -> Float[Array, "n ..."]:
-    """Uniform numbers in [0, 1) of a shape per key.
-
-    Examples:
-      >>> uniforms(jax.random.split(jax.random.key(0), 2), (3,)).shape
-      (2, 3)
-    """
-    return jax.vmap(lambda key: jax.random.uniform(key, shape))(keys)
 
 
 def at_tokens(

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from contrastive_jax import numerics
+from contrastive_jax.randomness import fold_keys, normal, per_key, uniform
 
 # From points [n, ...] to their unnormalised log-densities [n].
 LogDensity = Callable[[Array], Array]
@@ -532,25 +533,6 @@ def replay_update(buffer: ReplayBuffer, draw: Draw) -> ReplayBuffer:
     )
 
 
-def fold_keys(
-    rng: Key[Array, "*keys"], number: int | Int[Array, ""]
-) -> Key[Array, "*keys"]:
-    """A number folded into the key, or into each of the keys.
-
-    Args:
-      rng: one key, or one per row.
-      number: of a step, or of one of several uses of the same key.
-
-    Examples:
-      >>> keys = jax.random.split(jax.random.key(0), 3)
-      >>> bool(fold_keys(keys, 7)[1] == jax.random.fold_in(keys[1], 7))
-      True
-    """
-    if rng.ndim == 0:
-        return jax.random.fold_in(rng, number)
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(rng, number)
-
-
 def checked_weights(
     log_w: Array, where: Array | None
 ) -> tuple[Float[Array, "*batch k"], Bool[Array, "*batch k"]]:
@@ -583,32 +565,6 @@ def perturbed(rng: Array, log_w: Array, where: Array | None) -> Float[Array, "..
         lambda key, shape: jax.random.gumbel(key, shape, log_w.dtype), rng, log_w.shape
     )
     return jnp.where(where, log_w + noise, numerics.MASKED)
-
-
-def per_key(
-    draw: Callable[[Array, tuple[int, ...]], Array], rng: Array, shape: tuple[int, ...]
-) -> Array:
-    """Random numbers of a shape from one key, or from one key per row."""
-    if rng.ndim == 0:
-        return draw(rng, shape)
-    if rng.shape != shape[:1]:
-        raise ValueError(
-            f"rng: expected one key or {shape[0] if shape else 'one'}, got shape "
-            f"{list(rng.shape)}"
-        )
-    return jax.vmap(lambda key: draw(key, shape[1:]))(rng)
-
-
-def normal(keys: Array, x: Array) -> Array:
-    """Standard normal numbers of the shape of x."""
-    return per_key(
-        lambda key, shape: jax.random.normal(key, shape, x.dtype), keys, x.shape
-    )
-
-
-def uniform(keys: Array, n: int, dtype: Any) -> Array:
-    """n uniform numbers."""
-    return per_key(lambda key, shape: jax.random.uniform(key, shape, dtype), keys, (n,))
 
 
 def value_and_gradient(log_density: LogDensity, x: Array) -> tuple[Array, Array]:

@@ -16,8 +16,7 @@ from contrastive_jax.evaluation.clustering import (
     split_cluster_accuracy,
 )
 from contrastive_jax.evaluation.continual import continual_metrics
-from contrastive_jax.evaluation.generation import pass_at_k
-from contrastive_jax.evaluation.geometry import (
+from contrastive_jax.evaluation.embeddings import (
     alignment,
     average_cosine,
     collapse_std,
@@ -26,7 +25,8 @@ from contrastive_jax.evaluation.geometry import (
     numerical_rank,
     uniformity,
 )
-from contrastive_jax.evaluation.knn import knn_classify, nearest_neighbours
+from contrastive_jax.evaluation.generation import pass_at_k, unigram_entropy
+from contrastive_jax.evaluation.knn import knn_classify
 from contrastive_jax.evaluation.ood import (
     aupr_in,
     aupr_out,
@@ -37,7 +37,7 @@ from contrastive_jax.evaluation.ood import (
 )
 from contrastive_jax.evaluation.pose import argmax_keypoints, mpjpe, pck, pck_auc
 from contrastive_jax.evaluation.probe import ProbeResult, linear_probe, ridge_probe
-from contrastive_jax.evaluation.retrieval import (
+from contrastive_jax.evaluation.ranking import (
     average_precision,
     dcg,
     gold_ranks,
@@ -53,12 +53,6 @@ from contrastive_jax.evaluation.sts import (
     pearson,
     spearman,
     sts_correlations,
-)
-from contrastive_jax.evaluation.transforms import (
-    calibrate,
-    fast_ica,
-    procrustes_align,
-    procrustes_rotation,
 )
 
 __all__ = [
@@ -76,12 +70,10 @@ __all__ = [
     "average_ranks",
     "best_f1",
     "binary_f1",
-    "calibrate",
     "collapse_std",
     "continual_metrics",
     "dcg",
     "effective_rank",
-    "fast_ica",
     "fpr_at_tpr",
     "gold_ranks",
     "hit_rate",
@@ -96,7 +88,6 @@ __all__ = [
     "match_clusters",
     "mpjpe",
     "ndcg",
-    "nearest_neighbours",
     "normalized_mutual_information",
     "numerical_rank",
     "ood_metrics",
@@ -105,8 +96,6 @@ __all__ = [
     "pck_auc",
     "pearson",
     "precision",
-    "procrustes_align",
-    "procrustes_rotation",
     "recall",
     "reciprocal_rank",
     "ridge_probe",
@@ -114,4 +103,5 @@ __all__ = [
     "split_cluster_accuracy",
     "sts_correlations",
     "uniformity",
+    "unigram_entropy",
 ]

@@ -42,3 +42,13 @@ def pass_at_k(
     left = np.maximum(num_samples - correct[:, None] - j[None, :], 0)
     failed = np.prod(left / (num_samples - j)[None, :], axis=1)
     return float(np.mean(1 - failed))
+
+
+def unigram_entropy(tokens: Int[Array | np.ndarray, "n t"]) -> float:
+    """Mean over sequences of the entropy (nats) of their own token frequencies."""
+
+    def entropy(row):
+        shares = np.unique(row, return_counts=True)[1] / len(row)
+        return -np.sum(shares * np.log(shares))
+
+    return float(np.mean([entropy(row) for row in np.asarray(tokens)]))

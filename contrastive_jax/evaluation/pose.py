@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from contrastive_jax import numerics
-from contrastive_jax.evaluation.transforms import procrustes_align
+from contrastive_jax.transforms import procrustes_align
 
 Keypoints = Float[Array | np.ndarray, "n k d"]
 Mask = Bool[Array | np.ndarray, "n k"]

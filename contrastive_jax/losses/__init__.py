@@ -5,7 +5,7 @@ from contrastive_jax.losses.adversarial import (
     least_squares_generator,
 )
 from contrastive_jax.losses.catalogue import Entry, catalogue
-from contrastive_jax.losses.distill import (
+from contrastive_jax.losses.distillation import (
     clip_distillation,
     distillation_kl,
     logit_mse,
@@ -13,10 +13,26 @@ from contrastive_jax.losses.distill import (
     relational_angle,
     relational_distance,
 )
-from contrastive_jax.losses.heatmap import (
-    heatmap_entropy,
-    heatmap_kl,
-    heatmap_mse,
+from contrastive_jax.losses.graded import (
+    angle,
+    cosent,
+    cosine_similarity_mse,
+    rank_n_contrast,
+    weighted_supervised_contrastive,
+)
+from contrastive_jax.losses.heatmaps import heatmap_entropy, heatmap_kl, heatmap_mse
+from contrastive_jax.losses.in_batch import (
+    all_direction_info_nce,
+    debiased,
+    decoupled,
+    decoupled_weights,
+    hard_negative,
+    hardness_log_weights,
+    info_nce,
+    nt_xent,
+    sigmoid,
+    soft_target_cross_entropy,
+    two_way_info_nce,
 )
 from contrastive_jax.losses.listwise import (
     approx_ndcg,
@@ -30,7 +46,7 @@ from contrastive_jax.losses.listwise import (
     neural_ndcg,
     wasserstein,
 )
-from contrastive_jax.losses.margin import (
+from contrastive_jax.losses.metric import (
     angular,
     circle,
     contrastive_margin,
@@ -50,21 +66,6 @@ from contrastive_jax.losses.margin import (
     triplet_semi_hard,
     tuplet_margin,
 )
-from contrastive_jax.losses.nce import (
-    all_direction_info_nce,
-    debiased,
-    decoupled,
-    decoupled_weights,
-    hard_negative,
-    hardness_log_weights,
-    info_nce,
-    moco,
-    moco_v3,
-    nt_xent,
-    sigmoid,
-    soft_target_cross_entropy,
-    two_way_info_nce,
-)
 from contrastive_jax.losses.noncontrastive import (
     alignment,
     barlow_twins,
@@ -75,24 +76,13 @@ from contrastive_jax.losses.noncontrastive import (
     w_mse,
 )
 from contrastive_jax.losses.preference import dpo, implicit_rewards
-from contrastive_jax.losses.prototype import (
-    dino,
-    sinkhorn,
-    swav,
-)
-from contrastive_jax.losses.proxy import (
+from contrastive_jax.losses.prototypes import dino, sinkhorn, swav
+from contrastive_jax.losses.proxies import (
     arcface,
     cosface,
     normalized_softmax,
     proxy_anchor,
     proxy_nca,
-)
-from contrastive_jax.losses.regression import (
-    angle,
-    cosent,
-    cosine_similarity_mse,
-    rank_n_contrast,
-    weighted_supervised_contrastive,
 )
 from contrastive_jax.losses.routing import (
     load_balancing,
@@ -159,8 +149,6 @@ __all__ = [
     "logit_mse",
     "margin_mse",
     "mega_batch_margin",
-    "moco",
-    "moco_v3",
     "multi_positive",
     "multi_similarity",
     "n_pairs",

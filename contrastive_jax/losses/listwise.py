@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from contrastive_jax import numerics, similarity
-from contrastive_jax.losses import distill
+from contrastive_jax.losses import distillation
 
 
 def list_softmax(
@@ -199,7 +199,7 @@ def listwise_kl(
       0.0
     """
     logits, relevance, where = check_lists(logits, relevance, where, weights)
-    return distill.distillation_kl(
+    return distillation.distillation_kl(
         logits, relevance, where=where, weights=weights, reduce_fn=reduce_fn
     )
 

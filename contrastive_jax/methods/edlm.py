@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from contrastive_jax import numerics
 from contrastive_jax.ebm import diffusion, nce, samplers
+from contrastive_jax.randomness import fold_keys, uniforms
 
 # From proposals [n, k, t], the masked sequences [n, t] and the denoiser's
 # log-probabilities [n, t, v] to energies [n, k].
@@ -411,13 +412,13 @@ def diffusion_sample(
 
     def step(tokens, at, weigh):
         index, time = at
-        now = samplers.fold_keys(keys, index)
+        now = fold_keys(keys, index)
         log_probs = denoise(tokens)
         probs, effective = jnp.exp(log_probs), jnp.ones(())
         if weigh:
-            candidates = proposals(samplers.fold_keys(now, 1), log_probs, num_proposals)
+            candidates = proposals(fold_keys(now, 1), log_probs, num_proposals)
             chosen, size = importance_choice(
-                samplers.fold_keys(now, 2),
+                fold_keys(now, 2),
                 candidates,
                 energy(candidates, tokens, log_probs),
                 temperature=temperature,
@@ -425,7 +426,7 @@ def diffusion_sample(
             )
             probs = jax.nn.one_hot(chosen, probs.shape[-1], dtype=probs.dtype)
             effective = jnp.mean(size)
-        uniform = diffusion.uniforms(samplers.fold_keys(now, 0), probs.shape[1:])
+        uniform = uniforms(fold_keys(now, 0), probs.shape[1:])
         tokens = diffusion.ddpm_step(uniform, tokens, probs, time, dt, mask_id=mask_id)
         return tokens, SampleInfo(effective, jnp.mean(tokens == mask_id))
 

@@ -1,9 +1,9 @@
 """Encoders and heads as flax linen modules: no loss, no optimiser, no head inside."""
 
-from contrastive_jax.models.energy import Energy
-from contrastive_jax.models.language import LanguageModel, SequenceEnergy
+from contrastive_jax.models.language import LanguageModel
 from contrastive_jax.models.layers import BatchNorm, GroupNorm, Mlp
 from contrastive_jax.models.resnet import DEPTHS, Resnet
+from contrastive_jax.models.towers import EncoderWithHead, TwoTowers, make_towers
 from contrastive_jax.models.transformer import (
     Blocks,
     Transformer,
@@ -17,16 +17,17 @@ __all__ = [
     "DEPTHS",
     "BatchNorm",
     "Blocks",
-    "Energy",
+    "EncoderWithHead",
     "GroupNorm",
     "LanguageModel",
     "Mlp",
     "Resnet",
-    "SequenceEnergy",
     "TextTower",
     "Transformer",
     "TransformerBlock",
     "TransformerOutput",
+    "TwoTowers",
     "Vit",
+    "make_towers",
     "rotate",
 ]

@@ -1,15 +1,15 @@
 """What a method carries from step to step: pure init and update on pytrees."""
 
-from contrastive_jax.state.bank import Bank, bank_init, bank_update
-from contrastive_jax.state.centre import Centre, centre_init, centre_update
-from contrastive_jax.state.ema import cosine_decay, cosine_schedule, ema_update
-from contrastive_jax.state.prototypes import (
+from contrastive_jax.states.bank import Bank, bank_init, bank_update
+from contrastive_jax.states.centre import Centre, centre_init, centre_update
+from contrastive_jax.states.ema import cosine_decay, cosine_schedule, ema_update
+from contrastive_jax.states.prototypes import (
     Prototypes,
     assigned_means,
     prototypes_init,
     prototypes_update,
 )
-from contrastive_jax.state.queue import (
+from contrastive_jax.states.queue import (
     ClassQueue,
     Queue,
     class_queue_init,
@@ -18,7 +18,7 @@ from contrastive_jax.state.queue import (
     queue_init,
     queue_push,
 )
-from contrastive_jax.state.rehearsal import (
+from contrastive_jax.states.rehearsal import (
     Rehearsal,
     herd_barycentre,
     herd_nearest,
@@ -29,7 +29,7 @@ from contrastive_jax.state.rehearsal import (
     rehearsal_store,
     rehearsal_trim,
 )
-from contrastive_jax.state.whitening import (
+from contrastive_jax.states.whitening import (
     Moments,
     batch_moments,
     channel_permutations,

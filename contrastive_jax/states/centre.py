@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from contrastive_jax import numerics
-from contrastive_jax.state import ema
+from contrastive_jax.states import ema
 
 
 @chex.dataclass(frozen=True)

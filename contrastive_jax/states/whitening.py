@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from contrastive_jax import numerics
-from contrastive_jax.state import ema
+from contrastive_jax.states import ema
 
 
 @chex.dataclass(frozen=True)

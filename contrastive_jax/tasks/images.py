@@ -16,10 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from contrastive_jax import parallel, similarity
-from contrastive_jax.data import arrays, image_sets
-from contrastive_jax.evaluation import figures, knn, probe
-from contrastive_jax.training import metrics, report
+from contrastive_jax import parallel, search, similarity
+from contrastive_jax.data import images as sets
+from contrastive_jax.data.batches import Batch
+from contrastive_jax.evaluation import knn, probe
+from contrastive_jax.report import Report, maps, plots
+from contrastive_jax.report import images as pictures
+from contrastive_jax.training import metrics
 from contrastive_jax.training.config import Section
 
 # From images [n, h, w, c] in [0, 1] to features [n, d].
@@ -28,25 +31,6 @@ Encode = Callable[[jax.Array], jax.Array]
 
 # The random view of one image: from (key, image [h, w, c]) to an image.
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
-
-
-class EncoderWithHead(nn.Module):
-    """An image encoder and the head that its objective sees.
-
-    Attributes:
-      encoder: images to features; what is kept and evaluated.
-      head: features to embeddings (or class scores); thrown away after training.
-    """
-
-    encoder: nn.Module
-    head: nn.Module
-
-    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Array:
-        return self.head(self.encoder(x, train=train), train=train)
-
-    def encode(self, x: Float[Array, "n h w c"]) -> Float[Array, "n d"]:
-        """Features for evaluation."""
-        return self.encoder(x, train=False)
 
 
 class Split(NamedTuple):
@@ -62,14 +46,14 @@ def to_unit(image: np.ndarray | jax.Array) -> jax.Array:
     return jnp.asarray(image, jnp.float32) / 255
 
 
-def batches(data: Section, *, seed: int, start_step: int) -> Iterator[arrays.Batch]:
+def batches(data: Section, *, seed: int, start_step: int) -> Iterator[Batch]:
     """Training batches of the set that the section `data` of a config names.
 
     Yields:
       image: [batch_size, h, w, c] uint8.
       label: [batch_size] int32.
     """
-    return image_sets.batches(
+    return sets.batches(
         data["name"],
         data_dir=data["data_dir"],
         size=data["size"],
@@ -84,7 +68,7 @@ def init_variables(model: nn.Module, data: Section, seed: int) -> Any:
     size = data["size"]
     shape = (size, size, 3)  # images read from disk are cut to size and have colour
     if not size:
-        found = image_sets.load(data["name"], data["data_dir"])
+        found = sets.load(data["name"], data["data_dir"])
         shape = found.train_image.shape[1:]
     init = jax.jit(functools.partial(model.init, train=False))
     return init(jax.random.key(seed), jnp.zeros((2, *shape)))
@@ -135,7 +119,7 @@ def encode_split(
 
     Args:
       encode: the frozen encoder.
-      data: name, data_dir and size of the set, see `data.image_sets`.
+      data: name, data_dir and size of the set, see `data.images`.
       split: "train" or "test"; `data["test_split"]` renames the latter.
       limit: rows; 0 for all.
       keep: how many of the images to keep; the others are dropped after encoding.
@@ -144,7 +128,7 @@ def encode_split(
     jitted = jax.jit(lambda image: encode(to_unit(image)))
     images, labels, features = [], [], []
     name = data.get("test_split", "test") if split == "test" else split
-    for image, label in image_sets.one_pass(
+    for image, label in sets.one_pass(
         data["name"],
         name,
         data_dir=data["data_dir"],
@@ -237,7 +221,7 @@ def write_report(
       config_text: the config, shown at the end.
       metrics_dir: folder whose metrics are drawn, when not `workdir`.
     """
-    page = report.Report(title, summary)
+    page = Report(title, summary)
     names = [key.removesuffix("/knn") for key in results if key.endswith("/knn")]
     page.section("Accuracy of frozen features", "Test accuracy in percent.")
     groups = {
@@ -245,30 +229,30 @@ def write_report(
         for measure, key in (("linear probe", "linear"), ("kNN", "knn"))
     }
     page.figure(
-        figures.bars(groups, ylabel="test accuracy (%)"),
+        plots.bars(groups, ylabel="test accuracy (%)"),
         "bars: linear probe and kNN accuracy of every encoder",
     )
     rows = [[n, results[f"{n}/linear"], results[f"{n}/knn"]] for n in names]
     page.table(["features", "linear probe (%)", "kNN (%)"], rows)
     page.section("Training")
     page.figure(
-        figures.curves(metrics.read(metrics_dir or workdir), curves), "training curves"
+        plots.curves(metrics.read(metrics_dir or workdir), curves), "training curves"
     )
 
     test = encode_split(encode, data, "test", limit=1000, keep=1000)
-    class_names = image_sets.class_names(data["name"], data["data_dir"])
+    class_names = sets.class_names(data["name"], data["data_dir"])
     page.section(
         "Map of test embeddings",
         "t-SNE of the encoder's features (PCA below 500 rows); colours are classes, "
         "which the encoder never saw unless its objective uses labels.",
     )
     page.figure(
-        figures.embedding_map(test.features, test.label, class_names),
+        maps.embedding_map(test.features, test.label, class_names),
         "2-D map of test embeddings coloured by class",
     )
     shown = np.linspace(0, len(test.label) - 1, 8).astype(int)
     unit = similarity.l2_normalize(jnp.asarray(test.features))
-    _, nearest = knn.nearest_neighbours(
+    _, nearest = search.nearest_neighbours(
         unit[shown], unit, k=8, exclude=jnp.asarray(shown)[:, None]
     )
     nearest = np.asarray(nearest)
@@ -278,7 +262,7 @@ def write_report(
         "green: same class, red: another.",
     )
     page.figure(
-        figures.neighbours(
+        pictures.neighbours(
             test.image[shown],
             test.image[nearest],
             test.label[shown],
@@ -294,7 +278,7 @@ def write_report(
     for i, (name, augment) in enumerate(views.items()):
         keys = jax.random.split(jax.random.key(i), len(picked))
         rows[name] = np.asarray(compiled[augment](keys, picked))
-    page.figure(figures.image_rows(rows), "augmented views")
+    page.figure(pictures.image_rows(rows), "augmented views")
     page.section("Configuration")
     page.code(config_text)
     return page.write(workdir)

@@ -15,7 +15,7 @@ import pathlib
 import re
 import tomllib
 
-FILE = pathlib.Path(__file__).resolve().parent.parent / "docs" / "formulas.toml"
+FILE = pathlib.Path(__file__).resolve().parent.parent / "formulas.toml"
 
 
 def read(file: pathlib.Path = FILE) -> dict[str, dict]:

@@ -4,7 +4,7 @@ import re
 
 import griffe
 
-from launch import formulas
+from docs.hooks import formulas
 
 
 class RenderedFormulas(griffe.Extension):

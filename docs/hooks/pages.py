@@ -11,7 +11,7 @@ import itertools
 import re
 import sys
 
-from launch import formulas
+from docs.hooks import formulas
 
 MARKER = re.compile(r"^\[\[(\w+)(?: ([\w.]+))?\]\]$", re.MULTILINE)
 REMOTE = re.compile(

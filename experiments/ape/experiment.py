@@ -2,9 +2,9 @@
 
 Special about it:
 - An event is as likely as its pairs of entities are close, each pair of types with a
-  weight of its own (eq. 2, 3): `ebm.ape_score`, kept >= 0 by `ebm.project_nonnegative`.
+  weight of its own (eq. 2, 3): `ape.ape_score`, kept >= 0 by `ape.project_nonnegative`.
 - Noise keeps an event and redraws one entity (section 3.2), in constant time on device:
-  `ebm.event_noise`, `ebm.sample_context_noise`; the loss is `ebm.binary_nce`.
+  `ape.event_noise`, `ape.sample_context_noise`; the loss is `ebm.binary_nce`.
 - `make_scorer` scores single events by name, with entities never seen before.
 
 Reference: Chen et al. 2016, arXiv:1608.07502; a Keras version by its first author.
@@ -22,9 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax import data, ebm, parallel, training
-from contrastive_jax.data import event_sets
-from contrastive_jax.evaluation import events, figures
-from contrastive_jax.training import event_logs, metrics, report
+from contrastive_jax.data import events
+from contrastive_jax.methods import ape
+from contrastive_jax.report import Report, plots
+from contrastive_jax.training import metrics
+from experiments.ape import measure, report
 
 TYPE_STREAM = 2**31 - 1  # apart from the rows that `example_keys` folds in
 CHOICES = {
@@ -43,8 +45,7 @@ def load(config):
     """The first of the sets that the config names; all of them have to be there."""
     d = config.data
     first, *_ = [
-        event_sets.load(name, d.data_dir, d.train_share, d.test_share)
-        for name in d.sets
+        events.load(name, d.data_dir, d.train_share, d.test_share) for name in d.sets
     ]
     return first
 
@@ -55,7 +56,7 @@ def make_parts(config):
         section, leaf = key.split(".")
         if (value := config[section][leaf]) not in known:
             raise ValueError(f"{key}: expected {' or '.join(known)}, got {value!r}")
-    noise = ebm.event_noise(
+    noise = ape.event_noise(
         load(config).counts,
         sample_power=config.loss.sample_power,
         score_power=config.loss.score_power,
@@ -81,7 +82,7 @@ def init(config):
 
 def log_prob(params, x, offsets, where=None):
     """Unnormalised log-probability of events."""
-    return ebm.ape_score(
+    return ape.ape_score(
         x,
         params["embeddings"],
         params.get("pair_weights"),
@@ -104,12 +105,12 @@ def make_step(config, axis_name=None):
             key = jax.random.fold_in(state.rng, state.step)
             key = jax.random.fold_in(key, TYPE_STREAM)
             replaced = jax.random.randint(key, (), 0, real.shape[1])
-            drawn = ebm.sample_context_noise(keys, replaced, noise, num_negatives=k)
-            negatives = ebm.apply_replacement(real, replaced, drawn)
+            drawn = ape.sample_context_noise(keys, replaced, noise, num_negatives=k)
+            negatives = ape.apply_replacement(real, replaced, drawn)
         else:
-            negatives = ebm.sample_independent_noise(keys, noise, num_negatives=k)
+            negatives = ape.sample_independent_noise(keys, noise, num_negatives=k)
         log_noise = functools.partial(
-            ebm.event_log_noise,
+            ape.event_log_noise,
             type_index=replaced,
             log_probs=noise.log_probs,
             offsets=noise.offsets,
@@ -133,7 +134,7 @@ def make_step(config, axis_name=None):
         state = training.apply_gradients(state, grads, tx)
         params = dict(state.params)
         if "pair_weights" in params:
-            params["pair_weights"] = ebm.project_nonnegative(params["pair_weights"])
+            params["pair_weights"] = ape.project_nonnegative(params["pair_weights"])
         found = {"loss": loss, "gap": gap, "grad_norm": training.global_norm(grads)}
         return state.replace(params=params), found
 
@@ -151,9 +152,9 @@ def batches(config, start_step):
 
 
 def make_scorer(config, state):
-    """`score(event)` for single events by name, see `event_logs.make_scorer`."""
+    """`score(event)` for single events by name, see `report.make_scorer`."""
     offsets, params = make_parts(config)[0].offsets, jax.device_get(state.params)
-    return event_logs.make_scorer(
+    return report.make_scorer(
         load(config), lambda x, where: log_prob(params, x, offsets, where)
     )
 
@@ -161,13 +162,13 @@ def make_scorer(config, state):
 def usual_and_anomalous(config):
     """Usual events (key 0) and anomalous twins by number of changed entities."""
     found = load(config)
-    usual = event_sets.known_only(getattr(found, config.eval.split))
+    usual = events.known_only(getattr(found, config.eval.split))
     if not len(usual):
         raise data.DataMissing(
             f"{config.data.sets[0]}: every event of its {config.eval.split} part has "
             "an entity that its training part lacks; nothing to measure"
         )
-    return events.anomalous_twins(
+    return measure.anomalous_twins(
         usual, found.sizes, seed=config.seed, limit=config.eval.num_events
     )
 
@@ -185,17 +186,17 @@ def evaluate(config, state):
     `unseen_auc`: how well events with unseen entities are told from other usual ones.
     """
     found, usual = load(config), usual_and_anomalous(config)
-    results = events.detection(scores(config, state, usual))
+    results = measure.detection(scores(config, state, usual))
     later = getattr(found, config.eval.split)
     if len(unseen := later[(later < 0).any(axis=1)]):
         pair = scores(config, state, {0: usual[0], 1: unseen})
-        results["unseen_auc"] = events.detection(pair)["auc_1"]
+        results["unseen_auc"] = measure.detection(pair)["auc_1"]
     return results
 
 
 def run(config, workdir):
     """Trains every method on every set, beside simple baselines; writes the report."""
-    page = report.Report("APE", __doc__.partition("\n")[0])
+    page = Report("APE", __doc__.partition("\n")[0])
     results, weights = {}, {}
     for name in config.data.sets:
         of_set = config.copy_and_resolve_references()
@@ -216,15 +217,15 @@ def run(config, workdir):
             measured = evaluate(c, states[method])
             results |= {f"{name}/{method}/{key}": v for key, v in measured.items()}
         trees = config.eval.num_trees
-        simple = events.baseline_scores(
+        simple = measure.baseline_scores(
             found.train, twins, found.sizes, seed=config.seed, num_trees=trees
         )
         for method, x in simple.items():
-            measured = events.detection(x)
+            measured = measure.detection(x)
             results |= {f"{name}/{method}/{key}": v for key, v in measured.items()}
         params = jax.device_get(states["ape"].params)
         weights[name] = (found.types, params["pair_weights"])
-        event_logs.add_set(
+        report.add_set(
             page,
             name,
             found,
@@ -235,9 +236,9 @@ def run(config, workdir):
             seed=config.seed,
         )
         lines = metrics.read(f"{place}/ape")
-        page.figure(figures.curves(lines, ("loss", "gap", "grad_norm")), "curves")
+        page.figure(plots.curves(lines, ("loss", "gap", "grad_norm")), "curves")
     page.section("Learned weights of the pairs of types")
-    page.figure(figures.pair_map(weights), "weights of the pairs of types")
+    page.figure(report.pair_map(weights), "weights of the pairs of types")
     page.code(training.config_text(config))
     page.write(workdir)
     return results

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from contrastive_jax import ebm, numerics
+from contrastive_jax import numerics
 from contrastive_jax.evaluation import clustering, ood
+from contrastive_jax.methods import ape
 
 # Events or their scores by the number of entities changed; 0: usual events.
 ByChange = Mapping[int, np.ndarray]
@@ -48,7 +49,7 @@ def anomalous_twins(
     rows = np.random.default_rng(seed).permutation(len(usual))[:limit]
     chosen, key = usual[rows], jax.random.key(seed)
     twins = {
-        c: ebm.inject_anomalies(
+        c: ape.inject_anomalies(
             jax.random.fold_in(key, c), chosen, sizes, num_changed=c
         )
         for c in range(1, min(most, int(np.sum(np.asarray(sizes) > 1))) + 1)

@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
-from contrastive_jax.data import event_sets
-from contrastive_jax.evaluation import events, figures
-from contrastive_jax.training import report
+from contrastive_jax.data import events
+from contrastive_jax.report import Report, plots
+from experiments.ape import measure
 
 
 class Scored(NamedTuple):
@@ -26,7 +28,7 @@ class Scored(NamedTuple):
 
 
 def make_scorer(
-    found: event_sets.EventSet, log_prob: Callable[[jax.Array, jax.Array], jax.Array]
+    found: events.EventSet, log_prob: Callable[[jax.Array, jax.Array], jax.Array]
 ) -> Callable[[Sequence[str]], Scored]:
     """`score(event)` for single events, as they come in, given by names of entities.
 
@@ -48,11 +50,11 @@ def make_scorer(
 
 
 def add_set(
-    page: report.Report,
+    page: Report,
     name: str,
-    found: event_sets.EventSet,
+    found: events.EventSet,
     *,
-    scores: Mapping[str, events.ByChange],
+    scores: Mapping[str, measure.ByChange],
     embeddings: np.ndarray,
     usual: np.ndarray,
     score: Callable[[Sequence[str]], Scored],
@@ -70,7 +72,7 @@ def add_set(
       score: what `make_scorer` returned.
       seed: seed of the choice of entities that are drawn.
     """
-    measured = {method: events.detection(x) for method, x in scores.items()}
+    measured = {method: measure.detection(x) for method, x in scores.items()}
     changes = [c for c in next(iter(scores.values())) if c]
     page.section(
         f"{name}: anomalies among events",
@@ -90,7 +92,7 @@ def add_set(
         for c in changes
     }
     page.figure(
-        figures.precision_recall(panels), "precision-recall curves of every method"
+        plots.precision_recall(panels), "precision-recall curves of every method"
     )
     page.section(
         f"{name}: embeddings of the entities of each type",
@@ -98,7 +100,7 @@ def add_set(
         "colour is the entity of another type most often seen with it in training.",
     )
     page.figure(
-        figures.entity_maps(entity_panels(found, embeddings, seed)),
+        entity_maps(entity_panels(found, embeddings, seed)),
         "one map of embeddings per type of entity",
     )
     page.section(
@@ -120,14 +122,14 @@ def add_set(
 
 
 def entity_panels(
-    found: event_sets.EventSet, embeddings: np.ndarray, seed: int
+    found: events.EventSet, embeddings: np.ndarray, seed: int
 ) -> dict[str, Any]:
-    """What `figures.entity_maps` draws: every type with two entities or more."""
+    """What `entity_maps` draws: every type with two entities or more."""
     panels, first = {}, 0
     for i, (name, size) in enumerate(zip(found.types, found.sizes, strict=True)):
         rows = np.random.default_rng(seed).permutation(size)[:1500]
         if size > 1:
-            other, partner = events.usual_partners(found.train, found.sizes, i)
+            other, partner = measure.usual_partners(found.train, found.sizes, i)
             panels[name] = (
                 np.asarray(embeddings)[first + rows],
                 partner[rows],
@@ -136,3 +138,69 @@ def entity_panels(
             )
         first += size
     return panels
+
+
+def pair_map(panels: Mapping[str, tuple[Sequence[str], np.ndarray]]) -> Figure:
+    """One number per pair of types, as the upper triangle of a coloured table.
+
+    Args:
+      panels: {title: (names of m types, [m (m - 1) / 2] numbers in the order (0, 1),
+        (0, 2), ... (1, 2), ...)}.
+    """
+    figure = Figure(figsize=(4.8 * len(panels), 4.2), layout="constrained")
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, (names, values)) in zip(grid, panels.items(), strict=True):
+        m = len(names)
+        table = np.full((m, m), np.nan)
+        table[np.triu_indices(m, 1)] = values
+        drawn = axes.imshow(table[:-1, 1:], cmap="viridis", vmin=0)
+        for i, j in zip(*np.triu_indices(m, 1), strict=True):
+            dark = table[i, j] < 0.6 * np.nanmax(table)
+            colour = "white" if dark else "black"
+            place = dict(ha="center", va="center", fontsize=7, color=colour)
+            axes.text(j - 1, i, f"{table[i, j]:.2f}", **place)
+        axes.set_xticks(range(m - 1), names[1:], rotation=40, ha="right", fontsize=8)
+        axes.set_yticks(range(m - 1), names[:-1], fontsize=8)
+        axes.set_title(title, fontsize=10)
+        figure.colorbar(drawn, ax=axes, shrink=0.8)
+    return figure
+
+
+def entity_maps(
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray, Sequence[str], str]],
+    *,
+    columns: int = 3,
+) -> Figure:
+    """The first two principal components of embeddings, one panel per kind of entity.
+
+    Args:
+      panels: {title: (embeddings [n, d], label of each [n], names of the labels, what
+        the labels are)}. The ten most frequent labels get a colour, others are grey.
+      columns: panels side by side.
+    """
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.3 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    colours = matplotlib.colormaps["tab10"]
+    for axes, (title, (x, labels, names, what)) in zip(
+        grid, panels.items(), strict=False
+    ):
+        centred = x - x.mean(axis=0)
+        _, _, directions = np.linalg.svd(centred, full_matrices=False)
+        flat = np.zeros((len(x), 2))
+        flat[:, : min(2, len(directions))] = centred @ directions[:2].T
+        common = np.argsort(-np.bincount(labels, minlength=len(names)))[:10]
+        other = ~np.isin(labels, common)
+        axes.scatter(*flat[other].T, s=8, color="0.75", linewidths=0)
+        for k, label in enumerate(common):
+            mine = flat[labels == label]
+            name = str(names[label])[:18]
+            if len(mine):
+                axes.scatter(*mine.T, s=10, color=colours(k), label=name, linewidths=0)
+        axes.set_title(f"{title} ({len(x)}), colour: {what}", fontsize=9)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.legend(fontsize=5.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

@@ -24,10 +24,9 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax import parallel, training
-from contrastive_jax.data import image_text as pairs_data
-from contrastive_jax.data import make_augment
-from contrastive_jax.training import image_text
+from contrastive_jax import models, parallel, training
+from contrastive_jax.data import captions, make_augment
+from experiments.clip import data, measure, report
 
 OBJECTIVES = ("clip", "siglip")
 
@@ -38,7 +37,7 @@ def make_parts(config):
         name = config.loss[key]
         if name not in OBJECTIVES and (name or key == "objective"):
             raise ValueError(f"loss.{key}: expected one of {OBJECTIVES}, got {name!r}")
-    model = image_text.make_towers(
+    model = models.make_towers(
         config.model.image.to_dict(),
         config.model.text.to_dict(),
         dim=config.model.dim,
@@ -106,10 +105,8 @@ def make_step(config, axis_name=None):
         keys = parallel.example_keys(state.rng, state.step, rows, axis_name)
         first, second = jax.vmap(jax.random.split, out_axes=1)(keys)
         inputs = {
-            "image": image_text.one_picture(batch["image"], first, augment),
-            "text": image_text.hide_words(
-                batch["tokens"], second, config.data.word_dropout
-            ),
+            "image": data.one_picture(batch["image"], first, augment),
+            "text": data.hide_words(batch["tokens"], second, config.data.word_dropout),
         }
         (loss, cosine), grads = value_and_grad(state.params, inputs)
         state = training.apply_gradients(state, grads, tx)
@@ -129,17 +126,17 @@ def make_step(config, axis_name=None):
 
 def splits(config):
     """Training and test concepts, or two parts of the training ones (held out)."""
-    train = image_text.open_split(config.data, "train")
+    train = data.open_split(config.data, "train")
     if not config.eval.held_out:
-        return train, image_text.open_split(config.data, config.data.test_split)
+        return train, data.open_split(config.data, config.data.test_split)
     kept = round((1 - config.eval.held_out) * train.total)
     return train.part(0, kept), train.part(kept, train.total)
 
 
 def batches(config, start_step):
     """Shuffled concepts: their pictures and the tokens of their captions."""
-    vocabulary = image_text.open_vocabulary(config.data)
-    return pairs_data.batches(
+    vocabulary = data.open_vocabulary(config.data)
+    return captions.batches(
         splits(config)[0],
         lambda captions: vocabulary.encode(captions, config.data.tokens),
         batch_size=config.data.batch_size,
@@ -157,11 +154,11 @@ def with_objective(config, objective):
 
 def embed(config, state):
     """Embeddings of the test concepts."""
-    return image_text.embed(
+    return measure.embed(
         make_parts(config)[0],
         state.params["towers"],
         splits(config)[1],
-        image_text.open_vocabulary(config.data),
+        data.open_vocabulary(config.data),
         config.data.tokens,
         limit=config.eval.limit,
     )
@@ -169,7 +166,7 @@ def embed(config, state):
 
 def evaluate(config, state):
     """Recall and mean reciprocal rank (%) on test concepts, in both directions."""
-    return image_text.scores(embed(config, state))
+    return measure.scores(embed(config, state))
 
 
 def train(config, workdir):
@@ -210,9 +207,9 @@ def run(config, workdir):
     results = {
         f"{name}/{key}": value
         for name, concepts in found.items()
-        for key, value in image_text.scores(concepts).items()
+        for key, value in measure.scores(concepts).items()
     }
-    image_text.write_report(
+    report.write_report(
         workdir,
         title=f"CLIP on {config.data.name}",
         summary=__doc__.partition("\n")[0],

@@ -2,9 +2,9 @@
 
 Special about it:
 - Masked diffusion (MDLM): `ebm.masked_diffusion` on `ebm.subs_log_probs`.
-- The energy is a language model (`ebm.autoregressive_energy`) or is trained against the
-  denoiser's own proposals (`ebm.residual_nce`), starting from the denoiser's weights.
-- Sampling draws k proposals a step and keeps one by weight: `ebm.diffusion_sample`.
+- The energy is a language model (`edlm.autoregressive_energy`) or is trained against
+  the denoiser's proposals (`edlm.residual_nce`), starting from the denoiser's weights.
+- Sampling draws k proposals a step and keeps one by weight: `edlm.diffusion_sample`.
 - Judge: a language model of another seed. Ablation: `eval.num_proposals` = 1 is MDLM.
 
 Reference: Xu et al. 2024, arXiv:2410.21357; MinkaiXu/Energy-Diffusion-LLM.
@@ -25,9 +25,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from contrastive_jax import ebm, losses, models, parallel, state, training
-from contrastive_jax.data import letters
-from contrastive_jax.training import language
+from contrastive_jax import ebm, losses, models, parallel, randomness, states, training
+from contrastive_jax.data import streams
+from contrastive_jax.methods import edlm
+from experiments.edlm import measure, report
+from experiments.edlm.model import SequenceEnergy
 
 STAGES = ("mdlm", "ar", "nce", "judge")
 
@@ -65,7 +67,7 @@ def make_parts(config):
     settings, optim = config.model.to_dict(), config.optim.to_dict()
     settings["dtype"] = jnp.dtype(settings["dtype"])
     if config.stage == "nce":
-        model = models.SequenceEnergy(**settings)
+        model = SequenceEnergy(**settings)
         optim["learning_rate"] = config.later.nce_learning_rate
     else:
         model = models.LanguageModel(**settings, causal=config.stage != "mdlm")
@@ -106,8 +108,10 @@ def make_step(config, axis_name=None):
         n, length = tokens.shape
         keys = parallel.example_keys(s.rng, s.step, n, axis_name)
         total = n * parallel.axis_size(axis_name)
-        noise_keys, own_keys, fresh_keys = (ebm.fold_keys(keys, i) for i in range(3))
-        drawn = ebm.uniforms(noise_keys, (length + 1,))
+        noise_keys, own_keys, fresh_keys = (
+            randomness.fold_keys(keys, i) for i in range(3)
+        )
+        drawn = randomness.uniforms(noise_keys, (length + 1,))
         rows = parallel.global_rows(n, axis_name)
         times = ebm.antithetic_times(
             drawn[:, 0], rows, total=total, min_t=config.loss.min_t
@@ -136,16 +140,16 @@ def make_step(config, axis_name=None):
             if config.stage == "nce":
                 logits = denoiser.apply({"params": s.denoiser}, masked, train=False)
                 log_probs = ebm.subs_log_probs(logits, masked, mask_id=mask_id)
-                noise = ebm.proposals(fresh_keys, log_probs, 1)[:, 0]
+                noise = edlm.proposals(fresh_keys, log_probs, 1)[:, 0]
                 both = (own_keys, noise_keys), (tokens, noise), (masked, masked)
                 energies = apply(params, *map(jnp.concatenate, both))
-                return ebm.residual_nce(energies[:n], energies[n:, None])
+                return edlm.residual_nce(energies[:n], energies[n:, None])
             logits = apply(params, own_keys, tokens)[:, :-1]
             return losses.token_cross_entropy(logits, tokens[:, 1:])
 
         loss, grads = parallel.value_and_grad(loss_fn, axis_name)(s.params)
         s = training.apply_gradients(s, grads, tx)
-        average = state.ema_update(s.average, s.params, decay=config.loss.ema)
+        average = states.ema_update(s.average, s.params, decay=config.loss.ema)
         metrics = {"loss": loss, "grad_norm": training.global_norm(grads)}
         return s.replace(average=average), metrics
 
@@ -155,8 +159,8 @@ def make_step(config, axis_name=None):
 def batches(config, start_step):
     """Shuffled windows: tokens [n, t] int32."""
     data = config.data
-    return letters.window_batches(
-        letters.load(data.name).train,
+    return streams.window_batches(
+        streams.load(data.name).train,
         data.length,
         first=data.first,
         batch_size=data.batch_size,
@@ -177,10 +181,10 @@ def evaluate(config, params):
     """
     e, data, mask_id = config.eval, config.data, config.model.vocab_size - 1
     modules = {stage: make_parts(at_stage(config, stage))[0] for stage in STAGES}
-    nets = language.Networks(params=params, **modules, mask_id=mask_id)
-    stream = getattr(letters.load(data.name), e.split)
-    tokens = letters.windows(stream, data.length, e.windows, data.first)
-    found, log_z = language.likelihood_bounds(
+    nets = measure.Networks(params=params, **modules, mask_id=mask_id)
+    stream = getattr(streams.load(data.name), e.split)
+    tokens = streams.windows(stream, data.length, e.windows, data.first)
+    found, log_z = measure.likelihood_bounds(
         nets,
         tokens,
         steps=e.steps,
@@ -208,14 +212,14 @@ def evaluate(config, params):
     samples = {}
     for name, options in methods.items():
         for steps in e.steps:
-            samples[name, steps], measures = language.timed_samples(
+            samples[name, steps], measures = measure.timed_samples(
                 nets, start, steps=steps, **options, **shared
             )
             found |= {f"{name}_{steps}/{key}": x for key, x in measures.items()}
-    found["text/entropy"] = language.unigram_entropy(tokens[:, 1:])
-    found["text/perplexity"] = math.exp(language.mean_nll(nets, "judge", tokens))
+    found["text/entropy"] = measure.unigram_entropy(tokens[:, 1:])
+    found["text/perplexity"] = math.exp(measure.mean_nll(nets, "judge", tokens))
     if e.repeats:
-        found |= language.speed_up(found, "mdlm", ["edlm_ar", *quick], e.steps)
+        found |= measure.speed_up(found, "mdlm", ["edlm_ar", *quick], e.steps)
     return found, samples, log_z
 
 
@@ -235,7 +239,7 @@ def run(config, workdir):
         )
         params[stage] = jax.device_get(s.average)
     results, samples, log_z = evaluate(config, params)
-    language.write_report(
+    report.write_report(
         workdir,
         title=f"EDLM on {config.data.name}",
         summary=__doc__.partition("\n")[0],

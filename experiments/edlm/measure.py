@@ -7,7 +7,6 @@ energy and a judge, a language model of another seed that scores what is drawn.
 import dataclasses
 import functools
 import math
-import pathlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,10 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from contrastive_jax import ebm, losses
-from contrastive_jax.data import letters
-from contrastive_jax.evaluation import figures
-from contrastive_jax.training import metrics, report
+from contrastive_jax import ebm, losses, randomness
+from contrastive_jax.evaluation.generation import unigram_entropy
+from contrastive_jax.methods import edlm
 
 
 @functools.partial(
@@ -82,7 +80,7 @@ class Networks:
         logits = self.apply("ar", flat)[:, :-1].reshape(n, k, length - 1, -1)
 
         def one(logits, tokens):
-            return ebm.autoregressive_energy(
+            return edlm.autoregressive_energy(
                 logits,
                 log_probs,
                 tokens,
@@ -92,16 +90,6 @@ class Networks:
             )
 
         return jax.vmap(one, in_axes=1, out_axes=1)(logits, candidates)
-
-
-def unigram_entropy(tokens: Int[Array | np.ndarray, "n t"]) -> float:
-    """Mean over sequences of the entropy (nats) of their own token frequencies."""
-
-    def entropy(row):
-        shares = np.unique(row, return_counts=True)[1] / len(row)
-        return -np.sum(shares * np.log(shares))
-
-    return float(np.mean([entropy(row) for row in np.asarray(tokens)]))
 
 
 @functools.partial(jax.jit, static_argnames=("eps", "num_proposals"))
@@ -116,30 +104,30 @@ def bounds_of(
 ) -> dict[str, Any]:
     """Terms of `likelihood_bounds` for some sequences, each at a time of its own."""
     n, length = tokens.shape
-    noise_keys, draw_keys = (ebm.fold_keys(keys, i) for i in range(2))
+    noise_keys, draw_keys = (randomness.fold_keys(keys, i) for i in range(2))
     masked = ebm.mask_tokens(
-        ebm.uniforms(noise_keys, (length,)),
+        randomness.uniforms(noise_keys, (length,)),
         tokens,
         ebm.loglinear_schedule(times, eps=eps).move_chance,
         mask_id=nets.mask_id,
         where=jnp.broadcast_to(jnp.arange(length)[None] > 0, tokens.shape),
     )
     log_probs = nets.denoise(masked)
-    draws = ebm.proposals(draw_keys, log_probs, num_proposals)
+    draws = edlm.proposals(draw_keys, log_probs, num_proposals)
     zero = jnp.zeros(n)
-    found = {"mdlm": ebm.residual_bound(log_probs, tokens, zero, zero, times)}
+    found = {"mdlm": edlm.residual_bound(log_probs, tokens, zero, zero, times)}
     candidates = jnp.concatenate([tokens[:, None], draws], axis=1)
     given = dict(masked=masked, log_probs=log_probs)
     known = nets.energy("ar", tokens[:, None], **given, carry_over=True)[:, 0]
-    found["edlm_coar"] = ebm.residual_bound(log_probs, tokens, known, zero, times)
+    found["edlm_coar"] = edlm.residual_bound(log_probs, tokens, known, zero, times)
     log_z = {}
     for name in ("ar", "nce"):
         energies = nets.energy(name, candidates, **given)
         for k in powers(num_proposals):
-            z = ebm.log_partition_bounds(energies[:, 1 : k + 1])
+            z = edlm.log_partition_bounds(energies[:, 1 : k + 1])
             log_z[f"{name} {k}"] = jnp.mean(z.estimate), jnp.mean(z.upper)
         for suffix, value in (("", z.estimate), ("_upper", z.upper)):
-            found[f"edlm_{name}{suffix}"] = ebm.residual_bound(
+            found[f"edlm_{name}{suffix}"] = edlm.residual_bound(
                 log_probs, tokens, energies[:, 0], value, times
             )
     bits = jax.tree.map(lambda x: jnp.mean(x) / (length - 1) / math.log(2), found)
@@ -169,9 +157,9 @@ def likelihood_bounds(
     serve all of them, which takes most of the noise out of differences.
 
     "mdlm" and "edlm_coar" are bounds, "ar" is exact; the others follow the paper's
-    formula, which is no bound in general (`ebm.residual_bound`). They take Z from the
+    formula, which is no bound in general (`edlm.residual_bound`). They take Z from the
     mean of `num_proposals` weights, which is below Z in the mean and makes the figure
-    too small; their "_upper" forms correct it (`ebm.log_partition_bounds`).
+    too small; their "_upper" forms correct it (`edlm.log_partition_bounds`).
 
     Args:
       nets: the networks.
@@ -191,8 +179,8 @@ def likelihood_bounds(
     keys = jax.vmap(jax.random.fold_in, (None, 0))(
         jax.random.key(seed), jnp.arange(total)
     )
-    time_keys, other_keys = (ebm.fold_keys(keys, i) for i in range(2))
-    even = ebm.antithetic_times(ebm.uniforms(time_keys, ()), min_t=min_t)
+    time_keys, other_keys = (randomness.fold_keys(keys, i) for i in range(2))
+    even = ebm.antithetic_times(randomness.uniforms(time_keys, ()), min_t=min_t)
     # Held-out windows come in the order of their texts: times must not follow it.
     rows = np.random.default_rng(seed).permutation(total).reshape(times, -1)
 
@@ -234,9 +222,9 @@ def draw(
     window: float,
     temperature: float,
     sign: str,
-) -> tuple[Int[Array, "n t"], ebm.SampleInfo]:
-    """`ebm.diffusion_sample` from these networks; no energy when its name is ""."""
-    return ebm.diffusion_sample(
+) -> tuple[Int[Array, "n t"], edlm.SampleInfo]:
+    """`edlm.diffusion_sample` from these networks; no energy when its name is ""."""
+    return edlm.diffusion_sample(
         keys,
         start,
         nets.denoise,
@@ -342,137 +330,3 @@ def speed_up(
             )
         gains[key] = max(gains[f"{key}/{name}"] for name in others)
     return gains
-
-
-def write_report(
-    workdir: str | pathlib.Path,
-    *,
-    title: str,
-    summary: str,
-    results: Mapping[str, float],
-    stages: Sequence[str],
-    samples: Mapping[tuple[str, int], np.ndarray],
-    log_z: Mapping[str, tuple[float, float]],
-    config_text: str,
-) -> pathlib.Path:
-    """Draws report.html of a run.
-
-    Args:
-      workdir: folder of the run, one folder per stage in it.
-      title: heading.
-      summary: one paragraph.
-      results: all measures.
-      stages: names of the stages.
-      samples: by method and steps.
-      log_z: of `likelihood_bounds`.
-      config_text: the config.
-    """
-    page = report.Report(title, summary)
-    methods = list(dict.fromkeys(name for name, _ in samples))
-    steps = sorted({k for _, k in samples})
-    text = results["text/perplexity"]
-    page.section(
-        "Generative perplexity",
-        "Of samples, under a language model that no method has seen; lower is better, "
-        f"held-out text has {text:.3g}. Entropy of the letters of a sample shows "
-        f"whether a method repeats itself; held-out text has "
-        f"{results['text/entropy']:.3g} nats.",
-    )
-    shown = (
-        ("perplexity", "generative perplexity", "perplexity under the judge", "xy"),
-        ("entropy", "entropy of the letters of a sample", "nats", "x"),
-    )
-    for measure, title, ylabel, log in shown:
-        drawn = {
-            name: (steps, [results[f"{name}_{k}/{measure}"] for k in steps])
-            for name in methods
-        }
-        drawn["held-out text"] = (steps, [results[f"text/{measure}"]] * len(steps))
-        page.figure(
-            figures.lines(
-                {title: drawn}, xlabel="sampling steps", ylabel=ylabel, log=log
-            ),
-            f"{measure} against sampling steps for every method",
-        )
-    if f"{methods[0]}_{steps[0]}/seconds" in results:
-        points = {
-            name: tuple(
-                [results[f"{name}_{k}/{measure}"] for k in steps]
-                for measure in ("seconds", "perplexity")
-            )
-            for name in methods
-        }
-        page.figure(
-            figures.lines(
-                {"quality against time": points},
-                xlabel="seconds for all samples",
-                ylabel="perplexity under the judge",
-                log="xy",
-            ),
-            "perplexity against sampling time for every method",
-        )
-    bits = {k.removesuffix("/bits"): x for k, x in results.items() if "/bits" in k}
-    lengths = ["", *(f"_{k}" for k in steps)]
-    page.section(
-        "Likelihood",
-        "Bits per letter of held-out text, in continuous time and for chains of few "
-        "steps. mdlm and edlm_coar are bounds, ar is exact; the others follow the "
-        "paper's formula, which is no bound in general, with log Z from below or "
-        "corrected (_upper).",
-    )
-    names = [name for name in bits if name + lengths[-1] in bits]
-    page.table(
-        ["model", "continuous", *(f"{k} steps" for k in steps)],
-        [["ar", bits["ar"], *[""] * len(steps)]]
-        + [[name, *(bits[name + of] for of in lengths)] for name in names],
-    )
-    kinds = {"bounds": ("mdlm", "edlm_coar")}
-    kinds["the paper's formula"] = [x for x in names if x not in kinds["bounds"]]
-    exact = {"ar (exact)": (steps, [bits["ar"]] * len(steps))}
-    drawn = {
-        kind: {x: (steps, [bits[x + of] for of in lengths[1:]]) for x in inside}
-        for kind, inside in kinds.items()
-    }
-    page.figure(
-        figures.lines(
-            {kind: inside | exact for kind, inside in drawn.items()},
-            xlabel="steps of the chain",
-            ylabel="bits per letter",
-            log="x",
-        ),
-        "likelihood against the steps of the chain",
-    )
-    panels = {}
-    for name in ("ar", "nce"):
-        found = {int(key.split()[1]): z for key, z in log_z.items() if name in key}
-        points = dict(sorted(found.items()))
-        panels[f"energy: {name}"] = {
-            "log of the mean weight (below)": (
-                list(points),
-                [z[0] for z in points.values()],
-            ),
-            "corrected (above for many)": (
-                list(points),
-                [z[1] for z in points.values()],
-            ),
-        }
-    page.figure(
-        figures.lines(panels, xlabel="proposals", ylabel="log Z (nats)", log="x"),
-        "bounds of log Z against the number of proposals",
-    )
-    page.section("Samples", "The first three of each method, by number of steps.")
-    page.table(
-        ["method", "steps", "samples"],
-        [
-            [name, k, " / ".join(map(letters.decode, found[:3]))]
-            for (name, k), found in samples.items()
-        ],
-    )
-    page.section("Training")
-    for stage in stages:
-        lines = metrics.read(pathlib.Path(workdir) / stage)
-        page.figure(
-            figures.curves(lines, ("loss", "grad_norm")), f"training curves of {stage}"
-        )
-    page.code(config_text)
-    return page.write(workdir)

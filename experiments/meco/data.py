@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Shaped
 
-from contrastive_jax.data import array_batches, image_sets, packaged, synthetic
+from contrastive_jax.data import array_batches, images, synthetic
 
 SHAPES = {"digits": (8, 8, 1), "cifar10": (32, 32, 3)}
 LEVELS = {"digits": 17, "cifar10": 256}
@@ -45,14 +45,14 @@ def load(name: str, held_out: bool, data_dir: str = "") -> Split:
         train = synthetic.plane_points(name, 4000, seed=0)
         test, outside = synthetic.plane_points(name, 4000, seed=1), {}
     elif data_dir:
-        found = image_sets.load(name, data_dir)
+        found = images.load(name, data_dir)
         train, test = found.train_image, found.test_image
-        outside = {"svhn": image_sets.load("svhn_cropped", data_dir).test_image}
+        outside = {"svhn": images.load("svhn_cropped", data_dir).test_image}
     else:
-        found = packaged.images(name)
+        found = images.load(name)
         train, test = found.train_image, found.test_image
         outside = {
-            other: to_levels(shrink(packaged.images(other).test_image[:1000]), name)
+            other: to_levels(shrink(images.load(other).test_image[:1000]), name)
             for other in ("fashion", "mnist5k")
         }
     if held_out:
@@ -190,7 +190,7 @@ def batches(config, start_step: int):
         batch_size=config.data.batch_size, seed=config.seed, start_step=start_step
     )
     if config.data.data_dir:
-        source = image_sets.batches(
+        source = images.batches(
             config.data.name, data_dir=config.data.data_dir, **order
         )
         return ({"x": batch["image"]} for batch in source)

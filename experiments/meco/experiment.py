@@ -2,7 +2,7 @@
 
 Special about it:
 - log Z is the logarithm of an expectation over noise; a running estimate u of Z, kept
-  in the log domain, stands in the gradient: `ebm.meco_update`, `ebm.meco`.
+  in the log domain, stands in the gradient: `meco.meco_update`, `meco.meco`.
 - `loss.gamma=1` turns the running estimate off (plug-in), `loss.estimator=storm` makes
   it variance-reduced. NCE (`ebm.binary_nce`) learns the constant instead.
 - u is of the noise of all devices, the same on each: `parallel.log_mean_exp`.
@@ -21,9 +21,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from contrastive_jax import ebm, models, parallel, training
-from contrastive_jax.training import report
-from experiments.meco import data, measure, pictures
+from contrastive_jax import ebm, parallel, training
+from contrastive_jax.methods import meco
+from contrastive_jax.report import Report
+from experiments.meco import data, measure, report
+from experiments.meco.model import Energy
 
 METHODS = {
     "noise": {},
@@ -43,14 +45,14 @@ class State(training.TrainState):
       starved: steps in a row with an effective sample size of the noise below 2.
     """
 
-    inner: ebm.MecoState
+    inner: meco.MecoState
     previous: chex.ArrayTree
     starved: Int[Array, ""]
 
 
 def make_parts(config):
     """Network and optimiser."""
-    net = models.Energy(tuple(config.model.channels), tuple(config.model.widths))
+    net = Energy(tuple(config.model.channels), tuple(config.model.widths))
     tx = training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
     return net, tx
 
@@ -63,7 +65,7 @@ def init(config):
     params = {"net": params, "constant": jnp.zeros(())}
     return State(
         **training.init_fields(config.seed, params, tx),
-        inner=ebm.meco_init(),
+        inner=meco.meco_init(),
         previous=params if config.loss.estimator == "storm" else {},
         starved=jnp.zeros((), jnp.int32),
     )
@@ -103,13 +105,13 @@ def make_step(config, axis_name=None):
             before = None
             if storm:
                 before = parallel.log_mean_exp(g(state.previous, z), axis_name)
-            inner = ebm.meco_update(
+            inner = meco.meco_update(
                 state.inner,
                 parallel.log_mean_exp(g_noise, axis_name),
                 gamma=config.loss.gamma,
                 log_mean_prev=before,
             )
-            loss = ebm.meco(
+            loss = meco.meco(
                 g(params, x),
                 g_noise,
                 log_q_noise=nothing,
@@ -184,10 +186,10 @@ def choose(config, name, method):
 
 def run(config, workdir):
     """The 1-D problem, then every method on every set, then the report."""
-    page = report.Report("MECO", __doc__.partition("\n")[0])
+    page = Report("MECO", __doc__.partition("\n")[0])
     results = {}
     if config.gaussian.means:
-        results = pictures.gaussian_part(page, config)
+        results = report.gaussian_part(page, config)
     for name in config.data.sets:
         fitted = {"noise": (choose(config, name, "noise"), None)}
         for method in rates(config, name):
@@ -208,7 +210,7 @@ def run(config, workdir):
             found = evaluate(chosen, state)
             results |= {f"{name}/{method}/{key}": x for key, x in found.items()}
             fitted[method] = (chosen, *make_energy(chosen, state))
-        pictures.set_part(page, name, fitted, results, workdir)
+        report.set_part(page, name, fitted, results, workdir)
     page.section("Configuration")
     page.code(training.config_text(config))
     page.write(workdir)

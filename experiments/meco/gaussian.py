@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from contrastive_jax import ebm, numerics
-from contrastive_jax.state import ema_update
+from contrastive_jax.methods import meco
+from contrastive_jax.states import ema_update
 
 # The parameters "theta" and "c".
 Params = dict[str, Array]
@@ -226,7 +227,7 @@ def stochastic(
         theta = params["theta"]
         if name != "nce":
             previous = log_mean(before, z, log_q) if name == "storm" else None
-            inner = ebm.meco_update(
+            inner = meco.meco_update(
                 inner, log_mean(theta, z, log_q), gamma=gamma, log_mean_prev=previous
             )
 
@@ -235,7 +236,7 @@ def stochastic(
                 ratio_data = log_p(params, x) - log_normal(x, 0.0, noise_std)
                 return unpaired_nce(ratio_data, log_p(params, z) - log_q) / 2
             f_data, f_noise = (params["theta"] * y - y**2 / 2 for y in (x, z))
-            return ebm.meco(f_data, f_noise, log_q_noise=log_q, log_u=inner.log_u)
+            return meco.meco(f_data, f_noise, log_q_noise=log_q, log_u=inner.log_u)
 
         grads = jax.grad(loss)(params)
         decay = jnp.where(t == 0, 0.0, 1 - beta)
@@ -248,7 +249,7 @@ def stochastic(
 
     start = jax.tree.map(jnp.asarray, START)
     zero = jax.tree.map(jnp.zeros_like, start)
-    carry = (start, start["theta"], ebm.meco_init(), zero)
+    carry = (start, start["theta"], meco.meco_init(), zero)
     return jax.lax.scan(step, carry, jnp.arange(num_steps))[1]
 
 

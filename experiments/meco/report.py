@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from contrastive_jax.evaluation import figures, quadrature
+from contrastive_jax.evaluation import quadrature
+from contrastive_jax.report import images as pictures
+from contrastive_jax.report import maps, plots
 from contrastive_jax.training import metrics
 from experiments.meco import data, gaussian, measure
 
@@ -185,7 +187,7 @@ def set_part(page, name, fitted, results, workdir):
             continue
         drawn = ("loss", "log_u", "effective_sample_size")
         page.text(f"Training of {method}.")
-        page.figure(figures.curves(lines, drawn), f"training curves of {method}")
+        page.figure(plots.curves(lines, drawn), f"training curves of {method}")
         worst = max(line["starved"] for line in lines)
         if worst >= 100:
             page.text(
@@ -202,7 +204,7 @@ def set_part(page, name, fitted, results, workdir):
             side = config.eval.grid
             panels[method] = np.exp(np.asarray(f(x)) - log_z).reshape(side, side)
         page.figure(
-            figures.heat_maps(panels, EXTENT, points=split.test[:2000]),
+            maps.heat_maps(panels, EXTENT, points=split.test[:2000]),
             f"densities learned on {name} beside the data",
         )
         return
@@ -219,7 +221,7 @@ def set_part(page, name, fitted, results, workdir):
         for method, (_, f, _) in fitted.items()
     }
     page.figure(
-        figures.histograms(scores, xlabel="f(x) (nats)"), "histograms of the score"
+        plots.histograms(scores, xlabel="f(x) (nats)"), "histograms of the score"
     )
     page.text("Test images; samples of the noise; Langevin chains started from them.")
     keys = jax.random.split(jax.random.key(2), config.eval.generated)[:12]
@@ -229,4 +231,4 @@ def set_part(page, name, fitted, results, workdir):
     }
     for method, (chosen, f, _) in fitted.items():
         shown[f"chains, {method}"] = data.to_image(measure.generate(chosen, f, 12)[0])
-    page.figure(figures.image_rows(shown), "samples of every method")
+    page.figure(pictures.image_rows(shown), "samples of every method")

@@ -1,9 +1,9 @@
 """MoCo: keys come from a slowly moving copy of the encoder, negatives from a queue.
 
 Special about it:
-- A key encoder that follows the query encoder (v1, eq. 2): `state.ema_update`, before
-  the keys are encoded; in v3 its decay rises to 1 by a cosine: `state.cosine_decay`.
-- v2: a ring of past keys as negatives (v1, algorithm 1): `state.Queue`, pushed last.
+- A key encoder that follows the query encoder (v1, eq. 2): `states.ema_update`, before
+  the keys are encoded; in v3 its decay rises to 1 by a cosine: `states.cosine_decay`.
+- v2: a ring of past keys as negatives (v1, algorithm 1): `states.Queue`, pushed last.
   Ablation: `loss.queue_size` = 0 leaves the other keys of the batch.
 - v3 (with `model.prediction`): these too, in both directions, a prediction head on the
   queries, times 2 temperature (algorithm 1).
@@ -21,9 +21,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax import losses, models, parallel, similarity, state, training
+from contrastive_jax import losses, models, parallel, similarity, states, training
 from contrastive_jax.data import make_augment
-from contrastive_jax.training import images
+from contrastive_jax.tasks import images
 
 
 @chex.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class State(training.TrainState):
 
     target: chex.ArrayTree
     target_state: chex.ArrayTree
-    queue: state.Queue | None
+    queue: states.Queue | None
 
 
 def make_parts(config, axis_name=None):
@@ -48,7 +48,7 @@ def make_parts(config, axis_name=None):
     shared = dict(axis_name=axis_name, dtype=jnp.dtype(settings.pop("dtype")))
     last = dict(last_batch_norm=settings.pop("last_batch_norm"), last_affine=False)
     heads = dict(batch_norm=settings.pop("batch_norm"), **shared)
-    model = images.EncoderWithHead(
+    model = models.EncoderWithHead(
         models.Resnet(**settings, **shared), models.Mlp(projection, **last, **heads)
     )
     predictor = models.Mlp(prediction, **heads) if prediction else None
@@ -70,7 +70,7 @@ def init(config):
         model_state = {"model": model_state}
     if config.loss.queue_size:
         rng = jax.random.fold_in(rng, 1)
-        queue = state.queue_init(rng, config.loss.queue_size, dim)
+        queue = states.queue_init(rng, config.loss.queue_size, dim)
     copy = functools.partial(jax.tree.map, jnp.copy)
     return State(
         **training.init_fields(config.seed, params, tx, model_state),
@@ -103,10 +103,10 @@ def make_step(config, axis_name=None):
             augments, batch["image"], s.rng, s.step, axis_name
         )
         rows = parallel.global_rows(len(first), axis_name)
-        decay = state.cosine_decay(
+        decay = states.cosine_decay(
             s.step / num_steps, base=config.loss.decay, final=config.loss.decay_final
         )
-        target = state.ema_update(s.target, s.params["model"], decay=decay)
+        target = states.ema_update(s.target, s.params["model"], decay=decay)
         # v2 encodes the second views as keys, v3 both.
         key_views = second if predictor is None else jnp.concatenate([second, first])
         keys, target_state = apply(model, target, s.target_state, key_views)
@@ -157,7 +157,7 @@ def make_step(config, axis_name=None):
         new = training.apply_gradients(s, grads, tx)
         queue = s.queue
         if queue is not None:
-            queue = state.queue_push(queue, parallel.gather(keys, axis_name))
+            queue = states.queue_push(queue, parallel.gather(keys, axis_name))
         new = new.replace(
             model_state=model_state,
             target=target,

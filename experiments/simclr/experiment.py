@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from contrastive_jax import losses, models, parallel, similarity, training
 from contrastive_jax.data import make_augment
-from contrastive_jax.training import images
+from contrastive_jax.tasks import images
 
 
 def make_parts(config, axis_name=None):
@@ -32,7 +32,7 @@ def make_parts(config, axis_name=None):
             "of its batch, which chunks would change; set model.norm=group"
         )
     shared = dict(axis_name=axis_name, dtype=jnp.dtype(settings.pop("dtype")))
-    model = images.EncoderWithHead(
+    model = models.EncoderWithHead(
         models.Resnet(**settings, **shared),
         models.Mlp(projection, batch_norm=batch_norm, **shared),
     )

@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax import losses, models, pairs, parallel, similarity, training
-from contrastive_jax.data import image_sets, make_augment
-from contrastive_jax.training import images
+from contrastive_jax.data import images as sets
+from contrastive_jax.data import make_augment
+from contrastive_jax.tasks import images
 
 OBJECTIVES = ("supcon", "simclr", "cross_entropy")
 
@@ -36,11 +37,11 @@ def make_parts(config, axis_name=None):
     projection = settings.pop("projection")
     shared = dict(axis_name=axis_name, dtype=jnp.dtype(settings.pop("dtype")))
     if objective == "cross_entropy":
-        names = image_sets.class_names(config.data.name, config.data.data_dir)
+        names = sets.class_names(config.data.name, config.data.data_dir)
         head = models.Mlp((len(names),), **shared)
     else:
         head = models.Mlp(projection, batch_norm=True, **shared)
-    model = images.EncoderWithHead(models.Resnet(**settings, **shared), head)
+    model = models.EncoderWithHead(models.Resnet(**settings, **shared), head)
     tx = training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
     return model, tx
 

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax import data, losses, models, parallel, similarity, training
-from contrastive_jax.evaluation import figures, knn
-from contrastive_jax.training import metrics, report
+from contrastive_jax.evaluation import knn
+from contrastive_jax.report import Report, plots
+from contrastive_jax.training import metrics
 
 
 def make_parts(config):
@@ -27,7 +28,7 @@ def make_parts(config):
 def init(config):
     """The state at step 0."""
     model, tx = make_parts(config)
-    pixels = flat(data.images(config.data.name).train_image[:2])
+    pixels = flat(data.images.load(config.data.name).train_image[:2])
     params = model.init(jax.random.key(config.seed), pixels, train=False)["params"]
     return training.TrainState(**training.init_fields(config.seed, params, tx))
 
@@ -72,7 +73,7 @@ def make_step(config, axis_name=None):
 def batches(config, start_step):
     """Batches of image [n, h, w, c] uint8; batch t depends on (seed, t) only."""
     return data.array_batches(
-        {"image": data.images(config.data.name).train_image},
+        {"image": data.images.load(config.data.name).train_image},
         batch_size=config.data.batch_size,
         seed=config.seed,
         start_step=start_step,
@@ -81,7 +82,7 @@ def batches(config, start_step):
 
 def evaluate(config, state):
     """Test accuracy (%) of kNN on learned embeddings and on random ones."""
-    found = data.images(config.data.name)
+    found = data.images.load(config.data.name)
     model, _ = make_parts(config)
     accuracy = {}
     for name, s in {"learned": state, "random_init": init(config)}.items():
@@ -110,9 +111,9 @@ def run(config, workdir):
     source = functools.partial(batches, config)
     state = training.fit(step, init(config), source, **config.train, workdir=workdir)
     results = evaluate(config, state)
-    page = report.Report("Template", __doc__.partition("\n")[0])
+    page = Report("Template", __doc__.partition("\n")[0])
     page.table(["metric", "value"], list(results.items()))
-    page.figure(figures.curves(metrics.read(workdir), ("loss", "grad_norm")), "curves")
+    page.figure(plots.curves(metrics.read(workdir), ("loss", "grad_norm")), "curves")
     page.code(training.config_text(config))
     page.write(workdir)
     return results

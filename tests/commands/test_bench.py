@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from launch import bench
+from launch.bench import __main__ as bench
 
 
 def row(method, rows=64, loss=1.0, **fields):

@@ -8,9 +8,10 @@ import re
 import pytest
 
 from contrastive_jax import ebm, losses
-from launch import docs, formulas
+from docs.hooks import formulas
+from docs.hooks import pages as docs
 
-PAGES = pathlib.Path(docs.__file__).parent.parent / "docs"
+PAGES = pathlib.Path(docs.__file__).parent.parent
 ENTRIES = formulas.load()
 
 

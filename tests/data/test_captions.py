@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contrastive_jax.data import image_text, packaged
+from contrastive_jax.data import captions, packaged
 
 
 def png(colour):
@@ -20,7 +20,7 @@ def png(colour):
 def fake_emoji(tmp_path, monkeypatch):
     """Ten emoji of which vendor and number can be read off the colour."""
     monkeypatch.setenv("CONTRASTIVE_JAX_CACHE", str(tmp_path))
-    image_text.emoji.cache_clear()
+    captions.emoji.cache_clear()
     table = [
         {"unified": f"1F60{i}-FE0F", "image": f"{i}.png", "sort_order": 9 - i}
         for i in range(10)
@@ -42,12 +42,12 @@ def fake_emoji(tmp_path, monkeypatch):
     monkeypatch.setattr(packaged, "read_members", read_members)
     monkeypatch.setattr(packaged, "read_member", read_member)
     yield decoded
-    image_text.emoji.cache_clear()
+    captions.emoji.cache_clear()
 
 
 def test_emoji_pairs(fake_emoji):
-    train = image_text.open_pairs("emoji", "train", size=8)
-    test = image_text.open_pairs("emoji", "test", size=8)
+    train = captions.open_pairs("emoji", "train", size=8)
+    test = captions.open_pairs("emoji", "test", size=8)
     assert (train.total, test.total) == (8, 2)
     rows = [(part, row) for part in (train, test) for row in range(part.total)]
     numbers = []
@@ -66,8 +66,8 @@ def test_emoji_pairs(fake_emoji):
     assert sorted(numbers) == list(range(10))  # no concept in both splits
     assert numbers[8] > numbers[9]  # the order of the chart
     assert fake_emoji == ["emoji-google", "emoji-twitter"]
-    image_text.emoji.cache_clear()
-    image_text.open_pairs("emoji", "train", size=8)
+    captions.emoji.cache_clear()
+    captions.open_pairs("emoji", "train", size=8)
     assert len(fake_emoji) == 2  # the second time from arrays
     last = train.part(6, 8)
     assert last.caption(np.arange(2)) == train.caption(np.array([6, 7]))
@@ -75,20 +75,20 @@ def test_emoji_pairs(fake_emoji):
 
 def test_transparent_pixels_are_white():
     np.testing.assert_array_equal(
-        image_text.square(png((0, 0, 0, 0)), 4), np.full((4, 4, 3), 255)
+        captions.square(png((0, 0, 0, 0)), 4), np.full((4, 4, 3), 255)
     )
 
 
 def test_batches_depend_on_seed_and_step_alone(fake_emoji):
-    train = image_text.open_pairs("emoji", "train", size=8)
-    vocabulary = image_text.vocabulary(train, 50)
+    train = captions.open_pairs("emoji", "train", size=8)
+    vocabulary = captions.vocabulary(train, 50)
 
     def encode(captions):
         return vocabulary.encode(captions, 6)
 
     options = dict(batch_size=4, seed=3)
-    whole = image_text.batches(train, encode, **options)
-    later = image_text.batches(train, encode, **options, start_step=2)
+    whole = captions.batches(train, encode, **options)
+    later = captions.batches(train, encode, **options, start_step=2)
     third = [next(whole) for _ in range(3)][-1]
     again = next(later)
     for name in ("image", "tokens"):
@@ -99,9 +99,9 @@ def test_batches_depend_on_seed_and_step_alone(fake_emoji):
 
 def test_unknown_names():
     with pytest.raises(ValueError, match=r"data.name: expected emoji.*'emojis'"):
-        image_text.open_pairs("emojis", "train")
+        captions.open_pairs("emojis", "train")
     with pytest.raises(ValueError, match="split: expected train or test"):
-        image_text.open_pairs("emoji", "validation")
+        captions.open_pairs("emoji", "validation")
 
 
 def test_a_prepared_set(tmp_path):
@@ -134,17 +134,17 @@ def test_a_prepared_set(tmp_path):
         builder = Captioned(data_dir=str(tmp_path), file_format="array_record")
     builder.download_and_prepare()
     options = dict(data_dir=str(tmp_path), size=8)
-    pairs = image_text.open_pairs("captioned", "train", caption="caption", **options)
+    pairs = captions.open_pairs("captioned", "train", caption="caption", **options)
     image = pairs.image(np.arange(3))
     assert image.shape == (3, 1, 8, 8, 3)
     assert pairs.caption(np.arange(3)) == [f"number {x}" for x in image[:, 0, 0, 0, 0]]
     with pytest.raises(packaged.DataMissing, match=r"expected image and 'text'"):
-        image_text.open_pairs("captioned", "train", caption="text", **options)
+        captions.open_pairs("captioned", "train", caption="text", **options)
 
 
 @pytest.mark.network
 def test_the_pinned_emoji_are_what_they_are_said_to_be():
-    train, test = (image_text.open_pairs("emoji", s) for s in ("train", "test"))
+    train, test = (captions.open_pairs("emoji", s) for s in ("train", "test"))
     assert (train.total, test.total) == (1529, 382)
     image = test.image(np.arange(382))
     assert image.shape == (382, 2, 32, 32, 3)

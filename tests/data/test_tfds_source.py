@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax.data import image_sets, packaged, tfds_source
+from contrastive_jax.data import images, packaged, tfds_source
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """scikit-learn's digits as a prepared set named my_digits."""
     folder = tmp_path_factory.mktemp("tfds")
-    tfds_source.prepare_images("my_digits", packaged.images("digits"), str(folder))
+    tfds_source.prepare_images("my_digits", images.load("digits"), str(folder))
     return str(folder)
 
 
@@ -24,8 +24,8 @@ def as_set(images, labels):
 
 
 def test_what_was_written_is_read_back_without_tensorflow(prepared):
-    want = packaged.images("digits")
-    got = image_sets.load("my_digits", prepared)
+    want = images.load("digits")
+    got = images.load("my_digits", prepared)
     assert as_set(got.train_image, got.train_label) == as_set(
         want.train_image, want.train_label
     )
@@ -38,7 +38,7 @@ def test_what_was_written_is_read_back_without_tensorflow(prepared):
 
 def test_streamed_batches_are_functions_of_seed_and_step(prepared):
     def first(start, n):
-        source = image_sets.batches(
+        source = images.batches(
             "my_digits",
             data_dir=prepared,
             size=16,
@@ -56,7 +56,7 @@ def test_streamed_batches_are_functions_of_seed_and_step(prepared):
 
 def test_one_pass_over_a_slice(prepared):
     parts = list(
-        image_sets.one_pass(
+        images.one_pass(
             "my_digits", "test[:50]", data_dir=prepared, size=8, batch_size=20
         )
     )
@@ -72,7 +72,7 @@ def test_non_square_pictures_are_cut_to_the_central_square():
 
 def test_missing_sets_and_splits_name_what_to_run(prepared):
     with pytest.raises(packaged.DataMissing, match="Run: tfds build cifar10"):
-        image_sets.load("cifar10", prepared)
+        images.load("cifar10", prepared)
     with pytest.raises(packaged.DataMissing, match="no split 'val', only test, train"):
         tfds_source.images("my_digits", prepared, test_split="val")
 
@@ -86,7 +86,7 @@ def test_a_format_without_random_access_names_the_extra(prepared, tmp_path):
     text["fileFormat"] = "tfrecord"
     info.write_text(json.dumps(text))
     with pytest.raises(packaged.DataMissing, match=r"pip install 'contrastive_jax\[tf"):
-        image_sets.load("my_digits", str(tmp_path))
+        images.load("my_digits", str(tmp_path))
 
 
 def test_without_the_extra_the_message_names_it(prepared, monkeypatch):
@@ -101,4 +101,4 @@ def test_without_the_extra_the_message_names_it(prepared, monkeypatch):
     with pytest.raises(
         packaged.DataMissing, match=r"pip install 'contrastive_jax\[tfd"
     ):
-        image_sets.load("my_digits", prepared)
+        images.load("my_digits", prepared)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax import ebm
+from contrastive_jax import ebm, randomness
+from contrastive_jax.methods import edlm
 
 MASK = 3
 
@@ -31,7 +32,7 @@ def test_times_cover_the_unit_interval_on_any_number_of_devices():
 
 def test_masks_come_at_the_rate_of_the_time():
     keys = jax.random.split(jax.random.key(0), 2000)
-    uniform = ebm.uniforms(keys, (8,))
+    uniform = randomness.uniforms(keys, (8,))
     tokens = jnp.zeros((2000, 8), jnp.int32)
     t = jnp.full(2000, 0.3)
     chance = ebm.loglinear_schedule(t).move_chance
@@ -74,7 +75,7 @@ def test_a_vocabulary_of_two_is_one_token_and_the_mask():
     log_probs = ebm.subs_log_probs(jnp.ones((1, 2, 2)), masked, mask_id=1)
     np.testing.assert_allclose(log_probs[..., 0], 0, atol=1e-7)
     keys = jax.random.split(jax.random.key(0), 1)
-    out, _ = ebm.diffusion_sample(
+    out, _ = edlm.diffusion_sample(
         keys,
         masked,
         lambda x: ebm.subs_log_probs(jnp.ones((1, 2, 2)), x, mask_id=1),
@@ -88,7 +89,7 @@ def test_a_step_reveals_at_the_rate_of_the_time_and_keeps_what_is_known():
     keys = jax.random.split(jax.random.key(1), 3000)
     tokens = jnp.tile(jnp.array([1, MASK]), (3000, 1))
     probs = jnp.tile(jnp.array([0.7, 0.1, 0.2, 0.0]), (3000, 2, 1))
-    uniform = ebm.uniforms(keys, (2, 4))
+    uniform = randomness.uniforms(keys, (2, 4))
     after = ebm.ddpm_step(uniform, tokens, probs, 0.8, 0.2, mask_id=MASK)
     assert (after[:, 0] == 1).all()
     share = np.bincount(np.asarray(after[:, 1]), minlength=4) / 3000
@@ -105,7 +106,7 @@ def test_autoregressive_energy_spelled_out(x64):
     denoised = log_probs[0, 1, 2] + log_probs[0, 3, 0]
 
     def energy(**options):
-        return ebm.autoregressive_energy(
+        return edlm.autoregressive_energy(
             jnp.asarray(logits), log_probs, tokens, masked, mask_id=MASK, **options
         )[0]
 
@@ -114,7 +115,7 @@ def test_autoregressive_energy_spelled_out(x64):
     real = jnp.array([[True, True, True, False]])
     np.testing.assert_allclose(energy(where=real), log_probs[0, 1, 2] - terms[0])
     with pytest.raises(ValueError, match="ar_logits: expected 3 positions"):
-        ebm.autoregressive_energy(
+        edlm.autoregressive_energy(
             jnp.zeros((1, 4, 4)), log_probs, tokens, masked, mask_id=MASK
         )
 
@@ -122,13 +123,13 @@ def test_autoregressive_energy_spelled_out(x64):
 def test_bounds_of_log_z_hold_what_they_say(x64):
     """Under Gaussian energies log Z is known; one proposal is its own estimate."""
     energies = jnp.asarray(np.random.default_rng(0).normal(size=(4000, 8)))
-    found = ebm.log_partition_bounds(energies)
+    found = edlm.log_partition_bounds(energies)
     exact = 0.5
     assert jnp.mean(found.leave_one_out) < jnp.mean(found.estimate) < exact
     assert exact < jnp.mean(found.upper) + 0.1
-    one = ebm.log_partition_bounds(energies[:, :1])
+    one = edlm.log_partition_bounds(energies[:, :1])
     np.testing.assert_array_equal(one.upper, -energies[:, 0])
-    far = ebm.log_partition_bounds(jnp.array([[-800.0, 900.0, 900.0]]))
+    far = edlm.log_partition_bounds(jnp.array([[-800.0, 900.0, 900.0]]))
     np.testing.assert_allclose(far.estimate, 800 - np.log(3))
     assert np.isfinite(far.upper).all()
 
@@ -138,10 +139,10 @@ def test_the_residual_bound_of_no_energy_is_the_plain_one():
     tokens, times = jnp.array([[0, 2]]), jnp.array([0.4])
     log_probs = random_log_probs(rng, jnp.full_like(tokens, MASK))
     zero = jnp.zeros(1)
-    got = ebm.residual_bound(log_probs, tokens, zero, zero, times)
+    got = edlm.residual_bound(log_probs, tokens, zero, zero, times)
     want = ebm.masked_diffusion(log_probs, tokens, times, reduce_fn=None)
     np.testing.assert_array_equal(got, want)
-    shifted = ebm.residual_bound(log_probs, tokens, zero + 7, zero - 7, times)
+    shifted = edlm.residual_bound(log_probs, tokens, zero + 7, zero - 7, times)
     np.testing.assert_allclose(shifted, want, rtol=1e-6)  # E is free up to a constant
 
 
@@ -149,14 +150,14 @@ def test_choice_follows_the_sign_and_survives_hundreds_of_nats():
     keys = jax.random.split(jax.random.key(0), 2)
     candidates = jnp.arange(4).reshape(2, 2, 1)
     energies = jnp.array([[500.0, -500.0], [-500.0, 500.0]])
-    chosen, size = ebm.importance_choice(keys, candidates, energies)
+    chosen, size = edlm.importance_choice(keys, candidates, energies)
     assert chosen[:, 0].tolist() == [1, 2] and np.allclose(size, 1)
-    chosen, _ = ebm.importance_choice(keys, candidates, energies, sign="released")
+    chosen, _ = edlm.importance_choice(keys, candidates, energies, sign="released")
     assert chosen[:, 0].tolist() == [0, 3]
     with pytest.raises(ValueError, match="sign: expected one of paper, released"):
-        ebm.importance_choice(keys, candidates, energies, sign="minus")
+        edlm.importance_choice(keys, candidates, energies, sign="minus")
     with pytest.raises(ValueError, match="temperature"):
-        ebm.importance_choice(keys, candidates, energies, temperature=0.0)
+        edlm.importance_choice(keys, candidates, energies, temperature=0.0)
 
 
 # A Markov chain whose marginals and likelihood are exact: V = 6 states, mask 6, L = 16.
@@ -235,7 +236,7 @@ def test_the_exact_energy_mends_few_step_sampling_and_the_wrong_sign_breaks_it()
             for name, options in runs.items():
                 if steps == 8 and name == "wrong":
                     continue
-                tokens, info = ebm.diffusion_sample(
+                tokens, info = edlm.diffusion_sample(
                     keys, start, denoise, **options, **shared
                 )
                 loss = -log_likelihood(log_rows, tokens) / LENGTH

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax import ebm
+from contrastive_jax.methods import edlm
 
 # Sequences, positions, vocabulary with its mask; the second has one word only.
 SHAPES = [(3, 5, 6, 2), (1, 1, 2, 0), (2, 4, 3, 2)]
@@ -53,7 +54,7 @@ def test_objective_and_energy_equal_loops(n, t, v, mask_id, x64):
     got = ebm.masked_diffusion(*arrays[1:3], jnp.asarray(times), where=real)
     np.testing.assert_allclose(got, np.mean(loss))
     for carry_over, energy in ((True, with_carry), (False, without)):
-        got = ebm.autoregressive_energy(
+        got = edlm.autoregressive_energy(
             *arrays, mask_id=mask_id, carry_over=carry_over, where=real
         )
         np.testing.assert_allclose(got, energy, rtol=1e-9, atol=1e-9)
@@ -70,7 +71,7 @@ def test_padding_of_any_kind_leaves_objective_energy_and_gradient(x64):
         log_probs = ebm.subs_log_probs(logits, noisy, mask_id=3)
         times = jnp.array([0.4, 0.9])
         loss = ebm.masked_diffusion(log_probs, tokens, times, where=where)
-        energy = ebm.autoregressive_energy(
+        energy = edlm.autoregressive_energy(
             logits[:, 1:], log_probs, tokens, noisy, mask_id=3, where=where
         )
         return loss + jnp.sum(energy)
@@ -93,7 +94,7 @@ def test_the_language_model_never_gives_the_mask():
     masked = jnp.array([[0, 2]])
     log_probs = jnp.zeros((1, 2, 3))
     energies = [
-        ebm.autoregressive_energy(
+        edlm.autoregressive_energy(
             jnp.zeros((1, 1, 3)), log_probs, jnp.array([[0, last]]), masked, mask_id=2
         )[0]
         for last in (1, 2)
@@ -106,11 +107,13 @@ def test_released_loss_and_log_z_equal_loops(x64):
     positive, negative = 3 * rng.normal(size=4), 3 * rng.normal(size=(4, 1))
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     want = -np.log(sigmoid(-positive) + 1e-8) - np.log(sigmoid(negative[:, 0]) + 1e-8)
-    got = ebm.residual_nce(jnp.asarray(positive), jnp.asarray(negative), reduce_fn=None)
+    got = edlm.residual_nce(
+        jnp.asarray(positive), jnp.asarray(negative), reduce_fn=None
+    )
     np.testing.assert_allclose(got, want, rtol=1e-6)
     for k in (2, 5):
         energies = 2 * rng.normal(size=(3, k))
-        found = ebm.log_partition_bounds(jnp.asarray(energies))
+        found = edlm.log_partition_bounds(jnp.asarray(energies))
         whole = np.log(np.mean(np.exp(-energies), axis=1))
         left = [
             np.log(np.mean(np.exp(-np.delete(energies, j, axis=1)), axis=1))
@@ -133,7 +136,9 @@ def test_the_residual_bound_of_an_exact_posterior_is_half_of_the_truth(x64):
     noisy = jnp.full_like(tokens, 2)
     log_probs = ebm.subs_log_probs(jnp.zeros((4000, 2, 3)), noisy, mask_id=2)
     energies = jnp.full(4000, -np.log(2))  # p(00) = 1/2, not 1/4; log Z = 0
-    both = ebm.residual_bound(log_probs, tokens, energies, jnp.zeros_like(times), times)
+    both = edlm.residual_bound(
+        log_probs, tokens, energies, jnp.zeros_like(times), times
+    )
     total = float(jnp.mean(times**2 * both))  # other patterns have bound 0
     np.testing.assert_allclose(total, np.log(2) / 2, rtol=1e-6)
 
@@ -146,7 +151,7 @@ def test_the_energy_is_used_while_the_time_is_in_its_window():
         return ebm.subs_log_probs(jnp.zeros((2, 3, 3)), tokens, mask_id=2)
 
     for steps, window, want in ((4, 0.2, [1]), (4, 0.5, [1, 1, 1]), (2, 0.0, [])):
-        _, info = ebm.diffusion_sample(
+        _, info = edlm.diffusion_sample(
             keys,
             start,
             denoise,

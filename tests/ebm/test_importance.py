@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from contrastive_jax import ebm, parallel
+from contrastive_jax.methods import meco
 
 RNG = np.random.default_rng(0)
 F_DATA = jnp.asarray(RNG.normal(size=5), jnp.float32)
@@ -24,10 +25,10 @@ def close(got, want, rtol=1e-5, atol=1e-6):
 
 def estimate(log_means, gamma, prev=None):
     """log u after every batch."""
-    state, found = ebm.meco_init(), []
+    state, found = meco.meco_init(), []
     for i, log_mean in enumerate(log_means):
         before = None if prev is None else jnp.asarray(prev[i])
-        state = ebm.meco_update(
+        state = meco.meco_update(
             state, jnp.asarray(log_mean), gamma=gamma, log_mean_prev=before
         )
         found.append(float(state.log_u))
@@ -43,7 +44,7 @@ def test_meco_by_hand_with_its_gradient(transform):
     log_u = 0.7
 
     def loss(f_data, f_noise):
-        return ebm.meco(f_data, f_noise, log_u=log_u, **NOISE)
+        return meco.meco(f_data, f_noise, log_u=log_u, **NOISE)
 
     value, grads = transform(jax.value_and_grad(loss, argnums=(0, 1)))(F_DATA, F_NOISE)
     close(value, log_u + W.mean() / np.exp(log_u) - 1 - F_DATA.mean())
@@ -56,19 +57,19 @@ def test_meco_at_the_mean_of_the_batch_is_the_plug_in():
     both = [
         jax.value_and_grad(f, argnums=(0, 1))(F_DATA, F_NOISE)
         for f in (
-            functools.partial(ebm.meco, log_u=log_u, **NOISE),
+            functools.partial(meco.meco, log_u=log_u, **NOISE),
             functools.partial(ebm.importance_nll, **NOISE),
         )
     ]
     jax.tree.map(close, *both)
     # Elsewhere it lies above: log x <= x - 1.
     for log_u in (-1.0, 3.0):
-        assert ebm.meco(F_DATA, F_NOISE, log_u=log_u, **NOISE) > both[1][0] + 0.01
+        assert meco.meco(F_DATA, F_NOISE, log_u=log_u, **NOISE) > both[1][0] + 0.01
 
 
 def test_weights_are_capped_where_asked():
     def loss(f_noise, cap):
-        return ebm.meco(F_DATA, f_noise, log_u=0.0, max_weight=cap, **NOISE)
+        return meco.meco(F_DATA, f_noise, log_u=0.0, max_weight=cap, **NOISE)
 
     cap = float(np.sort(W)[5])
     grad = jax.grad(loss)(F_NOISE, cap * 1.0001)
@@ -176,7 +177,7 @@ def test_gradient_of_meco_is_that_of_the_likelihood():
 
     def loss(theta):
         f = [theta * y - y**2 / 2 for y in (x, z)]
-        return ebm.meco(*f, log_q_noise=log_q, log_u=log_z)
+        return meco.meco(*f, log_q_noise=log_q, log_u=log_z)
 
     close(jax.grad(loss)(0.8), 0.8 - 2.0, atol=0.03)
 
@@ -186,7 +187,7 @@ def losses_of(f_data, f_noise, log_q, **options):
     log_q_data = jnp.zeros_like(f_data)
     for loss, more in (
         (ebm.importance_nll, {}),
-        (ebm.meco, {"log_u": 0.5}),
+        (meco.meco, {"log_u": 0.5}),
         (ebm.exponential_nce, {"log_q_data": log_q_data}),
     ):
         run = functools.partial(loss, log_q_noise=log_q, **more, **options)
@@ -227,13 +228,13 @@ def test_without_noise_that_counts_the_losses_are_zero():
         for x in jax.tree.leaves(list(found)):
             assert not np.any(x)
     masked = ebm.importance_log_mean(F_NOISE, where=nothing)
-    state = ebm.meco_update(ebm.meco_init(), jnp.log(3.0), gamma=0.5)
+    state = meco.meco_update(meco.meco_init(), jnp.log(3.0), gamma=0.5)
     for log_mean in (masked, jnp.array(-jnp.inf)):
-        kept = ebm.meco_update(state, log_mean, gamma=0.5)
+        kept = meco.meco_update(state, log_mean, gamma=0.5)
         assert kept.log_u == state.log_u and kept.step == 1
-        fresh = ebm.meco_update(ebm.meco_init(), log_mean, gamma=0.5)
+        fresh = meco.meco_update(meco.meco_init(), log_mean, gamma=0.5)
         assert fresh.step == 0
-    assert np.isnan(ebm.meco_update(state, jnp.array(jnp.nan), gamma=0.5).log_u)
+    assert np.isnan(meco.meco_update(state, jnp.array(jnp.nan), gamma=0.5).log_u)
 
 
 def test_one_noise_sample_has_weight_one_in_the_plug_in():
@@ -257,7 +258,7 @@ def test_noise_narrower_than_the_model_shows_in_the_effective_sample_size():
 
 def normaliser(f_noise, log_q, axis_name, masked):
     """Three updates of the estimate, with loss and gradient, as a step makes them."""
-    state, found = ebm.meco_init(), []
+    state, found = meco.meco_init(), []
     where = f_noise < (1.2 if masked else np.inf)
 
     for scale in (1.0, 30.0, 100.0):
@@ -266,8 +267,8 @@ def normaliser(f_noise, log_q, axis_name, masked):
             f = scale * f_noise
             log_w, counts = ebm.importance_log_weights(f, log_q, where=where)
             log_mean = parallel.log_mean_exp(log_w, axis_name, where=counts)
-            after = ebm.meco_update(before, log_mean, gamma=0.3)
-            value = ebm.meco(f, f, log_q_noise=log_q, log_u=after.log_u)
+            after = meco.meco_update(before, log_mean, gamma=0.3)
+            value = meco.meco(f, f, log_q_noise=log_q, log_u=after.log_u)
             return value, after
 
         run = parallel.value_and_grad(loss, axis_name, has_aux=True)

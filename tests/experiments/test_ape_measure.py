@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from contrastive_jax.evaluation import events as baselines
+from experiments.ape import measure as baselines
 
 SIZES = np.array([3, 1, 4])
 

@@ -5,10 +5,10 @@ import functools
 import jax
 import numpy as np
 import pytest
-from experiments_common import load
 
 from contrastive_jax import parallel
 from contrastive_jax.training import config as configs
+from tests.experiments.common import load
 
 CHANGES = {"clip": [], "simclr": ["model.norm=group"]}
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from contrastive_jax import models
-from contrastive_jax.training import language
+from experiments.edlm import measure
+from experiments.edlm.model import SequenceEnergy
 
 LENGTH, MASK = 7, 5
 
@@ -19,7 +20,7 @@ def nets():
     parts = {
         "mdlm": models.LanguageModel(**settings, causal=False),
         "ar": models.LanguageModel(**settings, causal=True),
-        "nce": models.SequenceEnergy(**settings),
+        "nce": SequenceEnergy(**settings),
         "judge": models.LanguageModel(**settings, causal=True),
     }
     tokens = jnp.zeros((1, LENGTH), jnp.int32)
@@ -38,7 +39,7 @@ def nets():
     # A language model of clean text never predicts the mask.
     bias = params["ar"]["Dense_0"]["bias"]
     params["ar"]["Dense_0"]["bias"] = bias.at[MASK].set(-50.0)
-    return language.Networks(params=params, **parts, mask_id=MASK)
+    return measure.Networks(params=params, **parts, mask_id=MASK)
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +49,13 @@ def tokens():
 
 def bounds(nets, tokens, **changes):
     options = dict(steps=(1, 3), times=4, min_t=1e-3, eps=0.0, num_proposals=2, seed=0)
-    return language.likelihood_bounds(nets, tokens, **options | changes)[0]
+    return measure.likelihood_bounds(nets, tokens, **options | changes)[0]
 
 
 def test_one_step_masks_all_tokens_and_is_exact(nets, tokens):
     found = bounds(nets, tokens)
     start = jnp.asarray(tokens).at[:, 1:].set(MASK)
-    log_probs = np.asarray(jax.jit(language.Networks.denoise)(nets, start))
+    log_probs = np.asarray(jax.jit(measure.Networks.denoise)(nets, start))
     own = np.take_along_axis(log_probs, tokens[..., None], -1)[:, 1:]
     bits = -np.mean(own) / np.log(2)
     np.testing.assert_allclose(found["mdlm_1/bits"], bits, rtol=1e-5)
@@ -91,7 +92,7 @@ def test_speed_up_by_hand():
     }
     found |= {f"slow_{k}/perplexity": 10.0 * k for k in (1, 2, 4)}
     found |= {f"slow_{k}/seconds": 16.0 for k in (1, 2, 4)}
-    got = language.speed_up(found, "plain", ["quick", "slow"], (1, 2, 4))
+    got = measure.speed_up(found, "plain", ["quick", "slow"], (1, 2, 4))
     assert got == {
         "speed_up/of_most_steps/quick": 4 / 2.5,
         "speed_up/of_most_steps/slow": 4 / 16,
@@ -101,5 +102,5 @@ def test_speed_up_by_hand():
         "speed_up/of_best_steps": 2 / 8,
     }
     found["quick_4/perplexity"] = 20.5
-    got = language.speed_up(found, "plain", ["quick"], (1, 2, 4))
+    got = measure.speed_up(found, "plain", ["quick"], (1, 2, 4))
     assert got["speed_up/of_best_steps"] == 0

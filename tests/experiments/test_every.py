@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments_common import load
-from smoke_cases import CASES
 
 from contrastive_jax import parallel
 from contrastive_jax.training import checkpoint, metrics
+from tests.experiments.common import load
+from tests.experiments.smoke_cases import CASES
 
 pytestmark = pytest.mark.experiments
 TRAINED = [case for case in CASES if hasattr(load(case.experiment)[1], "make_step")]

@@ -2,7 +2,6 @@
 
 import functools
 
-import experiments_common
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 
 from contrastive_jax import parallel
 from experiments.meco import data, experiment, gaussian
+from tests.experiments import common
 
 
 def steps(method, m, max_steps=5000):
@@ -117,7 +117,7 @@ def test_points_of_images_stay_within_their_level():
 
 def test_storm_evaluates_the_noise_under_the_parameters_before():
     """After two steps: the estimate by hand from the states in between."""
-    config_module, _ = experiments_common.load("meco")
+    config_module, _ = common.load("meco")
     config = config_module.get_config("smoke")
     config.loss.estimator = "storm"
     config.optim.update(name="sgd", learning_rate=0.5)

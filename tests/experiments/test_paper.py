@@ -10,10 +10,10 @@ import re
 import jax
 import numpy as np
 import pytest
-from experiments_common import load
-from smoke_cases import CASES
 
 from contrastive_jax import parallel
+from tests.experiments.common import load
+from tests.experiments.smoke_cases import CASES
 
 TRAINED = [
     stage
@@ -30,14 +30,14 @@ def case(request):
 
 def class_names(monkeypatch):
     """What is known of sets that are not here: class names, entities of events."""
-    from contrastive_jax.data import event_sets, image_sets
+    from contrastive_jax.data import events, images
 
     names = tuple(map(str, range(1000)))
-    monkeypatch.setattr(image_sets, "class_names", lambda *_: names)
+    monkeypatch.setattr(images, "class_names", lambda *_: names)
     types = tuple(map(str, range(8)))
     rows = np.random.default_rng(0).integers(0, 200, (1000, 8))
-    events = event_sets.EventSet(types, (names,) * 8, rows, rows[:0], rows[:0])
-    monkeypatch.setattr(event_sets, "load", lambda *_: events)
+    logs = events.EventSet(types, (names,) * 8, rows, rows[:0], rows[:0])
+    monkeypatch.setattr(events, "load", lambda *_: logs)
 
 
 @pytest.mark.experiments

@@ -4,12 +4,12 @@ import ast
 
 import numpy as np
 import pytest
-from experiments_common import NAMES, ROOT, load
 from ml_collections import ConfigDict
-from smoke_cases import CASES
 
 from contrastive_jax.training import config as configs
 from contrastive_jax.training import metrics
+from tests.experiments.common import NAMES, ROOT, load
+from tests.experiments.smoke_cases import CASES
 
 
 def test_every_experiment_has_a_smoke_case():

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax import ebm
+from contrastive_jax.methods import ape
 
 
 def bias_of(inputs, args):
@@ -19,8 +20,8 @@ def ape_score(inputs, args):
     offsets = np.asarray(inputs["offsets"])
     model = (inputs["embeddings"], weights_of(inputs, args))
     bias = bias_of(inputs, args)
-    score = ebm.ape_score(inputs["events"], *model, offsets=offsets, bias=bias)
-    log_partition = ebm.ape_log_partition(*model, offsets=offsets)
+    score = ape.ape_score(inputs["events"], *model, offsets=offsets, bias=bias)
+    log_partition = ape.ape_log_partition(*model, offsets=offsets)
     return {
         "score": score,
         "anomaly_score": -score,
@@ -35,7 +36,7 @@ def ape_nce_loss(inputs, args):
     bias = bias_of(inputs, args)
 
     def score(x):
-        return ebm.ape_score(
+        return ape.ape_score(
             x,
             inputs["embeddings"],
             weights_of(inputs, args),
@@ -44,11 +45,11 @@ def ape_nce_loss(inputs, args):
         )
 
     def logits(x):
-        noise = ebm.event_log_noise(x, index, inputs["log_noise"], offsets=offsets)
+        noise = ape.event_log_noise(x, index, inputs["log_noise"], offsets=offsets)
         return score(x) - noise
 
     replacements = inputs["replacement"].reshape(len(events), -1)
-    mixed = ebm.apply_replacement(events, index, replacements)
+    mixed = ape.apply_replacement(events, index, replacements)
     positive, negative = logits(events), logits(mixed)
     return {
         "score": score(events),

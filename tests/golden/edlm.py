@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from contrastive_jax import ebm
+from contrastive_jax.methods import edlm
 
 
 def loglinear_schedule(inputs, args):
@@ -66,7 +67,7 @@ def ddpm_cached_step(inputs, args):
 
 
 def edlm_ar_energy(inputs, args):
-    energy = ebm.autoregressive_energy(
+    energy = edlm.autoregressive_energy(
         inputs["ar_logits"],
         inputs["diffusion_log_probs"],
         inputs["x0"],
@@ -79,8 +80,8 @@ def edlm_ar_energy(inputs, args):
 
 def edlm_nce_loss(inputs, args):
     positive, negative = inputs["energy_pos"].reshape(-1), inputs["energy_neg"]
-    each = ebm.residual_nce(positive, negative, reduce_fn=None)
-    loss = ebm.residual_nce(positive, negative)
+    each = edlm.residual_nce(positive, negative, reduce_fn=None)
+    loss = edlm.residual_nce(positive, negative)
     return {"loss_per_example": each, "loss": loss, "loss_stable": loss}
 
 
@@ -91,12 +92,12 @@ def importance_weights(inputs, args):
 
 def log_partition_estimates(inputs, args):
     energies = inputs["energies"]
-    found = ebm.log_partition_bounds(energies)
+    found = edlm.log_partition_bounds(energies)
     return {
         "log_z": found.estimate,
         "log_z_leave_one_out": found.leave_one_out,
         "log_z_upper": found.upper,
-        "log_z_jensen_single": ebm.log_partition_bounds(energies[..., :1]).estimate,
+        "log_z_jensen_single": edlm.log_partition_bounds(energies[..., :1]).estimate,
     }
 
 

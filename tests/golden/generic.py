@@ -7,7 +7,8 @@ entered among the inputs, where the caller finds it.
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax import ebm, losses, numerics, pairs, parallel, similarity, state
+from contrastive_jax import ebm, losses, numerics, pairs, parallel, similarity, states
+from contrastive_jax.methods import moco
 
 AXIS = "ranks"
 
@@ -48,7 +49,7 @@ def moco_step(inputs, args):
     w_q, w_k = inputs["W_q"], inputs["W_k"]
     keys = inputs["queue"].T
     size = keys.shape[0]
-    queue = state.Queue(
+    queue = states.Queue(
         keys=keys,
         labels=jnp.full(size, -1),
         head=inputs["queue_ptr"].reshape(()),
@@ -56,15 +57,15 @@ def moco_step(inputs, args):
     )
     out = []
     for x_q, x_k in zip(inputs["x_q"], inputs["x_k"], strict=True):
-        w_k = state.ema_update(w_k, w_q, decay=args["momentum"])
+        w_k = states.ema_update(w_k, w_q, decay=args["momentum"])
         key = jax.lax.stop_gradient(encode(x_k, w_k))
         # The stored gradient is of the last step alone.
         out = [jax.lax.stop_gradient(loss) for loss in out]
         query = encode(x_q, w_q)
         positive = jnp.sum(query * key, axis=-1) / args["temperature"]
         negative = similarity.dot(query, queue.keys) / args["temperature"]
-        out.append(losses.moco(positive, negative))
-        queue = state.queue_push(queue, key)
+        out.append(moco.moco(positive, negative))
+        queue = states.queue_push(queue, key)
     return {
         "loss": jnp.stack(out),
         "logits_last": jnp.concatenate([positive[:, None], negative], axis=1),
@@ -76,12 +77,12 @@ def moco_step(inputs, args):
 
 def momentum_cosine_schedule(inputs, args):
     progress = inputs["epoch"] / args["epochs"]
-    return {"momentum": state.cosine_decay(progress, base=args["base_momentum"])}
+    return {"momentum": states.cosine_decay(progress, base=args["base_momentum"])}
 
 
 def cosine_schedule(inputs, args):
     total = args["epochs"] * args["steps_per_epoch"]
-    value = state.cosine_schedule(
+    value = states.cosine_schedule(
         jnp.arange(total),
         num_steps=total,
         base=float(args["base_value"]),
@@ -93,15 +94,15 @@ def cosine_schedule(inputs, args):
 
 
 def byol_target_update(inputs, args):
-    tau = state.cosine_decay(float(args["progress"]), base=args["base_tau"])
-    target = state.ema_update(inputs["target"], inputs["online"], decay=tau)
+    tau = states.cosine_decay(float(args["progress"]), base=args["base_tau"])
+    target = states.ema_update(inputs["target"], inputs["online"], decay=tau)
     return {"target": target, "tau": tau}
 
 
 def mocov3_loss(inputs, args):
     def one_way(q, k):
         logits = similarity.cosine(q, jax.lax.stop_gradient(k)) / args["temperature"]
-        return losses.moco_v3(logits, temperature=args["temperature"])
+        return moco.moco_v3(logits, temperature=args["temperature"])
 
     first = one_way(inputs["q1"], inputs["k2"])
     return {
@@ -311,7 +312,7 @@ def swav_loss(inputs, args):
 
 
 def dino_loss(inputs, args):
-    centre = state.Centre(value=inputs["center"][0])
+    centre = states.Centre(value=inputs["center"][0])
     width = centre.value.size
     num = inputs["teacher"].shape[0] // 2
     loss = losses.dino(
@@ -322,7 +323,7 @@ def dino_loss(inputs, args):
         teacher_temperature=float(args["teacher_temp"]),
     )
     mean = jnp.mean(inputs["teacher"], axis=0)
-    centre = state.centre_update(centre, mean, decay=float(args["center_momentum"]))
+    centre = states.centre_update(centre, mean, decay=float(args["center_momentum"]))
     return {"loss": loss, "center": centre.value[None]}
 
 

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax import ebm, state
+from contrastive_jax import ebm, states
+from contrastive_jax.methods import meco
 from experiments.meco import gaussian
 
 
@@ -29,12 +30,12 @@ def meco_trajectory(inputs, args):
         return theta * x - x**2 / 2
 
     theta = jnp.asarray(float(args["theta0"]))
-    inner, velocity, previous = ebm.meco_init(), None, theta
+    inner, velocity, previous = meco.meco_init(), None, theta
     found = {"theta": [], "u": [], "v": []}
     for x, z in zip(inputs["x_data"], inputs["x_noise"], strict=True):
         log_q = jax.scipy.stats.norm.logpdf(z, args["noise_mean"], args["noise_std"])
         storm = args["estimator"] == "storm"
-        inner = ebm.meco_update(
+        inner = meco.meco_update(
             inner,
             ebm.importance_log_mean(f(theta, z) - log_q),
             gamma=float(args["gamma"]),
@@ -43,14 +44,14 @@ def meco_trajectory(inputs, args):
             ),
         )
         gradient = jax.grad(
-            lambda t, x=x, z=z, log_q=log_q, log_u=inner.log_u: ebm.meco(
+            lambda t, x=x, z=z, log_q=log_q, log_u=inner.log_u: meco.meco(
                 f(t, x), f(t, z), log_q_noise=log_q, log_u=log_u
             )
         )(theta)
         velocity = (
             gradient
             if velocity is None
-            else state.ema_update(velocity, gradient, decay=1 - float(args["beta"]))
+            else states.ema_update(velocity, gradient, decay=1 - float(args["beta"]))
         )
         previous, theta = theta, theta - args["lr"] * velocity
         for name, value in (("theta", theta), ("u", inner.log_u), ("v", velocity)):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from contrastive_jax import ebm
+from contrastive_jax.methods import edlm
 
 from .cases import Case
 
@@ -33,7 +34,7 @@ CASES = {
         ("times", "log_probs"),
     ),
     "residual_nce": Case(
-        ebm.residual_nce,
+        edlm.residual_nce,
         {"positive_energies": "n", "negative_energies": "n k"},
         energies,
         ("positive_energies", "negative_energies"),

@@ -1,9 +1,10 @@
 """Contract cases of ebm/nce.py and ebm/compositional.py."""
 
 from contrastive_jax import ebm
+from contrastive_jax.methods import meco
 
 from .cases import Case
-from .cases_nce import COLUMNS, columns, gathered_columns, pair_mask
+from .cases_in_batch import COLUMNS, columns, gathered_columns, pair_mask
 
 
 def sampled(rng, n):
@@ -68,7 +69,9 @@ MODEL = ("log_p_data", "log_p_noise")
 
 CASES = {
     "importance_nll": Case(ebm.importance_nll, UNPAIRED, unpaired, BOTH, where="n"),
-    "meco": Case(ebm.meco, UNPAIRED, unpaired, BOTH, options={"log_u": 0.3}, where="n"),
+    "meco": Case(
+        meco.meco, UNPAIRED, unpaired, BOTH, options={"log_u": 0.3}, where="n"
+    ),
     "exponential_nce": Case(
         ebm.exponential_nce, DENSITIES, contrasted, MODEL, where="n"
     ),

@@ -6,7 +6,7 @@ import numpy as np
 from contrastive_jax import losses, pairs, similarity
 
 from .cases import Case
-from .cases_nce import pair_mask, without_positives
+from .cases_in_batch import pair_mask, without_positives
 
 
 def given_pairs(rng, n):

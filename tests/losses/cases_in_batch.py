@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax import losses, pairs, similarity
+from contrastive_jax.methods import moco
 
 from .cases import Case
 
@@ -166,13 +167,13 @@ CASES = {
         losses.hard_negative, COLUMNS, columns, ("logits",), gathered=gathered_columns
     ),
     "moco": Case(
-        losses.moco,
+        moco.moco,
         {"positive_logits": "n", "negative_logits": "n m"},
         queued,
         ("positive_logits", "negative_logits"),
     ),
     "moco_v3": Case(
-        losses.moco_v3,
+        moco.moco_v3,
         COLUMNS,
         columns,
         ("logits",),

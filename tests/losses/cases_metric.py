@@ -6,7 +6,7 @@ import numpy as np
 from contrastive_jax import losses, pairs, similarity
 
 from .cases import Case, classes, unit
-from .cases_nce import without_positives
+from .cases_in_batch import without_positives
 
 
 def positive_mask(rng, n):

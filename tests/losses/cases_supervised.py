@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from contrastive_jax import losses, pairs, similarity
 
 from .cases import Case
-from .cases_nce import pair_mask, without_positives
+from .cases_in_batch import pair_mask, without_positives
 
 
 def gathered_classes(a, b, gather, rows):

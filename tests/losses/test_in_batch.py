@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from contrastive_jax import losses, pairs, similarity
+from contrastive_jax.methods import moco
 
 LOGITS = jnp.array([[2.0, 0.0, -1.0], [0.5, 1.0, 3.0]])
 E = np.exp
@@ -205,13 +206,13 @@ def test_moco_is_info_nce_with_the_positive_in_front():
     positive, negative = rng_normal(3), rng_normal(3, 6)
     logits = jnp.concatenate([positive[:, None], negative], axis=1)
     want = losses.info_nce(logits, jnp.zeros(3, int))
-    close(losses.moco(positive, negative), want)
+    close(moco.moco(positive, negative), want)
 
 
 def test_moco_v3_is_scaled_by_twice_the_temperature():
     logits = rng_normal(4, 4)
     want = 2 * 0.3 * losses.info_nce(logits)
-    close(losses.moco_v3(logits, temperature=0.3), want)
+    close(moco.moco_v3(logits, temperature=0.3), want)
 
 
 def test_soft_targets_by_hand_and_equal_to_optax():
@@ -242,7 +243,7 @@ def test_sigmoid_by_hand_and_equal_to_optax():
         (losses.debiased, {"class_prior": 1.0}),
         (losses.debiased, {"temperature": 0.0}),
         (losses.hard_negative, {"beta": -1.0}),
-        (losses.moco_v3, {"temperature": 0.0}),
+        (moco.moco_v3, {"temperature": 0.0}),
     ],
 )
 def test_numbers_out_of_range_are_named(loss, option):

@@ -3,7 +3,6 @@
 import itertools
 import math
 
-import golden_adapters
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contrastive_jax import ebm
+from contrastive_jax.methods import ape
+from tests import golden_adapters
 
 SIZES = np.array([3, 1, 4, 2])
 OFFSETS = np.array([0, 3, 4, 8])
@@ -43,12 +44,12 @@ def slow_score(event, embeddings, weights, offsets, keep=None):
 def test_score_equals_the_sum_over_pairs(transform):
     rng = np.random.default_rng(0)
     (embeddings, weights), events = model(rng), events_of(rng, 6)
-    score = transform(lambda v, w: ebm.ape_score(events, v, w, offsets=OFFSETS, bias=2))
+    score = transform(lambda v, w: ape.ape_score(events, v, w, offsets=OFFSETS, bias=2))
     got = score(jnp.float32(embeddings), jnp.float32(weights))
     want = [slow_score(e, embeddings, weights, OFFSETS) + 2 for e in events]
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
     ones = np.ones_like(weights)
-    got = ebm.ape_score(events[0], jnp.float32(embeddings), offsets=OFFSETS)
+    got = ape.ape_score(events[0], jnp.float32(embeddings), offsets=OFFSETS)
     want = slow_score(events[0], embeddings, ones, OFFSETS)
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
 
@@ -61,7 +62,7 @@ def test_masked_entities_have_no_pairs():
     unknown = np.where(where, events, -1)
 
     def score(v, where):
-        return ebm.ape_score(
+        return ape.ape_score(
             unknown, v, jnp.float32(weights), offsets=OFFSETS, where=where
         )
 
@@ -80,12 +81,12 @@ def test_log_partition_normalises(x64):
     rng = np.random.default_rng(2)
     embeddings, weights = (jnp.asarray(x) for x in model(rng))
     every = np.array(list(itertools.product(*map(range, SIZES))))
-    scores = ebm.ape_score(every, embeddings, weights, offsets=OFFSETS)
-    log_z = ebm.ape_log_partition(embeddings, weights, offsets=OFFSETS)
+    scores = ape.ape_score(every, embeddings, weights, offsets=OFFSETS)
+    log_z = ape.ape_log_partition(embeddings, weights, offsets=OFFSETS)
     assert log_z.dtype == jnp.float64
     assert math.isclose(float(jnp.sum(jnp.exp(scores - log_z))), 1, rel_tol=1e-12)
     with pytest.raises(ValueError, match="24 events, max_events is 23"):
-        ebm.ape_log_partition(embeddings, offsets=OFFSETS, max_events=23)
+        ape.ape_log_partition(embeddings, offsets=OFFSETS, max_events=23)
 
 
 def test_reference_adapters_on_other_shapes(x64):
@@ -151,24 +152,24 @@ def test_loss_of_the_whole_is_minimal_at_the_truth(x64):
     rng = np.random.default_rng(3)
     embeddings, weights = (jnp.asarray(x) for x in model(rng))
     every = np.array(list(itertools.product(*map(range, SIZES))))
-    log_z = ebm.ape_log_partition(embeddings, weights, offsets=OFFSETS)
+    log_z = ape.ape_log_partition(embeddings, weights, offsets=OFFSETS)
     truth = jnp.exp(
-        ebm.ape_score(every, embeddings, weights, offsets=OFFSETS, bias=-log_z)
+        ape.ape_score(every, embeddings, weights, offsets=OFFSETS, bias=-log_z)
     )
     counts = []
     for i, size in enumerate(SIZES):
         counts.append(np.array([sum(truth[every[:, i] == a]) for a in range(size)]))
-    noise = ebm.event_noise(counts, sample_power=1.0)
+    noise = ape.event_noise(counts, sample_power=1.0)
     k, index = 5, 2  # replacements of type 2 by all its entities, weighted
 
     all_of_type = np.tile(np.arange(SIZES[index]), (len(every), 1))
-    mixed = np.asarray(ebm.apply_replacement(every, index, all_of_type))
+    mixed = np.asarray(ape.apply_replacement(every, index, all_of_type))
 
     def loss(v, w, bias):
         def logits(x):
-            q = ebm.event_log_noise(x, index, jnp.asarray(log_q), offsets=OFFSETS)
+            q = ape.event_log_noise(x, index, jnp.asarray(log_q), offsets=OFFSETS)
             context = jnp.log(context_of[tuple(np.delete(x, index, -1).T)]).T
-            score = ebm.ape_score(x, v, w, offsets=OFFSETS, bias=bias)
+            score = ape.ape_score(x, v, w, offsets=OFFSETS, bias=bias)
             return score - q - context - math.log(k)
 
         flat = mixed.reshape(-1, len(SIZES))
@@ -235,33 +236,33 @@ def test_alias_table_says_what_is_wrong():
 
 
 def test_draws_follow_the_noise_of_each_type():
-    noise = ebm.event_noise(COUNTS)
+    noise = ape.event_noise(COUNTS)
     keys = jax.random.split(jax.random.key(0), 1000)
-    draw = jax.jit(lambda i: ebm.sample_context_noise(keys, i, noise, num_negatives=50))
+    draw = jax.jit(lambda i: ape.sample_context_noise(keys, i, noise, num_negatives=50))
     for i, counts in enumerate(COUNTS):
         share = np.bincount(np.ravel(draw(i)), minlength=len(counts)) / 50_000
         np.testing.assert_allclose(share, ebm.unigram_noise(counts), atol=0.012)
         assert not np.any(share[counts == 0])
     np.testing.assert_array_equal(draw(1), 0)  # a type with one entity
     assert draw._cache_size() == 1  # the type is traced
-    mixed = ebm.sample_context_noise(
+    mixed = ape.sample_context_noise(
         keys, jnp.arange(1000) % 4, noise, num_negatives=50
     )
     np.testing.assert_array_equal(mixed[::4], draw(0)[::4])
 
 
 def test_draws_belong_to_the_example_not_to_the_batch():
-    noise = ebm.event_noise(COUNTS)
+    noise = ape.event_noise(COUNTS)
     keys = jax.random.split(jax.random.key(0), 8)
-    whole = ebm.sample_context_noise(keys, 2, noise, num_negatives=3)
-    part = ebm.sample_context_noise(keys[4:6], 2, noise, num_negatives=3)
+    whole = ape.sample_context_noise(keys, 2, noise, num_negatives=3)
+    part = ape.sample_context_noise(keys[4:6], 2, noise, num_negatives=3)
     np.testing.assert_array_equal(whole[4:6], part)
 
 
 def test_independent_noise_draws_every_type():
-    noise = ebm.event_noise(COUNTS, sample_power=1.0)
+    noise = ape.event_noise(COUNTS, sample_power=1.0)
     keys = jax.random.split(jax.random.key(1), 4000)
-    draw = jax.jit(lambda k: ebm.sample_independent_noise(k, noise, num_negatives=5))
+    draw = jax.jit(lambda k: ape.sample_independent_noise(k, noise, num_negatives=5))
     events = np.asarray(draw(keys))
     assert events.shape == (4000, 5, 4)
     for i, counts in enumerate(COUNTS):
@@ -269,15 +270,15 @@ def test_independent_noise_draws_every_type():
         np.testing.assert_allclose(share, counts / counts.sum(), atol=0.02)
     together = np.mean((events[..., 0] == 0) & (events[..., 3] == 0))
     np.testing.assert_allclose(together, 0.8 * 0.5, atol=0.02)
-    log_q = ebm.event_log_noise(events, None, noise.log_probs, offsets=noise.offsets)
+    log_q = ape.event_log_noise(events, None, noise.log_probs, offsets=noise.offsets)
     want = sum(np.log(c / c.sum())[events[..., i]] for i, c in enumerate(COUNTS[1:], 1))
     first = np.log([0.8, 1.0, 0.2])[events[..., 0]]
     np.testing.assert_allclose(log_q, want + first, rtol=1e-5)
 
 
 def test_noise_of_an_entity_that_never_occurred_is_floored():
-    noise = ebm.event_noise(COUNTS, floor=1e-6)
-    q = ebm.event_log_noise(
+    noise = ape.event_noise(COUNTS, floor=1e-6)
+    q = ape.event_log_noise(
         np.array([[1, 0, 0, 0]]), 0, noise.log_probs, offsets=noise.offsets
     )
     np.testing.assert_allclose(q, math.log(1e-6), rtol=1e-6)
@@ -296,19 +297,19 @@ def test_one_negative_of_a_type_with_one_entity():
     """The negative is the event itself: log(1 + 1/x) + log(1 + x), no gradient to v."""
     rng = np.random.default_rng(4)
     (embeddings, weights), events = model(rng), events_of(rng, 5)
-    noise = ebm.event_noise(COUNTS)
+    noise = ape.event_noise(COUNTS)
     keys = jax.random.split(jax.random.key(0), 5)
-    drawn = ebm.sample_context_noise(keys, 1, noise, num_negatives=1)
-    mixed = ebm.apply_replacement(events, 1, drawn)
+    drawn = ape.sample_context_noise(keys, 1, noise, num_negatives=1)
+    mixed = ape.apply_replacement(events, 1, drawn)
     np.testing.assert_array_equal(mixed[:, 0], events)
 
     def loss(v):
         scores = [
-            ebm.ape_score(x, v, jnp.float32(weights), offsets=OFFSETS)
+            ape.ape_score(x, v, jnp.float32(weights), offsets=OFFSETS)
             for x in (events, mixed)
         ]
         logs = [
-            ebm.event_log_noise(x, 1, noise.log_probs, offsets=OFFSETS)
+            ape.event_log_noise(x, 1, noise.log_probs, offsets=OFFSETS)
             for x in (events, mixed)
         ]
         each = dict(positive_log_noise=logs[0], negative_log_noise=logs[1])
@@ -326,7 +327,7 @@ def test_anomalies_change_what_was_asked_for():
     events = events_of(rng, 3000)
     for c in (1, 2, 3):
         changed = np.asarray(
-            ebm.inject_anomalies(jax.random.key(c), events, SIZES, num_changed=c)
+            ape.inject_anomalies(jax.random.key(c), events, SIZES, num_changed=c)
         )
         different = changed != events
         assert np.all(different.sum(axis=1) == c)
@@ -338,12 +339,12 @@ def test_anomalies_change_what_was_asked_for():
             np.bincount(moved)[1:] / len(moved), 1 / 3, atol=0.06
         )
     with pytest.raises(ValueError, match=r"num_changed: expected 1 to 3 .* got 4"):
-        ebm.inject_anomalies(jax.random.key(0), events, SIZES, num_changed=4)
+        ape.inject_anomalies(jax.random.key(0), events, SIZES, num_changed=4)
 
 
 def test_projection_keeps_nan_and_half_precision_rises():
     x = jnp.array([-1.0, 0.5, jnp.nan], jnp.bfloat16)
-    got = ebm.project_nonnegative(x)
+    got = ape.project_nonnegative(x)
     assert got.dtype == jnp.float32 and np.isnan(got[2])
     np.testing.assert_array_equal(got[:2], [0, 0.5])
 
@@ -356,63 +357,63 @@ GOOD = np.zeros((2, 4), np.int32)
     ("call", "error", "message"),
     [
         (
-            lambda: ebm.ape_score(GOOD[:, :1], V, offsets=OFFSETS[:1]),
+            lambda: ape.ape_score(GOOD[:, :1], V, offsets=OFFSETS[:1]),
             ValueError,
             r"events: expected shape \[..., m\] with m >= 2 .* got shape \[2, 1\]",
         ),
         (
-            lambda: ebm.ape_score(GOOD + np.array([0, 0, 4, 0]), V, offsets=OFFSETS),
+            lambda: ape.ape_score(GOOD + np.array([0, 0, 4, 0]), V, offsets=OFFSETS),
             ValueError,
             "events: type 2 has entities 0 to 3, got 4",
         ),
         (
-            lambda: ebm.ape_score(GOOD - 1, V, offsets=OFFSETS),
+            lambda: ape.ape_score(GOOD - 1, V, offsets=OFFSETS),
             ValueError,
             "events: type 0 has entities 0 to 2, got -1",
         ),
         (
-            lambda: ebm.ape_score(GOOD, V, jnp.ones(5), offsets=OFFSETS),
+            lambda: ape.ape_score(GOOD, V, jnp.ones(5), offsets=OFFSETS),
             ValueError,
             r"pair_weights: expected shape \[6\] for m = 4 types, got shape \[5\]",
         ),
         (
-            lambda: ebm.ape_score(GOOD, V, offsets=OFFSETS[:3]),
+            lambda: ape.ape_score(GOOD, V, offsets=OFFSETS[:3]),
             ValueError,
             r"offsets: expected shape \[4\] \(from events\), got shape \[3\]",
         ),
         (
-            lambda: ebm.ape_score(GOOD, V, offsets=np.array([0, 3, 3, 8])),
+            lambda: ape.ape_score(GOOD, V, offsets=np.array([0, 3, 3, 8])),
             ValueError,
             "offsets: expected rising numbers from 0 to below 10",
         ),
         (
-            lambda: ebm.apply_replacement(GOOD, 4, GOOD),
+            lambda: ape.apply_replacement(GOOD, 4, GOOD),
             ValueError,
             "type_index: expected 0 to 3, got 4",
         ),
         (
-            lambda: ebm.apply_replacement(GOOD, 0, GOOD[:1]),
+            lambda: ape.apply_replacement(GOOD, 0, GOOD[:1]),
             ValueError,
             r"replacements: expected shape \[n, k\] with n = 2",
         ),
         (
-            lambda: ebm.sample_context_noise(
+            lambda: ape.sample_context_noise(
                 jax.random.split(jax.random.key(0), 2),
                 0,
-                ebm.event_noise(COUNTS),
+                ape.event_noise(COUNTS),
                 num_negatives=0,
             ),
             ValueError,
             "num_negatives: expected at least 1, got 0",
         ),
         (
-            lambda: ebm.event_noise([np.array([1]), np.array([0, 0])]),
+            lambda: ape.event_noise([np.array([1]), np.array([0, 0])]),
             ValueError,
             "counts of type 1: counts: expected numbers >= 0, one of them > 0",
         ),
-        (lambda: ebm.event_noise([]), ValueError, "counts: expected one array"),
+        (lambda: ape.event_noise([]), ValueError, "counts: expected one array"),
         (
-            lambda: ebm.check_events(np.zeros((2, 4)), SIZES),
+            lambda: ape.check_events(np.zeros((2, 4)), SIZES),
             TypeError,
             "events: expected integers, got float64",
         ),
@@ -431,5 +432,5 @@ def test_wrong_input_is_named(call, error, message):
 
 def test_traced_entities_out_of_range_give_nan():
     events = jnp.array([[0, 0, 0, 0], [3, 0, 0, 0], [0, 0, 0, -1]])
-    got = jax.jit(lambda e: ebm.ape_score(e, V, offsets=OFFSETS))(events)
+    got = jax.jit(lambda e: ape.ape_score(e, V, offsets=OFFSETS))(events)
     np.testing.assert_array_equal(np.isnan(got), [False, True, True])

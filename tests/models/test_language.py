@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax import models
+from experiments.edlm.model import SequenceEnergy
 
 SMALL = dict(vocab_size=7, width=16, depth=2, heads=2)
 TOKENS = jnp.array([[1, 2, 3, 4, 5], [2, 2, 0, 1, 3]])
@@ -31,7 +32,7 @@ def test_noise_steers_adaptive_blocks_and_is_0_when_left_out():
 
 def test_energy_sees_both_sequences_but_no_padding():
     masked = jnp.full_like(TOKENS, 6)
-    run = made(models.SequenceEnergy(**SMALL), TOKENS, masked)
+    run = made(SequenceEnergy(**SMALL), TOKENS, masked)
     there = jnp.array([[True, True, True, True, False]] * 2)
     energy = run(TOKENS, masked, where=there)
     assert energy.shape == (2,)
@@ -43,7 +44,7 @@ def test_energy_sees_both_sequences_but_no_padding():
 
 def test_a_denoiser_can_start_an_energy():
     denoiser = models.LanguageModel(**SMALL, causal=False)
-    energy = models.SequenceEnergy(**SMALL)
+    energy = SequenceEnergy(**SMALL)
     init = functools.partial(denoiser.init, train=False)
     trunk = jax.eval_shape(init, jax.random.key(0), TOKENS)["params"]["trunk"]
     init = functools.partial(energy.init, train=False)

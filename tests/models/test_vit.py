@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from contrastive_jax import models
-from contrastive_jax.training import image_text
 
 
 def count(tree):
@@ -19,7 +18,7 @@ def test_parameters_of_the_published_model():
     """The released ViT-B/32 has 151,277,313 with its temperature, at 77 tokens."""
     image = dict(kind="vit", patch=32, width=768, depth=12, heads=12)
     text = dict(width=512, depth=12, heads=8)
-    model = image_text.make_towers(
+    model = models.make_towers(
         image, text, dim=512, vocabulary=49_408, dtype=jnp.float32
     )
     shapes = jnp.zeros((1, 224, 224, 3)), jnp.zeros((1, 77), jnp.int32)
@@ -67,10 +66,8 @@ def test_bad_settings_are_named():
             jax.random.key(0), jnp.zeros((1, 30, 30, 3)), train=False
         )
     with pytest.raises(ValueError, match=r"model.image.norm: batch normalisation"):
-        image_text.make_towers(
+        models.make_towers(
             dict(kind="resnet", norm="batch"), {}, dim=4, vocabulary=9, dtype="float32"
         )
     with pytest.raises(ValueError, match=r"model.image.kind: expected resnet or vit"):
-        image_text.make_towers(
-            dict(kind="cnn"), {}, dim=4, vocabulary=9, dtype="float32"
-        )
+        models.make_towers(dict(kind="cnn"), {}, dim=4, vocabulary=9, dtype="float32")

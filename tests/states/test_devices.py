@@ -6,46 +6,46 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from contrastive_jax import pairs, parallel, state
+from contrastive_jax import pairs, parallel, states
 
 
-def step(states, batch, axis_name=None):
+def step(state, batch, axis_name=None):
     """One update of every state from the rows of all devices."""
     x = parallel.gather(batch["x"], axis_name)
     labels = parallel.gather(batch["labels"], axis_name)
     mean = parallel.mean(jnp.mean(batch["x"], axis=0), axis_name)
     return {
-        "queue": state.queue_push(states["queue"], x, labels),
-        "rings": state.class_queue_push(states["rings"], x, labels),
-        "bank": state.bank_update(states["bank"], labels, x, decay=0.5),
-        "prototypes": state.prototypes_update(
-            states["prototypes"], x, pairs.one_column(labels, 3), decay=0.9
+        "queue": states.queue_push(state["queue"], x, labels),
+        "rings": states.class_queue_push(state["rings"], x, labels),
+        "bank": states.bank_update(state["bank"], labels, x, decay=0.5),
+        "prototypes": states.prototypes_update(
+            state["prototypes"], x, pairs.one_column(labels, 3), decay=0.9
         ),
-        "centre": state.centre_update(states["centre"], mean, decay=0.9),
-        "moments": state.moments_update(
-            states["moments"], state.batch_moments(x), decay=0.9
+        "centre": states.centre_update(state["centre"], mean, decay=0.9),
+        "moments": states.moments_update(
+            state["moments"], states.batch_moments(x), decay=0.9
         ),
     }
 
 
 def test_eight_devices_equal_one():
     rng = jax.random.key(0)
-    states = {
-        "queue": state.queue_init(rng, 21, 4),
-        "rings": state.class_queue_init(rng, 3, 4, 4),
-        "bank": state.bank_init(rng, 5, 4),
-        "prototypes": state.prototypes_init(rng, 3, 4),
-        "centre": state.centre_init(4),
-        "moments": state.moments_init(4),
+    state = {
+        "queue": states.queue_init(rng, 21, 4),
+        "rings": states.class_queue_init(rng, 3, 4, 4),
+        "bank": states.bank_init(rng, 5, 4),
+        "prototypes": states.prototypes_init(rng, 3, 4),
+        "centre": states.centre_init(4),
+        "moments": states.moments_init(4),
     }
     batch = {
         "x": jax.random.normal(jax.random.key(1), (16, 4)),
         "labels": jax.random.randint(jax.random.key(2), (16,), 0, 3),
     }
-    want = jax.jit(step)(states, batch)
+    want = jax.jit(step)(state, batch)
     split = jax.tree.map(lambda x: x.reshape(8, 2, *x.shape[1:]), batch)
     mapped = functools.partial(step, axis_name="batch")
-    got = jax.pmap(mapped, "batch", in_axes=(None, 0), out_axes=0)(states, split)
+    got = jax.pmap(mapped, "batch", in_axes=(None, 0), out_axes=0)(state, split)
     for device in range(8):  # every copy, not only the first
         jax.tree.map(
             lambda a, b, device=device: np.testing.assert_allclose(

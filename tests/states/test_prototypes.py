@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax import pairs, state
+from contrastive_jax import pairs, states
 
 
 def start():
-    return state.Prototypes(
+    return states.Prototypes(
         vectors=jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]),
         used=jnp.zeros(3, bool),
     )
@@ -19,7 +19,7 @@ def test_closed_form(transform):
     x = jnp.array([[0.0, 1.0], [0.0, 3.0], [2.0, 0.0]])
     weights = jnp.array([[3.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.5, 0.0]])
     update = transform(
-        lambda p, x, w: state.prototypes_update(p, x, w, decay=0.5, normalize=False)
+        lambda p, x, w: states.prototypes_update(p, x, w, decay=0.5, normalize=False)
     )
     got = update(start(), x, weights)
     # Weighted mean of the first: (3 * 1 + 1 * 3) / 4 = 1.5; the third has none.
@@ -31,7 +31,7 @@ def test_closed_form(transform):
 def test_normalised():
     x = jax.random.normal(jax.random.key(0), (6, 2))
     weights = jax.random.uniform(jax.random.key(1), (6, 3))
-    got = state.prototypes_update(start(), x, weights, decay=0.9)
+    got = states.prototypes_update(start(), x, weights, decay=0.9)
     np.testing.assert_allclose(jnp.linalg.norm(got.vectors, axis=1), 1, rtol=1e-6)
 
 
@@ -39,7 +39,7 @@ def test_class_means_equal_numpy():
     x = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     labels = np.arange(20) % 3
     mask = pairs.one_column(jnp.asarray(labels), 4)
-    means, some = state.assigned_means(jnp.asarray(x), mask)
+    means, some = states.assigned_means(jnp.asarray(x), mask)
     want = [x[labels == c].mean(axis=0) for c in range(3)] + [np.zeros(4)]
     np.testing.assert_allclose(means, want, rtol=1e-5, atol=1e-6)
     assert some.tolist() == [True, True, True, False]
@@ -50,7 +50,7 @@ def test_gradient_only_on_request():
 
     def value(x, **options):
         options = dict(decay=0.75, normalize=False, **options)
-        return jnp.sum(state.prototypes_update(start(), x, weights, **options).vectors)
+        return jnp.sum(states.prototypes_update(start(), x, weights, **options).vectors)
 
     assert jnp.all(jax.grad(value)(x) == 0)
     got = jax.grad(lambda x: value(x, stop_gradient=False))(x)
@@ -59,15 +59,15 @@ def test_gradient_only_on_request():
 
 def test_wrong_input_is_named():
     with pytest.raises(ValueError, match="assignments: expected shape"):
-        state.prototypes_update(start(), jnp.ones((2, 2)), jnp.ones((2, 4)), decay=0.5)
+        states.prototypes_update(start(), jnp.ones((2, 2)), jnp.ones((2, 4)), decay=0.5)
 
 
 def test_centre(transform):
-    update = transform(lambda c, m: state.centre_update(c, m, decay=0.9))
-    centre = update(state.centre_init(2), jnp.array([1.0, -2.0]))
+    update = transform(lambda c, m: states.centre_update(c, m, decay=0.9))
+    centre = update(states.centre_init(2), jnp.array([1.0, -2.0]))
     centre = update(centre, jnp.array([1.0, 0.0]))
     np.testing.assert_allclose(centre.value, [0.09 + 0.1, -0.18], rtol=1e-6)
     grad = jax.grad(lambda m: jnp.sum(update(centre, m).value))(jnp.ones(2))
     assert jnp.all(grad == 0)
     with pytest.raises(ValueError, match="mean: expected shape"):
-        state.centre_update(centre, jnp.ones(3), decay=0.9)
+        states.centre_update(centre, jnp.ones(3), decay=0.9)

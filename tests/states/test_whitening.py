@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 from jax.test_util import check_grads
 
-from contrastive_jax import numerics, state
+from contrastive_jax import numerics, states
 
 METHODS = ["eigh", "newton", "cholesky"]
 
@@ -21,7 +21,7 @@ def data(n=40, d=6, seed=0):
 
 def test_batch_moments_equal_numpy(x64, transform):
     x = data()
-    got = transform(lambda x: state.batch_moments(x, ddof=1))(x)
+    got = transform(lambda x: states.batch_moments(x, ddof=1))(x)
     np.testing.assert_allclose(got.mean, np.mean(x, axis=0), rtol=1e-12)
     np.testing.assert_allclose(got.covariance, np.cov(x.T), rtol=1e-10)
 
@@ -29,18 +29,18 @@ def test_batch_moments_equal_numpy(x64, transform):
 def test_masked_rows_are_as_if_absent(x64):
     x = data(10).at[3].set(1e6)
     where = jnp.arange(10) != 3
-    got = state.batch_moments(x, where=where)
-    want = state.batch_moments(x[where])
+    got = states.batch_moments(x, where=where)
+    want = states.batch_moments(x[where])
     np.testing.assert_allclose(got.covariance, want.covariance, rtol=1e-10)
-    nothing = state.batch_moments(x, where=jnp.zeros(10, bool))
+    nothing = states.batch_moments(x, where=jnp.zeros(10, bool))
     assert jnp.all(nothing.covariance == 0) and jnp.all(nothing.mean == 0)
 
 
 def test_running_moments_reach_those_of_the_data(x64):
-    batch = state.batch_moments(data())
-    moments = jax.tree.map(lambda m: m.astype(float), state.moments_init(6))
+    batch = states.batch_moments(data())
+    moments = jax.tree.map(lambda m: m.astype(float), states.moments_init(6))
     for _ in range(200):
-        moments = state.moments_update(moments, batch, decay=0.8)
+        moments = states.moments_update(moments, batch, decay=0.8)
     np.testing.assert_allclose(moments.covariance, batch.covariance, rtol=1e-6)
     np.testing.assert_allclose(moments.mean, batch.mean, rtol=1e-6)
 
@@ -48,27 +48,27 @@ def test_running_moments_reach_those_of_the_data(x64):
 @pytest.mark.parametrize("method", METHODS)
 def test_whitened_rows_have_covariance_one(x64, method):
     x = data()
-    moments = state.batch_moments(x)
-    matrix = state.whitening_matrix(moments.covariance, method=method, num_iters=40)
+    moments = states.batch_moments(x)
+    matrix = states.whitening_matrix(moments.covariance, method=method, num_iters=40)
     y = (x - moments.mean[None, :]) @ matrix
     want = np.eye(6)
-    np.testing.assert_allclose(state.batch_moments(y).covariance, want, atol=1e-6)
+    np.testing.assert_allclose(states.batch_moments(y).covariance, want, atol=1e-6)
 
 
 def test_inverse_roots_equal_scipy(x64):
-    covariance = state.batch_moments(data()).covariance
+    covariance = states.batch_moments(data()).covariance
     want = scipy.linalg.inv(scipy.linalg.sqrtm(covariance))
     for method in ("eigh", "newton"):
-        got = state.whitening_matrix(covariance, method=method, num_iters=40)
+        got = states.whitening_matrix(covariance, method=method, num_iters=40)
         np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-8)
     factor = scipy.linalg.cholesky(covariance, lower=True)
-    got = state.whitening_matrix(covariance, method="cholesky")
+    got = states.whitening_matrix(covariance, method="cholesky")
     np.testing.assert_allclose(got, scipy.linalg.inv(factor).T, rtol=1e-6, atol=1e-8)
 
 
 def test_one_newton_step_by_hand():
     # C = diag(1, 3), tr C = 4, P = (3 I - C / 4) / 2 = diag(1.375, 1.125), W = P / 2.
-    got = state.whitening_matrix(
+    got = states.whitening_matrix(
         jnp.diag(jnp.array([1.0, 3.0])), method="newton", num_iters=1
     )
     np.testing.assert_allclose(got, np.diag([0.6875, 0.5625]), rtol=1e-5)
@@ -76,8 +76,8 @@ def test_one_newton_step_by_hand():
 
 def test_cholesky_equals_the_one_of_the_losses(x64):
     x = data()
-    moments = state.batch_moments(x, ddof=1)
-    matrix = state.whitening_matrix(
+    moments = states.batch_moments(x, ddof=1)
+    matrix = states.whitening_matrix(
         0.9 * moments.covariance, method="cholesky", eps=0.1
     )
     want = numerics.cholesky_whiten(x, eps=0.1)
@@ -88,20 +88,20 @@ def test_cholesky_equals_the_one_of_the_losses(x64):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_gradient_against_finite_differences(x64, method):
-    covariance = state.batch_moments(data(d=4)).covariance + jnp.eye(4)
+    covariance = states.batch_moments(data(d=4)).covariance + jnp.eye(4)
     mix = jnp.asarray(np.random.default_rng(1).normal(size=(4, 4)))
 
     @jax.jit
     def value(c):
         c = jnp.asarray(c + c.T) / 2
-        return jnp.sum(mix * state.whitening_matrix(c, method=method, num_iters=8))
+        return jnp.sum(mix * states.whitening_matrix(c, method=method, num_iters=8))
 
     check_grads(value, (covariance,), order=1, modes=("rev", "fwd"), rtol=1e-5)
 
 
 def test_gradient_at_equal_eigenvalues(x64):
     # d/dc of c^(-1/2) at c = 4 is -1 / (2 * 8).
-    trace = jax.grad(lambda c: jnp.trace(state.whitening_matrix(c)))
+    trace = jax.grad(lambda c: jnp.trace(states.whitening_matrix(c)))
     np.testing.assert_allclose(trace(4 * jnp.eye(3)), -np.eye(3) / 16, rtol=1e-9)
 
 
@@ -116,7 +116,7 @@ def test_degenerate_batches_are_finite(method, kind):
     }[kind]
 
     def value(x):
-        y = state.group_whiten(x, num_groups=2, method=method, stop_gradient=False)
+        y = states.group_whiten(x, num_groups=2, method=method, stop_gradient=False)
         return jnp.sum(y**2)
 
     loss, grad = jax.jit(jax.value_and_grad(value))(x)
@@ -125,7 +125,7 @@ def test_degenerate_batches_are_finite(method, kind):
 
 def test_groups_are_whitened_apart_and_channels_return(x64, transform):
     x, order = data(), jnp.array([3, 0, 5, 1, 4, 2])
-    got = transform(lambda x, p: state.group_whiten(x, p, num_groups=2))(x, order)
+    got = transform(lambda x, p: states.group_whiten(x, p, num_groups=2))(x, order)
     for channels in (order[:3], order[3:]):
         part = x[:, channels] - jnp.mean(x[:, channels], axis=0, keepdims=True)
         covariance = part.T @ part / len(x)
@@ -137,7 +137,7 @@ def test_one_channel_per_group_is_standardisation(x64):
     x = data()
     x = np.asarray(x)
     want = (x - x.mean(axis=0)) / x.std(axis=0)
-    got = state.group_whiten(jnp.asarray(x), num_groups=6)
+    got = states.group_whiten(jnp.asarray(x), num_groups=6)
     np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-8)
 
 
@@ -146,7 +146,7 @@ def test_gradient_flows_through_the_matrix_only_on_request(x64):
 
     @functools.partial(jax.jit, static_argnums=1)
     def value(x, cut):
-        y = state.group_whiten(jnp.asarray(x), num_groups=2, stop_gradient=cut)
+        y = states.group_whiten(jnp.asarray(x), num_groups=2, stop_gradient=cut)
         return jnp.sum(mix * y)
 
     cut, whole = (jax.grad(value)(x, cut) for cut in (True, False))
@@ -157,11 +157,11 @@ def test_gradient_flows_through_the_matrix_only_on_request(x64):
 
 def test_views_have_their_own_order_and_statistics():
     views = jax.random.normal(jax.random.key(0), (2, 16, 8))
-    orders = state.channel_permutations(jax.random.key(1), 2, 8)
+    orders = states.channel_permutations(jax.random.key(1), 2, 8)
     assert not jnp.all(orders[0] == orders[1])
     options = dict(num_groups=2, eps=0.1)
-    whiten = jax.jit(functools.partial(state.group_whiten, **options))
-    got = state.shuffled_group_whiten(views, orders, **options)
+    whiten = jax.jit(functools.partial(states.group_whiten, **options))
+    got = states.shuffled_group_whiten(views, orders, **options)
     for view, order, y in zip(views, orders, got, strict=True):
         want = whiten(view, order)
         np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-5)
@@ -169,7 +169,7 @@ def test_views_have_their_own_order_and_statistics():
 
 def test_half_precision_is_computed_in_float32():
     x = data().astype(jnp.bfloat16)
-    whiten = jax.jit(functools.partial(state.group_whiten, num_groups=2))
+    whiten = jax.jit(functools.partial(states.group_whiten, num_groups=2))
     got = whiten(x)
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, whiten(x.astype(jnp.float32)), rtol=1e-4)
@@ -177,10 +177,10 @@ def test_half_precision_is_computed_in_float32():
 
 def test_wrong_input_is_named():
     with pytest.raises(ValueError, match="num_groups: expected a divisor of d = 6"):
-        state.group_whiten(data(), num_groups=4)
+        states.group_whiten(data(), num_groups=4)
     with pytest.raises((TypeError, ValueError), match="method"):
-        state.whitening_matrix(jnp.eye(2), method="svd")
+        states.whitening_matrix(jnp.eye(2), method="svd")
     with pytest.raises((TypeError, ValueError), match="covariance"):
-        state.whitening_matrix(jnp.ones((2, 3)))
+        states.whitening_matrix(jnp.ones((2, 3)))
     with pytest.raises(ValueError, match="eps: expected a number >= 0"):
-        state.whitening_matrix(jnp.eye(2), eps=-1.0)
+        states.whitening_matrix(jnp.eye(2), eps=-1.0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from contrastive_jax.data import augment_image as augment
+from contrastive_jax.data.augment import image as augment
 
 PHOTO = jnp.asarray(np.random.default_rng(0).uniform(size=(16, 16, 3)), jnp.float32)
 GREY = PHOTO[..., :1]

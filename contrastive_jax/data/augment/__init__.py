@@ -1,0 +1,1 @@
+"""Random views of examples, on device: one function per kind of data."""

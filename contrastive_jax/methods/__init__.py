@@ -1,0 +1,1 @@
+"""Methods of papers: one file for each, with what carries its name."""

@@ -1,0 +1,100 @@
+"""Encoders put together: one with a head, two that meet in one space."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from contrastive_jax import similarity
+from contrastive_jax.models.resnet import Resnet
+from contrastive_jax.models.vit import TextTower, Vit
+
+
+class TwoTowers(nn.Module):
+    """An image and a text encoder, each with a linear map into one space.
+
+    Attributes:
+      image: images [n, h, w, c] in [0, 1] to features.
+      text: tokens [n, t] to features.
+      dim: size of the shared embeddings, which have norm 1.
+    """
+
+    image: nn.Module
+    text: nn.Module
+    dim: int
+
+    def setup(self):
+        self.image_map = nn.Dense(self.dim, use_bias=False)
+        self.text_map = nn.Dense(self.dim, use_bias=False)
+
+    def __call__(
+        self, image: Float[Array, "n h w c"], tokens: Int[Array, "n t"]
+    ) -> tuple[Float[Array, "n dim"], Float[Array, "n dim"]]:
+        return self.encode_image(image), self.encode_text(tokens)
+
+    def encode_image(self, image: Float[Array, "n h w c"]) -> Float[Array, "n dim"]:
+        """Embeddings of images."""
+        return similarity.l2_normalize(self.image_map(self.image(image, train=True)))
+
+    def encode_text(self, tokens: Int[Array, "n t"]) -> Float[Array, "n dim"]:
+        """Embeddings of captions."""
+        return similarity.l2_normalize(self.text_map(self.text(tokens, train=True)))
+
+
+def make_towers(
+    image: Mapping[str, Any],
+    text: Mapping[str, Any],
+    *,
+    dim: int,
+    vocabulary: int,
+    dtype: DTypeLike,
+) -> TwoTowers:
+    """The towers that the section `model` of a config describes.
+
+    Args:
+      image: kind ("resnet" with `block` for its kind of block, or "vit") and the
+        fields of that model.
+      text: fields of `TextTower`.
+      dim: size of the embeddings.
+      vocabulary: numbers of tokens.
+      dtype: compute type.
+
+    Raises:
+      ValueError: an unknown kind, or a normalisation over the batch.
+    """
+    settings = dict(image)
+    kind = settings.pop("kind")
+    if kind == "vit":
+        tower = Vit(**settings, dtype=dtype)
+    elif kind == "resnet":
+        if settings["norm"] == "batch":
+            raise ValueError(
+                "model.image.norm: batch normalisation ties an embedding to the other "
+                "rows of its batch; set it to group"
+            )
+        tower = Resnet(kind=settings.pop("block"), **settings, dtype=dtype)
+    else:
+        raise ValueError(f"model.image.kind: expected resnet or vit, got {kind!r}")
+    captions = TextTower(vocabulary, **text, dtype=dtype)
+    return TwoTowers(tower, captions, dim)
+
+
+class EncoderWithHead(nn.Module):
+    """An image encoder and the head that its objective sees.
+
+    Attributes:
+      encoder: images to features; what is kept and evaluated.
+      head: features to embeddings (or class scores); thrown away after training.
+    """
+
+    encoder: nn.Module
+    head: nn.Module
+
+    def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Array:
+        return self.head(self.encoder(x, train=train), train=train)
+
+    def encode(self, x: Float[Array, "n h w c"]) -> Float[Array, "n d"]:
+        """Features for evaluation."""
+        return self.encoder(x, train=False)

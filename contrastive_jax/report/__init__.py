@@ -1,0 +1,5 @@
+"""Reports of runs: the page, what a run records, pictures as matplotlib figures."""
+
+from contrastive_jax.report.page import Report
+
+__all__ = ["Report"]

@@ -1,0 +1,87 @@
+"""Maps in the plane: embeddings by class, functions as heat maps."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def embedding_map(
+    features: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    title: str = "",
+    seed: int = 0,
+) -> Figure:
+    """A 2-D map of embeddings, coloured by class.
+
+    t-SNE of the normalised rows, started from PCA; below 500 rows PCA alone.
+
+    Args:
+      features: [n, d]; a few hundred to a few thousand rows.
+      labels: [n] class of each row.
+      class_names: one name per class.
+      title: what is shown.
+      seed: seed of the map.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    features = np.asarray(features, np.float64)
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    rows = features / np.maximum(norms, 1e-12)
+    if len(rows) < 500:
+        flat = PCA(2, random_state=seed).fit_transform(rows)
+    else:
+        flat = TSNE(init="pca", random_state=seed).fit_transform(rows)
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    colours = matplotlib.colormaps["tab10" if len(class_names) <= 10 else "tab20"]
+    for label, name in enumerate(class_names):
+        mine = flat[labels == label]
+        colour = colours(label % colours.N)
+        axes.scatter(*mine.T, s=9, color=colour, label=name, linewidths=0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=7, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def heat_maps(
+    panels: Mapping[str, np.ndarray],
+    extent: tuple[float, float, float, float],
+    *,
+    points: np.ndarray | None = None,
+    label: str = "density",
+) -> Figure:
+    """Functions on a rectangle beside each other in one colour scale, after the data.
+
+    Args:
+      panels: {title: [h, w] values, the first row lowest}.
+      extent: left, right, bottom and top of the rectangle.
+      points: [n, 2] data, shown in a panel of their own.
+      label: what the colours mean.
+    """
+    number = len(panels) + (points is not None)
+    figure = Figure(figsize=(2.7 * number + 0.9, 3.0), layout="constrained")
+    grid = list(figure.subplots(1, number, squeeze=False)[0])
+    top = max(float(np.nanmax(values)) for values in panels.values())
+    shown = grid[1:] if points is not None else grid
+    for axes, (title, values) in zip(shown, panels.items(), strict=True):
+        drawn = axes.imshow(
+            values, origin="lower", extent=extent, cmap="magma", vmin=0, vmax=top
+        )
+        axes.set_title(title, fontsize=9)
+    if points is not None:
+        grid[0].scatter(*points.T, s=2, alpha=0.5, linewidths=0)
+        grid[0].set_aspect("equal")
+        grid[0].set_title("test data", fontsize=9)
+    for axes in grid:
+        axes.set_xlim(extent[:2])
+        axes.set_ylim(extent[2:])
+        axes.tick_params(labelsize=7)
+    figure.colorbar(drawn, ax=grid, shrink=0.8, label=label)
+    return figure

@@ -1,0 +1,93 @@
+"""What a run records: result.json, with all it takes to repeat the run."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+RESULT = "result.json"
+
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def write_atomic(file: pathlib.Path, text: str) -> pathlib.Path:
+    """Writes a text file, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(file.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, file)
+    return file
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that numbers depend on."""
+    found = {"python": platform.python_version()}
+    return found | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def machine() -> dict[str, Any]:
+    """Devices and cores of this machine."""
+    import jax
+
+    devices = jax.devices()
+    return {
+        "platform": devices[0].platform,
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+        "cpu_cores": len(os.sched_getaffinity(0)),
+    }
+
+
+def git_revision() -> str:
+    """Commit of the source tree, with "+changes" when it differs; "" outside of git."""
+    folder = pathlib.Path(__file__).resolve().parent
+
+    def git(*args):
+        return subprocess.run(
+            ["git", *args], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def write_result(
+    workdir: str | pathlib.Path,
+    *,
+    experiment: str,
+    variant: str,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    wall_seconds: float,
+) -> pathlib.Path:
+    """Writes result.json.
+
+    Args:
+      workdir: folder of the run.
+      experiment: its name.
+      variant: its variant, "" for the default.
+      config: all values, plain.
+      metrics: final metrics.
+      wall_seconds: time of this call, restarts before it not counted.
+    """
+    result = {
+        "experiment": experiment,
+        "variant": variant,
+        "metrics": dict(metrics),
+        "seed": config.get("seed"),
+        "wall_seconds": round(wall_seconds, 1),
+        "git_revision": git_revision(),
+        "versions": versions(),
+        "machine": machine(),
+        "config": dict(config),
+    }
+    text = json.dumps(result, indent=2, default=float) + "\n"
+    return write_atomic(pathlib.Path(workdir) / RESULT, text)

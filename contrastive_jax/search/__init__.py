@@ -1,0 +1,5 @@
+"""Search: the nearest rows of a set."""
+
+from contrastive_jax.search.exact import nearest_neighbours
+
+__all__ = ["nearest_neighbours"]
