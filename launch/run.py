@@ -194,6 +194,8 @@ def preflight(experiment, config) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs what the command line says."""
+    import jax
+
     from contrastive_jax.report import record as records
     from contrastive_jax.training import config as configs
 
@@ -244,6 +246,7 @@ def run(args: argparse.Namespace) -> int:
         config=record["config"],
         metrics=metrics,
         wall_seconds=time.monotonic() - began,
+        devices=jax.devices(),
     )
     show(workdir, metrics)
     held.close()

@@ -23,6 +23,7 @@ from contrastive_jax.evaluation.embeddings import (
     effective_rank,
     isotropy,
     numerical_rank,
+    plane,
     uniformity,
 )
 from contrastive_jax.evaluation.generation import pass_at_k, unigram_entropy
@@ -95,6 +96,7 @@ __all__ = [
     "pck",
     "pck_auc",
     "pearson",
+    "plane",
     "precision",
     "recall",
     "reciprocal_rank",

@@ -225,3 +225,26 @@ def collapse_std(x: Embeddings) -> Float[Array, ""]:
 def _unit(x, name):
     """Rows of length 1, in at least float32."""
     return similarity.l2_normalize(numerics.at_least_f32(x, name))
+
+
+def plane(features: Embeddings, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
+    """A map of embeddings in the plane, to be drawn (`report.maps.embedding_map`).
+
+    t-SNE of the normalised rows, started from PCA; below 500 rows PCA alone.
+
+    Args:
+      features: a few hundred to a few thousand rows.
+      seed: seed of the map.
+
+    Examples:
+      >>> plane(np.eye(4)).shape
+      (4, 2)
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    rows = np.asarray(features, np.float64)
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    if len(rows) < 500:
+        return PCA(2, random_state=seed).fit_transform(rows)
+    return TSNE(init="pca", random_state=seed).fit_transform(rows)

@@ -8,39 +8,25 @@ from matplotlib.figure import Figure
 
 
 def embedding_map(
-    features: np.ndarray,
+    points: np.ndarray,
     labels: np.ndarray,
     class_names: Sequence[str],
     *,
     title: str = "",
-    seed: int = 0,
 ) -> Figure:
-    """A 2-D map of embeddings, coloured by class.
-
-    t-SNE of the normalised rows, started from PCA; below 500 rows PCA alone.
+    """A map of embeddings in the plane, coloured by class.
 
     Args:
-      features: [n, d]; a few hundred to a few thousand rows.
+      points: [n, 2], such as `evaluation.plane` makes of embeddings.
       labels: [n] class of each row.
       class_names: one name per class.
       title: what is shown.
-      seed: seed of the map.
     """
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-
-    features = np.asarray(features, np.float64)
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    rows = features / np.maximum(norms, 1e-12)
-    if len(rows) < 500:
-        flat = PCA(2, random_state=seed).fit_transform(rows)
-    else:
-        flat = TSNE(init="pca", random_state=seed).fit_transform(rows)
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.add_subplot()
     colours = matplotlib.colormaps["tab10" if len(class_names) <= 10 else "tab20"]
     for label, name in enumerate(class_names):
-        mine = flat[labels == label]
+        mine = points[labels == label]
         colour = colours(label % colours.N)
         axes.scatter(*mine.T, s=9, color=colour, label=name, linewidths=0)
     axes.set_xticks([])

@@ -96,27 +96,25 @@ def bars(groups: Mapping[str, Mapping[str, Any]], *, ylabel: str) -> Figure:
 
 def precision_recall(
     panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    *,
+    chance: float,
 ) -> Figure:
-    """Precision against recall of detectors, one panel per task, with chance level.
+    """Precision against recall of detectors, one panel per task.
 
     Args:
-      panels: {task: {detector: (scores of usual examples, scores of anomalies)}},
-        scores high for anomalies.
+      panels: {task: {detector: (precision, recall)}}, as
+        `sklearn.metrics.precision_recall_curve` returns them.
+      chance: precision of a guess, the share of positives; drawn as a dotted line.
     """
-    from sklearn.metrics import precision_recall_curve
-
     figure = Figure(figsize=(4.0 * len(panels), 3.6), layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, detectors) in zip(grid, panels.items(), strict=True):
-        for name, (usual, strange) in detectors.items():
-            truth = np.arange(len(usual) + len(strange)) >= len(usual)
-            scores = np.concatenate([usual, strange])
-            precision, recall, _ = precision_recall_curve(truth, scores)
+        for name, (precision, recall) in detectors.items():
             axes.plot(recall, precision, linewidth=1.4, label=name)
-        axes.axhline(truth.mean(), color="0.6", linewidth=1, linestyle=":")
+        axes.axhline(chance, color="0.6", linewidth=1, linestyle=":")
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("recall")
-        axes.set_ylim(0.3 * truth.mean(), 1.02)
+        axes.set_ylim(0.3 * chance, 1.02)
         axes.grid(alpha=0.3)
     grid[0].set_ylabel("precision")
     grid[0].legend(fontsize=7, loc="lower left")

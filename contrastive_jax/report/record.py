@@ -6,12 +6,10 @@ import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 RESULT = "result.json"
-
-
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
@@ -30,11 +28,8 @@ def versions() -> dict[str, str]:
     return found | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def machine() -> dict[str, Any]:
-    """Devices and cores of this machine."""
-    import jax
-
-    devices = jax.devices()
+def machine(devices: Sequence[Any]) -> dict[str, Any]:
+    """What a run ran on: the devices given (`jax.devices()`), and cores."""
     return {
         "platform": devices[0].platform,
         "device": devices[0].device_kind,
@@ -67,6 +62,7 @@ def write_result(
     config: Mapping[str, Any],
     metrics: Mapping[str, Any],
     wall_seconds: float,
+    devices: Sequence[Any],
 ) -> pathlib.Path:
     """Writes result.json.
 
@@ -77,6 +73,7 @@ def write_result(
       config: all values, plain.
       metrics: final metrics.
       wall_seconds: time of this call, restarts before it not counted.
+      devices: the devices of the run.
     """
     result = {
         "experiment": experiment,
@@ -86,7 +83,7 @@ def write_result(
         "wall_seconds": round(wall_seconds, 1),
         "git_revision": git_revision(),
         "versions": versions(),
-        "machine": machine(),
+        "machine": machine(devices),
         "config": dict(config),
     }
     text = json.dumps(result, indent=2, default=float) + "\n"

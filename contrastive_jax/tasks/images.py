@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Key
 from contrastive_jax import parallel, search, similarity
 from contrastive_jax.data import images as sets
 from contrastive_jax.data.batches import Batch
-from contrastive_jax.evaluation import knn, probe
+from contrastive_jax.evaluation import knn, plane, probe
 from contrastive_jax.report import Report, maps, plots
 from contrastive_jax.report import images as pictures
 from contrastive_jax.training import metrics
@@ -247,7 +247,7 @@ def write_report(
         "which the encoder never saw unless its objective uses labels.",
     )
     page.figure(
-        maps.embedding_map(test.features, test.label, class_names),
+        maps.embedding_map(plane(test.features), test.label, class_names),
         "2-D map of test embeddings coloured by class",
     )
     shown = np.linspace(0, len(test.label) - 1, 8).astype(int)

@@ -77,6 +77,20 @@ def detection(scores: ByChange) -> dict[str, float]:
     return found
 
 
+def precision_recall(scores: ByChange, changed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and recall at every threshold of anomaly scores.
+
+    Args:
+      scores: by number of changed entities; 0 has those of the usual events.
+      changed: which anomalies to tell from the usual events.
+    """
+    from sklearn.metrics import precision_recall_curve
+
+    both = scores[0], scores[changed]
+    truth = np.repeat([False, True], [len(x) for x in both])
+    return precision_recall_curve(truth, np.concatenate(both))[:2]
+
+
 def baseline_scores(
     train: Int[np.ndarray, "k m"],
     events: ByChange,

@@ -88,11 +88,14 @@ def add_set(
         ],
     )
     panels = {
-        f"{name}, {c} changed": {m: (x[0], x[c]) for m, x in scores.items()}
+        f"{name}, {c} changed": {
+            m: measure.precision_recall(x, c) for m, x in scores.items()
+        }
         for c in changes
     }
     page.figure(
-        plots.precision_recall(panels), "precision-recall curves of every method"
+        plots.precision_recall(panels, chance=0.5),
+        "precision-recall curves of every method",
     )
     page.section(
         f"{name}: embeddings of the entities of each type",
