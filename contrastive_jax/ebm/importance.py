@@ -104,7 +104,8 @@ def importance_nll(
     Biased, for the logarithm of a mean is not the mean of logarithms; the running
     estimate of `meco` takes most of that away. With one noise sample (m = 1) the
     gradient is that of f(z) - f(x), whatever q is. Without noise that counts the loss
-    is 0. With data parallelism hand in the noise of all devices (`parallel.gather`).
+    is 0. With data parallelism hand in the noise of all devices
+    (`parallel.all_gather`).
 
     Args:
       f_data: unnormalised log-density of the model at the data.

@@ -511,8 +511,8 @@ def replay_draw(
 def replay_update(buffer: ReplayBuffer, draw: Draw) -> ReplayBuffer:
     """The buffer with the ends of chains in the rows they were drawn for.
 
-    With data parallelism hand in the draws of all devices (`parallel.gather`), so that
-    the copies of the buffer stay equal. No gradient passes.
+    With data parallelism hand in the draws of all devices (`parallel.all_gather`), so
+    that the copies of the buffer stay equal. No gradient passes.
 
     Args:
       buffer: the buffer before.

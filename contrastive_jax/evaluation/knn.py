@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from contrastive_jax import numerics, similarity
-from contrastive_jax.search.exact import nearest_neighbours
+from contrastive_jax.search.exact import nearest_neighbors
 
 
 def knn_classify(
@@ -38,7 +38,7 @@ def knn_classify(
       num_classes: number of classes.
       temperature: of the weights.
       vote: how neighbours count.
-      chunk: see `nearest_neighbours`.
+      chunk: see `nearest_neighbors`.
 
     Raises:
       TypeError: features that are not floating point, labels that are not integers.
@@ -65,7 +65,7 @@ def knn_classify(
         similarity.l2_normalize(numerics.at_least_f32(x, name))
         for x, name in ((train, "train"), (test, "test"))
     )
-    scores, indices = nearest_neighbours(test, train, k=k, chunk=chunk)
+    scores, indices = nearest_neighbors(test, train, k=k, chunk=chunk)
     if vote == "majority":
         temperature = jnp.inf
     return _winners(scores, labels[indices], temperature, num_classes=num_classes)

@@ -200,7 +200,7 @@ def _checked(x, y, name):
     return x, y
 
 
-def _standardise(x, *others):
+def _standardize(x, *others):
     """Mean 0 and variance 1 by the columns of x; constant columns become 0."""
     mean, std = np.mean(x, axis=0), np.std(x, axis=0)
     # Rounding leaves a constant column a little spread.
@@ -247,9 +247,9 @@ def _probe(
         order = np.random.default_rng(seed).permutation(len(x))
         cut = min(max(1, round(held_out * len(x))), len(x) - 1)
         test_rows, fit_rows = order[:cut], order[cut:]
-        inner, outer = _standardise(x[fit_rows], x[test_rows])
+        inner, outer = _standardize(x[fit_rows], x[test_rows])
         found = fit(inner, y[fit_rows], strengths, outer)
         best = int(np.argmax([score(out, y[test_rows]) for out in found]))
-    x, queries = _standardise(x, queries)
+    x, queries = _standardize(x, queries)
     (predictions,) = fit(x, y, strengths[best : best + 1], queries)
     return ProbeResult(score(predictions, targets), strengths[best], predictions)

@@ -12,7 +12,7 @@ everything to one point gets chance level, 0, or a perfect value. A query with a
 among its scores has the value NaN.
 
 These functions sort whole lists. With many documents use `gold_ranks` where each query
-has one right answer, else `judged_lists` on the best k of `nearest_neighbours`.
+has one right answer, else `judged_lists` on the best k of `nearest_neighbors`.
 """
 
 import functools
@@ -387,7 +387,7 @@ def judged_lists(
     """Scores, relevance and mask of retrieved documents, for the measures up to rank k.
 
     The relevant documents that were not retrieved follow as columns of score -inf, so
-    that recall and the best gain know of them. A place that `nearest_neighbours` left
+    that recall and the best gain know of them. A place that `nearest_neighbors` left
     empty (score -inf) stays a place, of a document that is not relevant.
 
     Args:

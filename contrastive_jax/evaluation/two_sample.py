@@ -6,7 +6,7 @@ from jaxtyping import Float
 from contrastive_jax import numerics
 
 
-def nearest_neighbour_accuracy(
+def nearest_neighbor_accuracy(
     real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"]
 ) -> float:
     """How well the nearest other row tells which sample a row is from, in [0, 1].
@@ -26,7 +26,7 @@ def nearest_neighbour_accuracy(
       arXiv:1806.07755, section 4.6 (1-NN two-sample test).
 
     Examples:
-      >>> nearest_neighbour_accuracy(np.array([[0.0], [0.1]]), np.array([[5.0], [5.2]]))
+      >>> nearest_neighbor_accuracy(np.array([[0.0], [0.1]]), np.array([[5.0], [5.2]]))
       1.0
     """
     numerics.check_shapes(real=(real, "n d"), made=(made, "m d"))

@@ -1,8 +1,9 @@
 """Losses for real-valued targets: scores of pairs, order of pairs, distance of labels.
 
-`cosine_similarity_mse`, `cosent` and `angle` judge given pairs by a target per pair;
-`rank_n_contrast` and `weighted_supervised_contrastive` judge candidates by how far
-their target lies from the anchor's. `pairs.close_targets` gives positives by threshold.
+`cosine_similarity_mse`, `cosent` and `angle_loss` judge given pairs by a target per
+pair; `rank_n_contrast` and `weighted_supervised_contrastive` judge candidates by how
+far their target lies from the anchor's. `pairs.close_targets` gives positives by
+threshold.
 """
 
 import jax
@@ -109,7 +110,7 @@ def cosent(
     return jax.nn.softplus(numerics.masked_logsumexp(gaps.ravel(), ordered.ravel()))
 
 
-def angle(
+def angle_loss(
     a: Float[Array, "n d"],
     b: Float[Array, "n d"],
     targets: Float[Array, " n"],
@@ -146,7 +147,7 @@ def angle(
     Examples:
       >>> x = jnp.array([[1.0, 0.0], [1.0, 0.0]])
       >>> y = jnp.array([[1.0, 0.0], [0.0, 1.0]])
-      >>> round(float(angle(x, y, jnp.array([0.0, 1.0]))), 4)  # scores 1 and 1
+      >>> round(float(angle_loss(x, y, jnp.array([0.0, 1.0]))), 4)  # scores 1 and 1
       0.6931
     """
     numerics.check_positive(temperature=temperature)

@@ -244,7 +244,7 @@ def all_direction_info_nce(
 
 def nt_xent(
     logits: Float[Array, "nn mm"],
-    rows: Int[Array, " n"] | None = None,
+    labels: Int[Array, " n"] | None = None,
     *,
     where: Bool[Array, "nn mm"] | None = None,
     weights: Float[Array, " nn"] | None = None,
@@ -257,7 +257,7 @@ def nt_xent(
     Args:
       logits: scores of 2n anchors, first views then second views, against 2m
         candidates in the same order; temperature applied.
-      rows: index of each of the n examples among the m candidates' examples;
+      labels: index of each of the n examples among the m candidates' examples;
         `arange(n)` when None. With candidates gathered over devices it is the global
         row of each local example.
       where: pairs that count, besides oneself, which never does.
@@ -279,20 +279,20 @@ def nt_xent(
       >>> f"{nt_xent(x @ x.T):.4f}"
       '0.5514\'
     """
-    others, labels = two_view_pairs(logits, rows)
+    others, columns = two_view_pairs(logits, labels)
     numerics.check_shapes(
         logits=(logits, "2n 2m"), where=(where, "2n 2m"), weights=(weights, "2n")
     )
     return info_nce(
         numerics.at_least_f32(logits, "logits"),
-        labels,
+        columns,
         where=others & numerics.mask_or_all(where, logits.shape),
         weights=weights,
         reduce_fn=reduce_fn,
     )
 
 
-def decoupled(
+def decoupled_info_nce(
     logits: Float[Array, "n m"],
     labels: Int[Array, " n"] | None = None,
     *,
@@ -328,7 +328,7 @@ def decoupled(
 
     Examples:
       >>> logits = jnp.array([[2.0, 0.0], [1.0, 1.0]])
-      >>> decoupled(logits, reduce_fn=None)
+      >>> decoupled_info_nce(logits, reduce_fn=None)
       Array([-2.,  0.], dtype=float32)
     """
     numerics.check_shapes(
@@ -424,7 +424,7 @@ def hardness_log_weights(
     return jnp.where(negatives, strength * scores, 0)
 
 
-def debiased(
+def debiased_info_nce(
     logits: Float[Array, "n m"],
     labels: Int[Array, " n"] | None = None,
     *,
@@ -463,10 +463,10 @@ def debiased(
 
     Examples:
       >>> logits = jnp.array([[2.0, 0.0], [1.0, 1.0]])
-      >>> debiased(logits, class_prior=0.1, reduce_fn=None).round(4)
+      >>> debiased_info_nce(logits, class_prior=0.1, reduce_fn=None).round(4)
       Array([0.0385, 0.6931], dtype=float32)
     """
-    return hard_negative(
+    return hard_negative_info_nce(
         logits,
         labels,
         beta=0.0,
@@ -478,7 +478,7 @@ def debiased(
     )
 
 
-def hard_negative(
+def hard_negative_info_nce(
     logits: Float[Array, "n m"],
     labels: Int[Array, " n"] | None = None,
     *,
@@ -499,7 +499,7 @@ def hard_negative(
     Args:
       logits: scores of n anchors against m candidates, cosines over the temperature.
       labels: column of each anchor's positive; the diagonal when None.
-      beta: concentration on hard negatives, at least 0; 0 is `debiased`.
+      beta: concentration on hard negatives, at least 0; 0 is `debiased_info_nce`.
       class_prior: share p of examples that belong to the anchor's class, in [0, 1).
       temperature: the one in the logits. It sets the lower bound of the sum.
       constant_weights: stops the gradient through w.
@@ -520,7 +520,7 @@ def hard_negative(
 
     Examples:
       >>> logits = jnp.array([[2.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
-      >>> f"{hard_negative(logits, class_prior=0.0):.4f}"
+      >>> f"{hard_negative_info_nce(logits, class_prior=0.0):.4f}"
       '0.7275'
     """
     numerics.check_shapes(
@@ -607,7 +607,7 @@ def soft_target_cross_entropy(
     )
 
 
-def sigmoid(
+def pairwise_sigmoid(
     logits: Float[Array, "n m"],
     positives: Bool[Array, "n m"] | None = None,
     *,
@@ -637,7 +637,7 @@ def sigmoid(
 
     Examples:
       >>> logits = jnp.array([[2.0, -2.0], [-2.0, 2.0]])
-      >>> sigmoid(logits, reduce_fn=None).round(4)
+      >>> pairwise_sigmoid(logits, reduce_fn=None).round(4)
       Array([0.2539, 0.2539], dtype=float32)
     """
     numerics.check_shapes(

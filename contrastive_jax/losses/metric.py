@@ -723,7 +723,7 @@ def multi_similarity(
     )
 
 
-def circle(
+def circle_loss(
     scores: Float[Array, "n m"],
     positives: Bool[Array, "n m"],
     *,
@@ -761,7 +761,7 @@ def circle(
 
     Examples:
       >>> scores = jnp.array([[0.5, 0.5]])
-      >>> round(float(circle(scores, jnp.array([[True, False]]), gamma=1.0)), 4)
+      >>> round(float(circle_loss(scores, jnp.array([[True, False]]), gamma=1.0)), 4)
       0.8981
     """
     numerics.check_positive(gamma=gamma)
@@ -983,7 +983,7 @@ def fast_ap(
     )
 
 
-def angular(
+def angular_loss(
     anchors: Float[Array, "n d"],
     positives: Float[Array, "n d"],
     negatives: Float[Array, "m d"] | None = None,
@@ -1020,7 +1020,7 @@ def angular(
 
     Examples:
       >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
-      >>> round(float(angular(x, x)), 4)  # log(1 + exp(-4))
+      >>> round(float(angular_loss(x, x)), 4)  # log(1 + exp(-4))
       0.0181
     """
     if not 0 < angle < math.pi / 2:

@@ -91,7 +91,7 @@ def supervised_contrastive(
     )
 
 
-def multi_positive(
+def multi_positive_info_nce(
     logits: Float[Array, "n m"],
     positives: Bool[Array, "n m"],
     *,
@@ -132,7 +132,7 @@ def multi_positive(
     Examples:
       >>> logits = jnp.array([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
       >>> positives = jnp.array([[True, True, False], [False, False, True]])
-      >>> multi_positive(logits, positives, reduce_fn=None).round(4)
+      >>> multi_positive_info_nce(logits, positives, reduce_fn=None).round(4)
       Array([0.6265, 1.0986], dtype=float32)
     """
     logits, positives, where = checked(logits, positives, where, weights)

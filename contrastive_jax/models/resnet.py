@@ -77,7 +77,7 @@ class Block(nn.Module):
 
     Attributes:
       features: width of the block; a bottleneck returns 4 times as many channels.
-      kind: "basic" or "bottleneck".
+      block: "basic" or "bottleneck".
       stride: step of the first 3 x 3 layer.
       norm: "batch" or "group".
       axis_name: device axis over which batch statistics are shared.
@@ -85,7 +85,7 @@ class Block(nn.Module):
     """
 
     features: int
-    kind: Literal["basic", "bottleneck"]
+    block: Literal["basic", "bottleneck"]
     stride: int = 1
     norm: Literal["batch", "group"] = "batch"
     axis_name: str | None = None
@@ -97,7 +97,7 @@ class Block(nn.Module):
     ) -> Float[Array, "n h2 w2 c2"]:
         shared = dict(norm=self.norm, axis_name=self.axis_name, dtype=self.dtype)
         last = dict(relu=False, zero_scale=True, **shared)
-        if self.kind == "bottleneck":
+        if self.block == "bottleneck":
             width = 4 * self.features
             y = ConvNorm(self.features, 1, **shared)(x, train=train)
             y = ConvNorm(self.features, 3, self.stride, **shared)(y, train=train)
@@ -119,7 +119,7 @@ class Resnet(nn.Module):
     Attributes:
       stage_sizes: residual blocks per stage; see `DEPTHS` for the published ones.
       width: channels of the first stage.
-      kind: "basic" or "bottleneck" blocks.
+      block: "basic" or "bottleneck" blocks.
       stem: "imagenet" or "cifar".
       stem_stride: step of the "cifar" stem; 2 quarters the cost of all that follows.
       norm: "batch" or "group".
@@ -131,7 +131,7 @@ class Resnet(nn.Module):
 
     stage_sizes: Sequence[int] = (2, 2, 2, 2)
     width: int = 64
-    kind: Literal["basic", "bottleneck"] = "basic"
+    block: Literal["basic", "bottleneck"] = "basic"
     stem: Literal["imagenet", "cifar"] = "cifar"
     stem_stride: int = 1
     norm: Literal["batch", "group"] = "batch"
@@ -155,7 +155,7 @@ class Resnet(nn.Module):
             for block in range(size):
                 stride = 2 if stage > 0 and block == 0 else 1
                 features = self.width * 2**stage
-                x = Block(features, self.kind, stride, **shared)(x, train=train)
+                x = Block(features, self.block, stride, **shared)(x, train=train)
         n, h, w, c = x.shape
         if h % self.grid or w % self.grid:
             raise ValueError(f"grid: {h} x {w} positions do not split by {self.grid}")

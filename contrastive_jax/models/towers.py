@@ -54,29 +54,28 @@ def make_towers(
     """The towers that the section `model` of a config describes.
 
     Args:
-      image: kind ("resnet" with `block` for its kind of block, or "vit") and the
-        fields of that model.
+      image: tower ("resnet" or "vit") and the fields of that model.
       text: fields of `TextTower`.
       dim: size of the embeddings.
       vocabulary: numbers of tokens.
       dtype: compute type.
 
     Raises:
-      ValueError: an unknown kind, or a normalisation over the batch.
+      ValueError: an unknown tower, or a normalisation over the batch.
     """
     settings = dict(image)
-    kind = settings.pop("kind")
-    if kind == "vit":
+    name = settings.pop("tower")
+    if name == "vit":
         tower = Vit(**settings, dtype=dtype)
-    elif kind == "resnet":
+    elif name == "resnet":
         if settings["norm"] == "batch":
             raise ValueError(
                 "model.image.norm: batch normalisation ties an embedding to the other "
                 "rows of its batch; set it to group"
             )
-        tower = Resnet(kind=settings.pop("block"), **settings, dtype=dtype)
+        tower = Resnet(**settings, dtype=dtype)
     else:
-        raise ValueError(f"model.image.kind: expected resnet or vit, got {kind!r}")
+        raise ValueError(f"model.image.tower: expected resnet or vit, got {name!r}")
     captions = TextTower(vocabulary, **text, dtype=dtype)
     return TwoTowers(tower, captions, dim)
 

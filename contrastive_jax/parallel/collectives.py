@@ -18,14 +18,14 @@ from contrastive_jax import numerics
 AxisName = str | None
 
 
-def gather(x: Any, axis_name: AxisName) -> Any:
+def all_gather(x: Any, axis_name: AxisName) -> Any:
     """Rows of all devices, in device order: [n, ...] becomes [devices * n, ...].
 
     Gradients travel back to the device that owns the row. Takes a pytree.
 
     Examples:
       >>> x = jnp.arange(4.0).reshape(2, 2)  # two devices with two rows each
-      >>> print(jax.vmap(lambda x: gather(x, "data"), axis_name="data")(x))
+      >>> print(jax.vmap(lambda x: all_gather(x, "data"), axis_name="data")(x))
       [[0. 1. 2. 3.]
        [0. 1. 2. 3.]]
     """
@@ -34,23 +34,23 @@ def gather(x: Any, axis_name: AxisName) -> Any:
     return jax.tree.map(lambda a: jax.lax.all_gather(a, axis_name, tiled=True), x)
 
 
-def mean(x: Any, axis_name: AxisName) -> Any:
+def pmean(x: Any, axis_name: AxisName) -> Any:
     """Mean over devices of every leaf; the identity without a device axis.
 
     Examples:
       >>> x = jnp.array([1.0, 3.0])  # two devices
-      >>> print(jax.vmap(lambda x: mean(x, "data"), axis_name="data")(x))
+      >>> print(jax.vmap(lambda x: pmean(x, "data"), axis_name="data")(x))
       [2. 2.]
     """
     return x if axis_name is None else jax.lax.pmean(x, axis_name)
 
 
-def sum(x: Any, axis_name: AxisName) -> Any:
+def psum(x: Any, axis_name: AxisName) -> Any:
     """Sum over devices of every leaf; the identity without a device axis.
 
     Examples:
       >>> x = jnp.array([1.0, 3.0])  # two devices
-      >>> print(jax.vmap(lambda x: sum(x, "data"), axis_name="data")(x))
+      >>> print(jax.vmap(lambda x: psum(x, "data"), axis_name="data")(x))
       [4. 4.]
     """
     return x if axis_name is None else jax.lax.psum(x, axis_name)
@@ -78,7 +78,9 @@ def log_mean_exp(
     if axis_name is not None:
         top = jax.lax.pmax(top, axis_name)
     values = jnp.where(positive, jnp.exp(jnp.where(positive, log_w - top, -1)), 0)
-    total, number = sum((jnp.sum(values), jnp.sum(where, dtype=log_w.dtype)), axis_name)
+    total, number = psum(
+        (jnp.sum(values), jnp.sum(where, dtype=log_w.dtype)), axis_name
+    )
     mean = top + numerics.safe_log(total) - jnp.log(jnp.maximum(number, 1))
     return jnp.maximum(mean, numerics.MASKED)
 
@@ -157,12 +159,12 @@ def value_and_grad(
     def mean_loss(params, *args):
         out = loss_fn(params, *args)
         if has_aux:
-            return mean(out[0], axis_name), out[1]
-        return mean(out, axis_name)
+            return pmean(out[0], axis_name), out[1]
+        return pmean(out, axis_name)
 
     def run(params, *args):
         out, grads = jax.value_and_grad(mean_loss, has_aux=has_aux)(params, *args)
-        grads = mean(grads, axis_name)
+        grads = pmean(grads, axis_name)
         if has_aux:
             out = out[0], jax.tree.map(lambda x: mean_if_float(x, axis_name), out[1])
         return out, grads
@@ -172,4 +174,4 @@ def value_and_grad(
 
 def mean_if_float(x: Shaped[Array, "*shape"], axis_name: AxisName) -> Array:
     """Mean over devices of floating-point arrays; others unchanged."""
-    return mean(x, axis_name) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    return pmean(x, axis_name) if jnp.issubdtype(x.dtype, jnp.floating) else x

@@ -73,7 +73,7 @@ def two_way_info_nce(
     if axis_name is None:
         return tiled.tiled_two_way_info_nce(a, b, scale=scale)
     rows = collectives.global_rows(a.shape[0], axis_name)
-    every_a, every_b = collectives.gather((a, b), axis_name)
+    every_a, every_b = collectives.all_gather((a, b), axis_name)
     there = tiled.tiled_info_nce(a, every_b, rows, scale=scale)
     back = tiled.tiled_info_nce(b, every_a, rows, scale=scale)
     return (there + back) / 2
@@ -89,7 +89,7 @@ def sigmoid(
     exchange: Exchange = "auto",
     memory: float = 16e9,
 ) -> Float[Array, ""]:
-    """`losses.sigmoid` (SigLIP) over the pairs of all devices.
+    """`losses.pairwise_sigmoid` (SigLIP) over the pairs of all devices.
 
         mean_i sum_j softplus(-y_ij (scale a_i . b_j + bias)),  y = 1 or -1   (nats)
 
@@ -116,7 +116,7 @@ def sigmoid(
     """
     if use_ring(a, axis_name, exchange, memory):
         return ring.ring_sigmoid(a, b, axis_name, scale=scale, bias=bias)
-    every_b = collectives.gather(b, axis_name)
+    every_b = collectives.all_gather(b, axis_name)
     rows = collectives.global_rows(a.shape[0], axis_name)
     columns = collectives.global_rows(every_b.shape[0], None)
     return tiled.tiled_sigmoid(a, every_b, (rows, columns), scale=scale, bias=bias)

@@ -823,10 +823,10 @@ def fused(
     one = zeros(rows.x, rows.x.shape[0], fill=1.0)
     weights = one if weights is None else jnp.asarray(weights, one.dtype)
     total, valid = weighted_sum(kernel, plan, rows, cols, weights)
-    total = collectives.sum(total, axis_name)
+    total = collectives.psum(total, axis_name)
     if reduce_fn is jnp.sum:
         return total
-    norm = collectives.sum(jnp.sum(jnp.where(valid, weights, 0)), axis_name)
+    norm = collectives.psum(jnp.sum(jnp.where(valid, weights, 0)), axis_name)
     return total / jnp.where(norm > 0, norm, 1)
 
 
@@ -847,11 +847,11 @@ def reduce_rows(
             f"{reduce_fn}"
         )
     total = numerics.safe_reduce(loss, **options, reduce_fn=jnp.sum)
-    total = collectives.sum(total, axis_name)
+    total = collectives.psum(total, axis_name)
     if reduce_fn is jnp.sum:
         return total
     norm = numerics.safe_reduce(jnp.ones_like(loss), **options, reduce_fn=jnp.sum)
-    norm = collectives.sum(norm, axis_name)
+    norm = collectives.psum(norm, axis_name)
     return total / jnp.where(norm > 0, norm, 1)
 
 
@@ -1587,7 +1587,7 @@ def tiled_sigmoid(
     tile: int | None = None,
     mode: Mode = "auto",
 ) -> Float[Array, "..."]:
-    """`losses.sigmoid` (SigLIP) of scaled inner products, without the score matrix.
+    """`losses.pairwise_sigmoid` (SigLIP) of inner products, without the score matrix.
 
         loss_i = sum_j softplus(-y_ij (scale a_i . b_j + bias)),  y = 1 or -1   (nats)
 

@@ -15,7 +15,7 @@ def draw_image(axes, image: np.ndarray) -> None:
     axes.set_yticks([])
 
 
-def neighbours(
+def neighbors(
     queries: np.ndarray,
     found: np.ndarray,
     query_labels: np.ndarray,

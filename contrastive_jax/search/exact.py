@@ -11,7 +11,7 @@ from contrastive_jax import numerics, similarity
 
 
 @functools.partial(jax.jit, static_argnames=("k", "chunk"))
-def nearest_neighbours(
+def nearest_neighbors(
     queries: Float[Array | np.ndarray, "q d"],
     candidates: Float[Array | np.ndarray, "n d"],
     *,
@@ -41,7 +41,7 @@ def nearest_neighbours(
 
     Examples:
       >>> candidates = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]])
-      >>> scores, indices = nearest_neighbours(candidates[:1], candidates, k=2)
+      >>> scores, indices = nearest_neighbors(candidates[:1], candidates, k=2)
       >>> indices
       Array([[0, 2]], dtype=int32)
     """

@@ -1,8 +1,8 @@
 """What a method carries from step to step: pure init and update on pytrees."""
 
 from contrastive_jax.states.bank import Bank, bank_init, bank_update
-from contrastive_jax.states.centre import Centre, centre_init, centre_update
-from contrastive_jax.states.ema import cosine_decay, cosine_schedule, ema_update
+from contrastive_jax.states.center import Center, center_init, center_update
+from contrastive_jax.states.ema import cosine_schedule, ema_schedule, ema_update
 from contrastive_jax.states.prototypes import (
     Prototypes,
     assigned_means,
@@ -20,7 +20,7 @@ from contrastive_jax.states.queue import (
 )
 from contrastive_jax.states.rehearsal import (
     Rehearsal,
-    herd_barycentre,
+    herd_barycenter,
     herd_nearest,
     herd_random,
     rehearsal_init,
@@ -42,7 +42,7 @@ from contrastive_jax.states.whitening import (
 
 __all__ = [
     "Bank",
-    "Centre",
+    "Center",
     "ClassQueue",
     "Moments",
     "Prototypes",
@@ -52,16 +52,16 @@ __all__ = [
     "bank_init",
     "bank_update",
     "batch_moments",
-    "centre_init",
-    "centre_update",
+    "center_init",
+    "center_update",
     "channel_permutations",
     "class_queue_init",
     "class_queue_push",
-    "cosine_decay",
     "cosine_schedule",
+    "ema_schedule",
     "ema_update",
     "group_whiten",
-    "herd_barycentre",
+    "herd_barycenter",
     "herd_nearest",
     "herd_random",
     "moments_init",

@@ -55,7 +55,7 @@ def ema_update(target: PyTree, online: PyTree, *, decay: float | Array) -> PyTre
     return jax.tree_util.tree_map_with_path(update, target, online)
 
 
-def cosine_decay(
+def ema_schedule(
     progress: float | Float[Array, "..."], *, base: float, final: float = 1.0
 ) -> Float[Array, "..."]:
     """Half a cosine from `base` to `final`: the decay of BYOL, MoCo v3 and DINO.
@@ -68,7 +68,7 @@ def cosine_decay(
       final: the value at 1.
 
     Examples:
-      >>> [round(float(cosine_decay(p, base=0.9)), 4) for p in (0.0, 0.5, 1.0)]
+      >>> [round(float(ema_schedule(p, base=0.9)), 4) for p in (0.0, 0.5, 1.0)]
       [0.9, 0.95, 1.0]
 
     References:
@@ -91,7 +91,7 @@ def cosine_schedule(
     """A straight line from `start` to `base`, then half a cosine to `final`.
 
         value = start + (base - start) step / (warmup_steps - 1)    in the warm-up
-                cosine_decay((step - warmup_steps) / (num_steps - warmup_steps))
+                ema_schedule((step - warmup_steps) / (num_steps - warmup_steps))
 
     DINO's schedule of the decay, the weight decay and the temperature of the teacher.
     `base` stands at the last step of the warm-up and at the step after it; `final` is
@@ -125,5 +125,5 @@ def cosine_schedule(
     step = jnp.asarray(step)
     progress = (step - warmup_steps) / max(num_steps - warmup_steps, 1)
     line = start + (base - start) * step / max(warmup_steps - 1, 1)
-    cosine = cosine_decay(progress, base=base, final=final)
+    cosine = ema_schedule(progress, base=base, final=final)
     return jnp.where(step < warmup_steps, line, cosine)

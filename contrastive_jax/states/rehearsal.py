@@ -227,7 +227,7 @@ def herd_nearest(
     return np.concatenate(kept)
 
 
-def herd_barycentre(
+def herd_barycenter(
     features: Float[Array | np.ndarray, "n d"],
     labels: Int[Array | np.ndarray, " n"],
     *,
@@ -250,7 +250,7 @@ def herd_barycentre(
 
     Examples:
       >>> x = np.array([[0.0], [3.0], [4.0], [9.0]])
-      >>> herd_barycentre(x, np.zeros(4, int), per_class=3, normalize=False)
+      >>> herd_barycenter(x, np.zeros(4, int), per_class=3, normalize=False)
       array([2, 1, 3])
 
     References:

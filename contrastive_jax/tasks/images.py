@@ -252,7 +252,7 @@ def write_report(
     )
     shown = np.linspace(0, len(test.label) - 1, 8).astype(int)
     unit = similarity.l2_normalize(jnp.asarray(test.features))
-    _, nearest = search.nearest_neighbours(
+    _, nearest = search.nearest_neighbors(
         unit[shown], unit, k=8, exclude=jnp.asarray(shown)[:, None]
     )
     nearest = np.asarray(nearest)
@@ -262,7 +262,7 @@ def write_report(
         "green: same class, red: another.",
     )
     page.figure(
-        pictures.neighbours(
+        pictures.neighbors(
             test.image[shown],
             test.image[nearest],
             test.label[shown],

@@ -41,8 +41,9 @@ def make_optimizer(
     warmup_steps: int = 0,
     weight_decay: float = 0.0,
     momentum: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-8,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
 ) -> optax.GradientTransformation:
     """An optimiser with warm-up, cosine decay and weight decay on kernels only.
 
@@ -54,9 +55,10 @@ def make_optimizer(
       num_steps: length of the schedule.
       warmup_steps: linear warm-up.
       weight_decay: strength of the decay.
-      momentum: of "sgd" and "lars"; the first-moment decay of "adamw".
-      beta2: second-moment decay of "adamw".
-      epsilon: added to the root of the second moment of "adamw".
+      momentum: of "sgd" and "lars".
+      b1: decay of the first moment of "adamw".
+      b2: decay of the second moment of "adamw".
+      eps: added to the root of the second moment of "adamw".
 
     Raises:
       ValueError: an unknown name, a warm-up that is longer than the run.
@@ -74,9 +76,9 @@ def make_optimizer(
     if name == "adamw":
         return optax.adamw(
             schedule,
-            b1=momentum,
-            b2=beta2,
-            eps=epsilon,
+            b1=b1,
+            b2=b2,
+            eps=eps,
             weight_decay=weight_decay,
             mask=matrices_only,
         )

@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
             dim=128,
             dtype="float32",
             image=dict(
-                kind="resnet",
+                tower="resnet",
                 stage_sizes=(1, 1, 1),
                 width=24,
                 block="basic",
@@ -69,9 +69,9 @@ def get_config(variant: str = "") -> ConfigDict:
             learning_rate=2e-3,
             warmup_steps=50,
             weight_decay=0.05,
-            momentum=0.9,
-            beta2=0.98,
-            epsilon=1e-6,
+            b1=0.9,
+            b2=0.98,
+            eps=1e-6,
         )
     )
     config.train = ConfigDict(dict(num_steps=300, log_every=10, save_every=100))
@@ -115,7 +115,7 @@ def get_config(variant: str = "") -> ConfigDict:
             dict(
                 dim=512,  # table 20, ViT-B/32
                 dtype="bfloat16",  # section 2.5: mixed precision
-                image=dict(kind="vit", patch=32, width=768, depth=12, heads=12),
+                image=dict(tower="vit", patch=32, width=768, depth=12, heads=12),
                 text=dict(width=512, depth=12, heads=8, causal=True, pool="end"),
             )
         )
@@ -124,9 +124,9 @@ def get_config(variant: str = "") -> ConfigDict:
             learning_rate=5e-4,  # table 20
             warmup_steps=2000,  # table 18
             weight_decay=0.2,  # table 18
-            momentum=0.9,  # table 18
-            beta2=0.98,  # table 18, ViT
-            epsilon=1e-6,  # table 18, ViT
+            b1=0.9,  # table 18
+            b2=0.98,  # table 18, ViT
+            eps=1e-6,  # table 18, ViT
         )
         # Section 2.5: 32 epochs of 400 million pairs.
         config.train.update(num_steps=390_625, log_every=100, save_every=2000)

@@ -128,7 +128,7 @@ def make_step(config, axis_name=None):
         def loss_fn(params):
             chosen = nce if config.loss.objective == "nce" else likelihood
             loss, (log_w, inner) = chosen(params)
-            size = ebm.effective_sample_size(parallel.gather(log_w, axis_name))
+            size = ebm.effective_sample_size(parallel.all_gather(log_w, axis_name))
             return loss, (size, inner)
 
         (loss, (size, inner)), grads = parallel.value_and_grad(

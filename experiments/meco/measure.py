@@ -18,7 +18,7 @@ from experiments.meco import data
 Energy = Callable[[Float[Array, "n ..."]], Float[Array, " n"]]
 
 
-def log_normaliser(config, f: Energy, g: Energy) -> tuple[float, float]:
+def log_normalizer(config, f: Energy, g: Energy) -> tuple[float, float]:
     """log Z: by quadrature in the plane, else by a large sample of the noise (and its
     effective sample size)."""
     if len(data.shape_of(config.data.name)) == 1:
@@ -57,17 +57,17 @@ def evaluate(config, f: Energy, g: Energy) -> dict[str, float]:
     test = data.to_points(
         jnp.asarray(split.test), name, jax.random.split(jax.random.key(3), rows)
     )
-    log_z, size = log_normaliser(config, f, g)
+    log_z, size = log_normalizer(config, f, g)
     found = {"nll": log_z - float(jnp.mean(f(test)))}
     if not split.outside:
         return found
-    found["normaliser_sample_size"] = size
+    found["normalizer_sample_size"] = size
     inside = np.asarray(f(data.to_points(jnp.asarray(split.test), name, None)))
     for outside, x in split.outside.items():
         scores = np.asarray(f(data.to_points(jnp.asarray(x), name, None)))
         found[f"auroc_{outside}"] = 100 * ood.auroc(inside, scores)
     made, info = generate(config, f, config.eval.generated)
     rows = [np.asarray(x).reshape(len(x), -1) for x in (test, made)]
-    found["two_sample"] = 100 * two_sample.nearest_neighbour_accuracy(*rows)
+    found["two_sample"] = 100 * two_sample.nearest_neighbor_accuracy(*rows)
     found["accepted"] = 100 * float(jnp.mean(info.accepted))
     return found

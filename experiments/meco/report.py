@@ -200,7 +200,7 @@ def set_part(page, name, fitted, results, workdir):
         x, _ = quadrature.square_grid(config.eval.grid, data.HALF_WIDTH)
         panels = {}
         for method, (chosen, f, g) in fitted.items():
-            log_z, _ = measure.log_normaliser(chosen, f, g)
+            log_z, _ = measure.log_normalizer(chosen, f, g)
             side = config.eval.grid
             panels[method] = np.exp(np.asarray(f(x)) - log_z).reshape(side, side)
         page.figure(

@@ -2,7 +2,7 @@
 
 Special about it:
 - A key encoder that follows the query encoder (v1, eq. 2): `states.ema_update`, before
-  the keys are encoded; in v3 its decay rises to 1 by a cosine: `states.cosine_decay`.
+  the keys are encoded; in v3 its decay rises to 1 by a cosine: `states.ema_schedule`.
 - v2: a ring of past keys as negatives (v1, algorithm 1): `states.Queue`, pushed last.
   Ablation: `loss.queue_size` = 0 leaves the other keys of the batch.
 - v3 (with `model.prediction`): these too, in both directions, a prediction head on the
@@ -103,7 +103,7 @@ def make_step(config, axis_name=None):
             augments, batch["image"], s.rng, s.step, axis_name
         )
         rows = parallel.global_rows(len(first), axis_name)
-        decay = states.cosine_decay(
+        decay = states.ema_schedule(
             s.step / num_steps, base=config.loss.decay, final=config.loss.decay_final
         )
         target = states.ema_update(s.target, s.params["model"], decay=decay)
@@ -118,7 +118,7 @@ def make_step(config, axis_name=None):
             q = similarity.l2_normalize(q)
             positive = jnp.sum(q * keys, axis=-1, keepdims=True)
             if s.queue is None:  # the ablation
-                scores = similarity.dot(q, parallel.gather(keys, axis_name))
+                scores = similarity.dot(q, parallel.all_gather(keys, axis_name))
                 loss = losses.info_nce(scores / temperature, rows)
             else:
                 negatives = similarity.dot(q, s.queue.keys)
@@ -140,7 +140,7 @@ def make_step(config, axis_name=None):
             q = jnp.split(similarity.l2_normalize(q), 2)
             k = jnp.split(keys, 2)
             scores = [
-                similarity.dot(mine, parallel.gather(other, axis_name))
+                similarity.dot(mine, parallel.all_gather(other, axis_name))
                 for mine, other in zip(q, k, strict=True)
             ]
             loss = sum(losses.info_nce(x / temperature, rows) for x in scores)
@@ -157,7 +157,7 @@ def make_step(config, axis_name=None):
         new = training.apply_gradients(s, grads, tx)
         queue = s.queue
         if queue is not None:
-            queue = states.queue_push(queue, parallel.gather(keys, axis_name))
+            queue = states.queue_push(queue, parallel.all_gather(keys, axis_name))
         new = new.replace(
             model_state=model_state,
             target=target,

@@ -61,7 +61,7 @@ def make_step(config, axis_name=None):
         rows = parallel.global_rows(len(views[0]), axis_name)
 
         def contrast(a, b):
-            candidates = jnp.concatenate(parallel.gather((a, b), axis_name))
+            candidates = jnp.concatenate(parallel.all_gather((a, b), axis_name))
             scores = similarity.dot(jnp.concatenate([a, b]), candidates)
             loss = losses.nt_xent(scores / config.loss.temperature, rows)
             return loss, jnp.mean(jnp.sum(a * b, axis=-1))

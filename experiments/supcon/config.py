@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
         dict(
             stage_sizes=(0, 1, 1),  # no block at the stem's costly resolution
             width=16,
-            kind="basic",
+            block="basic",
             stem="cifar",
             stem_stride=2,
             grid=4,  # features keep where they are: the pictures are all placed alike
@@ -114,7 +114,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.update(
             stage_sizes=(3, 4, 6, 3),  # ResNet-50
             width=64,
-            kind="bottleneck",
+            block="bottleneck",
             stem="imagenet",
             stem_stride=2,
             grid=1,

@@ -64,7 +64,7 @@ def make_step(config, axis_name=None):
     def contrast(z, label):
         """All views of all devices; positives by class, or by image without labels."""
         a, b = jnp.split(similarity.l2_normalize(z), 2)
-        everyone = parallel.gather((a, b, label), axis_name)
+        everyone = parallel.all_gather((a, b, label), axis_name)
         scores = similarity.dot(jnp.concatenate([a, b]), jnp.concatenate(everyone[:2]))
         rows = parallel.global_rows(len(a), axis_name)
         total = len(everyone[2])

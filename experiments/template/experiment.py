@@ -56,8 +56,8 @@ def make_step(config, axis_name=None):
                 similarity.l2_normalize(model.apply({"params": params}, v, train=True))
                 for v in (first, second)
             )
-            forward = similarity.dot(a, parallel.gather(b, axis_name))
-            backward = similarity.dot(b, parallel.gather(a, axis_name))
+            forward = similarity.dot(a, parallel.all_gather(b, axis_name))
+            backward = similarity.dot(b, parallel.all_gather(a, axis_name))
             t = config.loss.temperature
             return losses.two_way_info_nce(
                 forward / t, rows, reverse_logits=backward / t

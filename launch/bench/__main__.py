@@ -161,7 +161,9 @@ def jax_loss(task: str, method: str, rows: int):
         "siglip ours/tiled": lambda a, b: parallel.tiled_sigmoid(
             a, b, scale=10.0, bias=-10.0
         ),
-        "siglip jax/plain": lambda a, b: losses.sigmoid(10 * scores(a, b) - 10),
+        "siglip jax/plain": lambda a, b: losses.pairwise_sigmoid(
+            10 * scores(a, b) - 10
+        ),
         "nt_xent ours/tiled": lambda x: parallel.tiled_nt_xent(unit(x), scale=SCALE),
         "nt_xent ours/general": lambda x: parallel.tiled_nt_xent(
             unit(x), scale=SCALE, bounded=False

@@ -19,7 +19,7 @@ def test_midpoint_rule_integrates_a_gaussian():
 def test_two_samples_of_one_distribution_cannot_be_told_apart():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 400, 3))
-    accuracy = two_sample.nearest_neighbour_accuracy
+    accuracy = two_sample.nearest_neighbor_accuracy
     assert abs(accuracy(a, b) - 0.5) < 0.06
     assert accuracy(a, b + 9) == 1.0
     assert accuracy(a, a + 1e-9) == 0.0  # copies
@@ -27,7 +27,7 @@ def test_two_samples_of_one_distribution_cannot_be_told_apart():
 
 def test_two_samples_of_different_sizes_are_refused(without_type_hooks):
     with pytest.raises(ValueError, match=r"^made: "):
-        two_sample.nearest_neighbour_accuracy(np.ones((3, 2)), np.ones((3, 1)))
+        two_sample.nearest_neighbor_accuracy(np.ones((3, 2)), np.ones((3, 1)))
 
 
 @pytest.mark.parametrize("name", synthetic.PLANE)

@@ -212,7 +212,7 @@ def test_judged_lists_equal_whole_lists():
     whole = np.zeros((6, 40))
     for q, r in np.argwhere(relevant >= 0):
         whole[q, relevant[q, r]] = grades[q, r]
-    best = search.nearest_neighbours(queries, documents, k=8)
+    best = search.nearest_neighbors(queries, documents, k=8)
     scores, relevance, where = evaluation.judged_lists(*best, relevant, grades)
     for name in ("recall", "ndcg", "average_precision", "reciprocal_rank"):
         measure = functools.partial(MEASURES[name][0], k=8, reduce_fn=None)
@@ -232,7 +232,7 @@ def test_nan_among_candidates_gives_no_rank():
 def test_judged_lists_of_fewer_than_k_documents():
     # The places that are left over carry index 0, which is relevant.
     x = np.array([[2.0], [1.0], [3.0]], np.float32)
-    best = search.nearest_neighbours(x[:1], x, k=3, exclude=np.array([[1]]))
+    best = search.nearest_neighbors(x[:1], x, k=3, exclude=np.array([[1]]))
     assert best[1].tolist() == [[2, 0, 0]]
     lists = evaluation.judged_lists(*best, np.array([[0, 1]]))
     call = functools.partial(MEASURES["recall"][0], *lists[:2], where=lists[2])

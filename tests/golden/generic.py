@@ -77,7 +77,7 @@ def moco_step(inputs, args):
 
 def momentum_cosine_schedule(inputs, args):
     progress = inputs["epoch"] / args["epochs"]
-    return {"momentum": states.cosine_decay(progress, base=args["base_momentum"])}
+    return {"momentum": states.ema_schedule(progress, base=args["base_momentum"])}
 
 
 def cosine_schedule(inputs, args):
@@ -94,7 +94,7 @@ def cosine_schedule(inputs, args):
 
 
 def byol_target_update(inputs, args):
-    tau = states.cosine_decay(float(args["progress"]), base=args["base_tau"])
+    tau = states.ema_schedule(float(args["progress"]), base=args["base_tau"])
     target = states.ema_update(inputs["target"], inputs["online"], decay=tau)
     return {"target": target, "tau": tau}
 
@@ -153,7 +153,7 @@ def clip_loss(inputs, args):
 
 
 def siglip_loss(inputs, args):
-    return {"loss": losses.sigmoid(clip_logits(*clip_parts(inputs)))}
+    return {"loss": losses.pairwise_sigmoid(clip_logits(*clip_parts(inputs)))}
 
 
 def clip_parts(inputs):
@@ -186,7 +186,7 @@ def clip_loss_distributed(inputs, args):
     bias = entered(inputs, args, "logit_bias", (ranks,))
 
     def gathered(x, rows):
-        every = parallel.gather(x, AXIS)
+        every = parallel.all_gather(x, AXIS)
         if args["gather_with_grad"]:
             return every
         every = jax.lax.stop_gradient(every)
@@ -209,9 +209,9 @@ def clip_loss_distributed(inputs, args):
 
 def local_sigmoid(image, text, scale, bias):
     """The sigmoid loss of this rank's images against the texts of all."""
-    logits = clip_logits(image, parallel.gather(text, AXIS), scale, bias)
+    logits = clip_logits(image, parallel.all_gather(text, AXIS), scale, bias)
     rows = parallel.global_rows(image.shape[0], AXIS)
-    return losses.sigmoid(logits, pairs.one_column(rows, logits.shape[1]))
+    return losses.pairwise_sigmoid(logits, pairs.one_column(rows, logits.shape[1]))
 
 
 def siglip_loss_distributed(inputs, args):
@@ -226,7 +226,7 @@ def sharded_softmax_loss(inputs, args):
     """The full loss on every device; the stored gradient is of their mean."""
 
     def loss(image, text, scale, bias):
-        images, texts = parallel.gather((image, text), AXIS)
+        images, texts = parallel.all_gather((image, text), AXIS)
         return losses.two_way_info_nce(clip_logits(images, texts, scale, bias))
 
     return sharded(loss, inputs, args)
@@ -312,7 +312,7 @@ def swav_loss(inputs, args):
 
 
 def dino_loss(inputs, args):
-    centre = states.Centre(value=inputs["center"][0])
+    centre = states.Center(value=inputs["center"][0])
     width = centre.value.size
     num = inputs["teacher"].shape[0] // 2
     loss = losses.dino(
@@ -323,7 +323,7 @@ def dino_loss(inputs, args):
         teacher_temperature=float(args["teacher_temp"]),
     )
     mean = jnp.mean(inputs["teacher"], axis=0)
-    centre = states.centre_update(centre, mean, decay=float(args["center_momentum"]))
+    centre = states.center_update(centre, mean, decay=float(args["center_momentum"]))
     return {"loss": loss, "center": centre.value[None]}
 
 
@@ -358,7 +358,7 @@ def dcl(inputs, args):
         weights = losses.decoupled_weights(
             jnp.diagonal(across), sigma=float(args["sigma"])
         )
-    loss = losses.decoupled(
+    loss = losses.decoupled_info_nce(
         jnp.concatenate([across, within], axis=1) / args["temperature"],
         where=jnp.concatenate([jnp.ones((n, n), bool), others(n)], axis=1),
         positive_weights=weights,
@@ -378,7 +378,7 @@ def debiased_contrastive(inputs, args):
     logits, labels, where = other_views(inputs["z1"], inputs["z2"], args)
     if not args["debiased"]:
         return {"loss": losses.nt_xent(logits)}
-    loss = losses.debiased(
+    loss = losses.debiased_info_nce(
         logits,
         labels,
         class_prior=float(args["tau_plus"]),
@@ -392,7 +392,7 @@ def hard_negative_contrastive(inputs, args):
     logits, labels, where = other_views(inputs["z1"], inputs["z2"], args)
     if args["estimator"] == "easy":
         return {"loss": losses.nt_xent(logits)}
-    loss = losses.hard_negative(
+    loss = losses.hard_negative_info_nce(
         logits,
         labels,
         beta=float(args["beta"]),
@@ -492,7 +492,9 @@ def n_pairs(inputs, args):
 
 def nt_xent_labels(inputs, args):
     logits = cosines(inputs) / args["temperature"]
-    return {"loss": losses.multi_positive(logits, **labelled(inputs), over="pairs")}
+    return {
+        "loss": losses.multi_positive_info_nce(logits, **labelled(inputs), over="pairs")
+    }
 
 
 def noise(inputs):

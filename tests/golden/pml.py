@@ -39,7 +39,7 @@ def average(args):
 def ntxent(inputs, args):
     scores, masks = cosines(inputs)
     logits = scores / args["temperature"]
-    return {"loss": losses.multi_positive(logits, **masks, over="pairs")}
+    return {"loss": losses.multi_positive_info_nce(logits, **masks, over="pairs")}
 
 
 def supcon(inputs, args):
@@ -74,7 +74,7 @@ def multi_similarity(inputs, args):
 def circle(inputs, args):
     scores, masks = cosines(inputs)
     options = dict(margin=float(args["m"]), gamma=float(args["gamma"]))
-    return {"loss": losses.circle(scores, **masks, **options)}
+    return {"loss": losses.circle_loss(scores, **masks, **options)}
 
 
 def contrastive_cosine(inputs, args):

@@ -75,13 +75,13 @@ def triplet(inputs, args):
     return {"loss": loss}
 
 
-def labelled_logits(inputs, args):
+def labeled_logits(inputs, args):
     logits = similarity.cosine(inputs["z"], inputs["z"]) / args["temperature"]
     return logits, pairs.same_label(inputs["labels"])
 
 
 def supervised_contrastive(inputs, args):
-    logits, positives = labelled_logits(inputs, args)
+    logits, positives = labeled_logits(inputs, args)
     others = ~jnp.eye(positives.shape[0], dtype=bool)
     loss = losses.supervised_contrastive(
         logits, positives, where=others, form=args["variant"]
@@ -90,7 +90,7 @@ def supervised_contrastive(inputs, args):
 
 
 def ce_plus_supcon(inputs, args):
-    logits, _ = labelled_logits(inputs, args)
+    logits, _ = labeled_logits(inputs, args)
     loss = losses.cross_entropy_supervised_contrastive(
         inputs["logits"], inputs["labels"], logits, ratio=float(args["weight"])
     )
@@ -116,7 +116,7 @@ def barlow_twins(inputs, args):
 
 
 def debiased_info_nce(inputs, args):
-    loss = losses.debiased(
+    loss = losses.debiased_info_nce(
         cosine_logits(inputs, args),
         class_prior=float(args["class_prior"]),
         temperature=float(args["temperature"]),
@@ -125,7 +125,7 @@ def debiased_info_nce(inputs, args):
 
 
 def decoupled_info_nce(inputs, args):
-    return {"loss": losses.decoupled(cosine_logits(inputs, args))}
+    return {"loss": losses.decoupled_info_nce(cosine_logits(inputs, args))}
 
 
 def energy_hinge(inputs, args):

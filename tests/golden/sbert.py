@@ -90,7 +90,9 @@ def mnr(inputs, args):
             [jnp.ones_like(own, bool), *(where[k] for k in group)], axis=1
         )
         first = jnp.zeros(n, jnp.int32)
-        parts.append(losses.decoupled(scale * joined + tilt, first, where=counts))
+        parts.append(
+            losses.decoupled_info_nce(scale * joined + tilt, first, where=counts)
+        )
     return {"loss": jnp.mean(jnp.stack(parts))}
 
 
@@ -105,7 +107,7 @@ def cosent(inputs, args):
 
 
 def angle(inputs, args):
-    loss = losses.angle(**inputs_ab(inputs), temperature=1 / args["scale"])
+    loss = losses.angle_loss(**inputs_ab(inputs), temperature=1 / args["scale"])
     return {"loss": loss}
 
 

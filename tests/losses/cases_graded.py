@@ -78,8 +78,8 @@ CASES = {
         reduces=False,
         gathered=gathered_scored_pairs,
     ),
-    "angle": Case(
-        losses.angle,
+    "angle_loss": Case(
+        losses.angle_loss,
         {"a": "n d", "b": "n d", "targets": "n"},
         given_pairs,
         ("a", "b"),

@@ -150,21 +150,33 @@ CASES = {
         where="2n 2m",
         gathered=gathered_views,
     ),
-    "decoupled": Case(
-        losses.decoupled, COLUMNS, columns, ("logits",), gathered=gathered_columns
+    "decoupled_info_nce": Case(
+        losses.decoupled_info_nce,
+        COLUMNS,
+        columns,
+        ("logits",),
+        gathered=gathered_columns,
     ),
-    "decoupled/weighted": Case(
-        losses.decoupled,
+    "decoupled_info_nce/weighted": Case(
+        losses.decoupled_info_nce,
         {**COLUMNS, "positive_weights": "n"},
         lambda rng, n: {**columns(rng, n), "positive_weights": rng.random(n)},
         ("logits", "positive_weights"),
         gathered=gathered_weights,
     ),
-    "debiased": Case(
-        losses.debiased, COLUMNS, columns, ("logits",), gathered=gathered_columns
+    "debiased_info_nce": Case(
+        losses.debiased_info_nce,
+        COLUMNS,
+        columns,
+        ("logits",),
+        gathered=gathered_columns,
     ),
-    "hard_negative": Case(
-        losses.hard_negative, COLUMNS, columns, ("logits",), gathered=gathered_columns
+    "hard_negative_info_nce": Case(
+        losses.hard_negative_info_nce,
+        COLUMNS,
+        columns,
+        ("logits",),
+        gathered=gathered_columns,
     ),
     "moco": Case(
         moco.moco,
@@ -188,8 +200,8 @@ CASES = {
         without_positives=lambda x: {**x, "targets": 0 * x["targets"]},
         gathered=gathered_soft_targets,
     ),
-    "sigmoid": Case(
-        losses.sigmoid,
+    "pairwise_sigmoid": Case(
+        losses.pairwise_sigmoid,
         {"logits": "n m", "positives": "n m"},
         pair_mask,
         ("logits",),

@@ -242,8 +242,8 @@ CASES = {
     ),
     "multi_similarity": of_scores(losses.multi_similarity, without_positives=None),
     # The gradient with constant weights is no derivative: see test_margin.
-    "circle": of_scores(
-        losses.circle,
+    "circle_loss": of_scores(
+        losses.circle_loss,
         options={"gamma": 8.0, "constant_weights": False},
         corners=({"gamma": 256.0, "constant_weights": True},),
     ),
@@ -264,8 +264,8 @@ CASES = {
     "fast_ap": of_distances(
         losses.fast_ap, options={"max_distance": 2.0, "num_bins": 6}
     ),
-    "angular": Case(
-        losses.angular,
+    "angular_loss": Case(
+        losses.angular_loss,
         {**SIDES, "negatives": "m d"},
         unit_triplets,
         (*SIDES, "negatives"),

@@ -70,16 +70,16 @@ CASES = {
         options={"denominator": "own", "scale": 0.5, "count_all": True},
         without_positives=without_positives,
     ),
-    "multi_positive": Case(
-        losses.multi_positive,
+    "multi_positive_info_nce": Case(
+        losses.multi_positive_info_nce,
         PAIRS,
         pair_mask,
         ("logits",),
         without_positives=without_positives,
         gathered=gathered_classes,
     ),
-    "multi_positive/pairs": Case(
-        losses.multi_positive,
+    "multi_positive_info_nce/pairs": Case(
+        losses.multi_positive_info_nce,
         PAIRS,
         pair_mask,
         ("logits",),

@@ -52,7 +52,7 @@ OF_DIRECTIONS = (
     "simsiam",
     "simsiam/two_sided",
     "cosine_similarity_mse",
-    "angle",
+    "angle_loss",
 )
 
 every_loss = pytest.mark.parametrize("name", CASES)
@@ -397,7 +397,7 @@ def in_common(group, mapper):
 
     def run(case, batch):
         rows = parallel.global_rows(batch["a"].shape[0], axis_name)
-        gather = functools.partial(parallel.gather, axis_name=axis_name)
+        gather = functools.partial(parallel.all_gather, axis_name=axis_name)
 
         def loss_fn(params):
             a, b = (jnp.tanh(batch[k] @ params) for k in ("a", "b"))

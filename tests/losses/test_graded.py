@@ -51,7 +51,7 @@ def test_angle_equals_complex_arithmetic():
     z = x * y.conj() / lengths[:, None]
     scores = np.abs(np.sum(z.real + z.imag, axis=1))
     want = losses.cosent(f32(scores / 0.05), f32(targets))
-    close(losses.angle(f32(a), f32(b), f32(targets)), want)
+    close(losses.angle_loss(f32(a), f32(b), f32(targets)), want)
 
 
 def test_angle_score_of_one_complex_number_is_its_angle():
@@ -59,14 +59,14 @@ def test_angle_score_of_one_complex_number_is_its_angle():
     t = 0.4
     x = cmath.exp(1j * t)
     a, b = f32([[x.real, x.imag], [1.0, 0.0]]), f32([[1.0, 0.0], [1.0, 0.0]])
-    got = losses.angle(a, b, f32([0.0, 1.0]), temperature=1.0)
+    got = losses.angle_loss(a, b, f32([0.0, 1.0]), temperature=1.0)
     close(got, math.log(1 + math.exp(math.cos(t) + math.sin(t) - 1)))
 
 
 def test_angle_of_an_odd_number_of_entries_ends_with_a_real_one():
     a, b, targets = f32(normal((4, 5))), f32(normal((4, 5), seed=1)), jnp.arange(4.0)
     wide = [jnp.concatenate([x, jnp.zeros((4, 1))], axis=1) for x in (a, b)]
-    close(losses.angle(a, b, targets), losses.angle(*wide, targets))
+    close(losses.angle_loss(a, b, targets), losses.angle_loss(*wide, targets))
 
 
 def test_rank_n_contrast_equals_a_triple_loop():

@@ -134,15 +134,15 @@ def test_nt_xent_is_supervised_contrastive_with_the_example_as_label():
 
 
 def test_decoupled_by_hand():
-    got = losses.decoupled(LOGITS, reduce_fn=None)
+    got = losses.decoupled_info_nce(LOGITS, reduce_fn=None)
     close(got, [np.log(E(0) + E(-1)) - 2, np.log(E(0.5) + E(3)) - 1])
     weights = jnp.array([0.5, 2.0])
-    got = losses.decoupled(LOGITS, positive_weights=weights, reduce_fn=None)
+    got = losses.decoupled_info_nce(LOGITS, positive_weights=weights, reduce_fn=None)
     close(got, [np.log(E(0) + E(-1)) - 0.5 * 2, np.log(E(0.5) + E(3)) - 2 * 1])
 
 
 def test_decoupled_without_negatives_is_zero():
-    assert losses.decoupled(jnp.array([[3.0]])) == 0
+    assert losses.decoupled_info_nce(jnp.array([[3.0]])) == 0
 
 
 def test_decoupled_weights_by_hand():
@@ -153,7 +153,7 @@ def test_decoupled_weights_by_hand():
 
 def test_debiased_by_hand():
     logits = jnp.array([[1.0, 0.5, -0.5]])
-    got = losses.debiased(logits, class_prior=0.2, temperature=0.5)
+    got = losses.debiased_info_nce(logits, class_prior=0.2, temperature=0.5)
     mass = (E(0.5) + E(-0.5) - 2 * 0.2 * E(1)) / 0.8
     assert mass > 2 * E(-1 / 0.5)
     close(got, -np.log(E(1) / (E(1) + mass)))
@@ -161,14 +161,16 @@ def test_debiased_by_hand():
 
 def test_debiased_is_bounded_below():
     logits = jnp.array([[1.0, 0.5, -0.5]])
-    got = losses.debiased(logits, class_prior=0.8, temperature=0.5)
+    got = losses.debiased_info_nce(logits, class_prior=0.8, temperature=0.5)
     assert (E(0.5) + E(-0.5) - 2 * 0.8 * E(1)) / 0.2 < 2 * E(-2)
     close(got, np.log1p(2 * E(-2) / E(1)))
 
 
 def test_hard_negative_by_hand():
     logits = jnp.array([[1.0, 0.5, -0.5]])
-    got = losses.hard_negative(logits, beta=2.0, class_prior=0.1, temperature=0.5)
+    got = losses.hard_negative_info_nce(
+        logits, beta=2.0, class_prior=0.1, temperature=0.5
+    )
     importance = np.array([E(2 * 0.5), E(2 * -0.5)])
     importance = importance / importance.mean()
     mass = (importance @ np.array([E(0.5), E(-0.5)]) - 2 * 0.1 * E(1)) / 0.9
@@ -178,9 +180,9 @@ def test_hard_negative_by_hand():
 def test_hard_negative_without_weights_and_prior_is_nt_xent():
     logits, labels, where = views()
     options = dict(class_prior=0.0, temperature=0.5, where=where)
-    got = losses.hard_negative(logits, labels, beta=0.0, **options)
+    got = losses.hard_negative_info_nce(logits, labels, beta=0.0, **options)
     close(got, losses.nt_xent(logits))
-    hard = losses.hard_negative(logits, labels, beta=1.0, **options)
+    hard = losses.hard_negative_info_nce(logits, labels, beta=1.0, **options)
     assert hard > got + 0.01
 
 
@@ -188,7 +190,7 @@ def test_hard_negative_weights_may_be_constant():
     logits, labels, where = views()
 
     def loss(logits, constant):
-        return losses.hard_negative(
+        return losses.hard_negative_info_nce(
             logits, labels, where=where, constant_weights=constant
         )
 
@@ -198,7 +200,9 @@ def test_hard_negative_weights_may_be_constant():
 
 
 def test_debiased_is_finite_where_exponentials_overflow():
-    value, grad = jax.value_and_grad(losses.debiased)(jnp.array([[100.0, 99.0, -5]]))
+    value, grad = jax.value_and_grad(losses.debiased_info_nce)(
+        jnp.array([[100.0, 99.0, -5]])
+    )
     assert np.isfinite(value) and np.isfinite(grad).all()
 
 
@@ -229,7 +233,7 @@ def test_sigmoid_by_hand_and_equal_to_optax():
         np.log1p(E(-1)) + np.log1p(E(-2)),
         np.log1p(E(0.5)) + np.log1p(E(-3)),
     ]
-    got = losses.sigmoid(logits, reduce_fn=None)
+    got = losses.pairwise_sigmoid(logits, reduce_fn=None)
     close(got, want)
     optaxed = optax.sigmoid_binary_cross_entropy(logits, jnp.eye(2))
     close(got, optaxed.sum(axis=1))
@@ -239,10 +243,10 @@ def test_sigmoid_by_hand_and_equal_to_optax():
     ("loss", "option"),
     [
         (losses.info_nce, {"label_smoothing": 1.5}),
-        (losses.debiased, {"class_prior": -0.1}),
-        (losses.debiased, {"class_prior": 1.0}),
-        (losses.debiased, {"temperature": 0.0}),
-        (losses.hard_negative, {"beta": -1.0}),
+        (losses.debiased_info_nce, {"class_prior": -0.1}),
+        (losses.debiased_info_nce, {"class_prior": 1.0}),
+        (losses.debiased_info_nce, {"temperature": 0.0}),
+        (losses.hard_negative_info_nce, {"beta": -1.0}),
         (moco.moco_v3, {"temperature": 0.0}),
     ],
 )

@@ -274,7 +274,7 @@ def test_circle_value_and_published_gradient():
             gradient[i, k] = gamma * a * share * far[k] / sum(far.values())
 
     def loss(s):
-        return losses.circle(s, **masks, margin=m, gamma=gamma)
+        return losses.circle_loss(s, **masks, margin=m, gamma=gamma)
 
     got = jax.value_and_grad(loss)(s)
     close(got[0], value)
@@ -329,14 +329,14 @@ def test_angular_equals_a_loop():
         close_by = 2 * (1 + square) * (x[i] @ y[i])
         terms = [math.exp(4 * square * (x[i] + y[i]) @ v - close_by) for v in z]
         want.append(math.log(1 + sum(terms)))
-    close(losses.angular(a, p, k, angle=0.7), np.mean(want))
+    close(losses.angular_loss(a, p, k, angle=0.7), np.mean(want))
 
 
 def test_angular_of_a_batch_takes_the_positives_of_other_rows():
     a, p = embeddings(0), embeddings(1)
-    want = losses.angular(a, p, p, where=jnp.asarray(OTHERS))
-    close(losses.angular(a, p), want)
-    assert losses.angular(a[:1], p[:1]) == 0
+    want = losses.angular_loss(a, p, p, where=jnp.asarray(OTHERS))
+    close(losses.angular_loss(a, p), want)
+    assert losses.angular_loss(a[:1], p[:1]) == 0
 
 
 # Arguments and corners.
@@ -351,9 +351,9 @@ def test_angular_of_a_batch_takes_the_positives_of_other_rows():
         (losses.generalized_lifted_structure, {"incomplete": "no"}),
         (losses.tuplet_margin, {"scale": 0.0}),
         (losses.multi_similarity, {"alpha": -1.0}),
-        (losses.circle, {"gamma": math.nan}),
+        (losses.circle_loss, {"gamma": math.nan}),
         (losses.fast_ap, {"num_bins": 0}),
-        (losses.angular, {"angle": 2.0}),
+        (losses.angular_loss, {"angle_loss": 2.0}),
     ],
 )
 def test_bad_options_are_named(loss, options):

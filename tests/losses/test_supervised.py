@@ -62,15 +62,15 @@ def test_count_all_weighs_anchors_without_positives_too():
 def test_multi_positive_sums_over_positives():
     negatives = E(3) + E(4)
     want = np.log(1 + negatives / E(1)) + np.log(1 + negatives / E(2))
-    close(losses.multi_positive(LOGITS, POSITIVES), want)
-    got = losses.multi_positive(LOGITS, POSITIVES, denominator="all")
+    close(losses.multi_positive_info_nce(LOGITS, POSITIVES), want)
+    got = losses.multi_positive_info_nce(LOGITS, POSITIVES, denominator="all")
     close(got, (TOTAL - 1) + (TOTAL - 2))
 
 
 def test_multi_positive_over_pairs_divides_by_the_number_of_pairs():
     positives = jnp.array([[True, True, False, False], [True, False, False, False]])
-    sums = losses.multi_positive(LOGITS, positives, reduce_fn=None)
-    got = losses.multi_positive(LOGITS, positives, over="pairs")
+    sums = losses.multi_positive_info_nce(LOGITS, positives, reduce_fn=None)
+    got = losses.multi_positive_info_nce(LOGITS, positives, over="pairs")
     close(got, (sums[0] + sums[1]) / 3)
 
 
@@ -94,4 +94,4 @@ def test_unknown_words_are_named():
     with pytest.raises(ValueError, match="denominator"):
         losses.supervised_contrastive(LOGITS, POSITIVES, form="in", denominator="own")
     with pytest.raises((ValueError, TypeError), match="over"):
-        losses.multi_positive(LOGITS, POSITIVES, over="rows")
+        losses.multi_positive_info_nce(LOGITS, POSITIVES, over="rows")

@@ -101,7 +101,7 @@ def test_batch_statistics_are_shared_over_devices():
             out, updated = norm.apply(
                 variables, batch["x"], train=True, mutable=["batch_stats"]
             )
-            total = parallel.mean(jnp.mean(out**3), axis_name)
+            total = parallel.pmean(jnp.mean(out**3), axis_name)
             return state, {"cube": total, "stats": updated}
 
         return step

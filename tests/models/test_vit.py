@@ -16,7 +16,7 @@ def count(tree):
 
 def test_parameters_of_the_published_model():
     """The released ViT-B/32 has 151,277,313 with its temperature, at 77 tokens."""
-    image = dict(kind="vit", patch=32, width=768, depth=12, heads=12)
+    image = dict(tower="vit", patch=32, width=768, depth=12, heads=12)
     text = dict(width=512, depth=12, heads=8)
     model = models.make_towers(
         image, text, dim=512, vocabulary=49_408, dtype=jnp.float32
@@ -67,7 +67,7 @@ def test_bad_settings_are_named():
         )
     with pytest.raises(ValueError, match=r"model.image.norm: batch normalisation"):
         models.make_towers(
-            dict(kind="resnet", norm="batch"), {}, dim=4, vocabulary=9, dtype="float32"
+            dict(tower="resnet", norm="batch"), {}, dim=4, vocabulary=9, dtype="float32"
         )
-    with pytest.raises(ValueError, match=r"model.image.kind: expected resnet or vit"):
-        models.make_towers(dict(kind="cnn"), {}, dim=4, vocabulary=9, dtype="float32")
+    with pytest.raises(ValueError, match=r"model.image.tower: expected resnet or vit"):
+        models.make_towers(dict(tower="cnn"), {}, dim=4, vocabulary=9, dtype="float32")

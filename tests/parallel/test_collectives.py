@@ -37,9 +37,9 @@ CONTEXTS = ["pmap", "vmap", "shard_map", "shard_map checked"]
 def test_gather_mean_sum_rows(context):
     def f(x):
         return {
-            "all": parallel.gather(x, "data"),
-            "mean": parallel.mean(jnp.mean(x), "data"),
-            "sum": parallel.sum(jnp.sum(x), "data"),
+            "all": parallel.all_gather(x, "data"),
+            "mean": parallel.pmean(jnp.mean(x), "data"),
+            "sum": parallel.psum(jnp.sum(x), "data"),
             "rows": parallel.global_rows(2, "data"),
             "lme": parallel.log_mean_exp(50 * x[:, 0], "data"),
         }
@@ -67,7 +67,7 @@ def test_value_and_grad_equals_the_whole_batch(context):
 
     def loss(w, x, axis_name):
         own = x @ w
-        scores = own @ parallel.gather(own, axis_name).T
+        scores = own @ parallel.all_gather(own, axis_name).T
         return jnp.mean(jax.nn.logsumexp(scores, axis=-1))
 
     want, want_grad = jax.value_and_grad(lambda w: loss(w, jnp.asarray(ROWS), None))(w)
@@ -95,6 +95,6 @@ def test_example_keys_do_not_depend_on_the_split():
 
 def test_without_an_axis_everything_is_plain():
     x = jnp.asarray(ROWS)
-    assert parallel.gather(x, None) is x
-    assert parallel.mean(x, None) is x
+    assert parallel.all_gather(x, None) is x
+    assert parallel.pmean(x, None) is x
     assert parallel.axis_size(None) == 1

@@ -17,7 +17,7 @@ PARAMS = {
 }
 LOSSES = {
     "clip": (parallel.two_way_info_nce, losses.two_way_info_nce, {}),
-    "siglip": (parallel.sigmoid, losses.sigmoid, {"bias": -1.0}),
+    "siglip": (parallel.sigmoid, losses.pairwise_sigmoid, {"bias": -1.0}),
 }
 
 

@@ -118,7 +118,7 @@ def test_many_devices_equal_one(context, exchange):
             )
         rows = parallel.global_rows(z["image"].shape[0], "data")
         scale = params["scale"]
-        both = parallel.gather(z, "data")
+        both = parallel.all_gather(z, "data")
         there = parallel.tiled_info_nce(z["image"], both["text"], rows, scale=scale)
         back = parallel.tiled_info_nce(z["text"], both["image"], rows, scale=scale)
         return (there + back) / 2

@@ -38,7 +38,7 @@ def make_step(axis_name=None):
 
         def loss_fn(w):
             a = similarity.l2_normalize(noisy @ w)
-            b = parallel.gather(similarity.l2_normalize(batch["x"] @ w), axis_name)
+            b = parallel.all_gather(similarity.l2_normalize(batch["x"] @ w), axis_name)
             return losses.info_nce(similarity.dot(a, b) / 0.1, rows)
 
         loss, grads = parallel.value_and_grad(loss_fn, axis_name)(state["w"])
@@ -117,7 +117,7 @@ def make_adam_step(axis_name=None):
             )
             z = similarity.l2_normalize(z)
             other = similarity.l2_normalize(batch["x"] @ params["other"])
-            scores = similarity.dot(z, parallel.gather(other, axis_name))
+            scores = similarity.dot(z, parallel.all_gather(other, axis_name))
             rows = parallel.global_rows(len(z), axis_name)
             return losses.info_nce(scores / 0.1, rows)
 

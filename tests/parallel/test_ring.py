@@ -107,7 +107,7 @@ def plain_loss(name, params, batch, reduce_fn=jnp.mean):
         )
     logits = similarity.dot(a, b) * params["scale"] + params["bias"]
     rows = where[:, None] & jnp.ones((1, n), bool)
-    return losses.sigmoid(logits, where=rows, **options)
+    return losses.pairwise_sigmoid(logits, where=rows, **options)
 
 
 @functools.cache

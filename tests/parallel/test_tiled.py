@@ -322,7 +322,7 @@ def sigmoid(masked):
             where=where,
             weights=jnp.asarray(WEIGHTS, a.dtype),
         )
-        return losses.sigmoid(
+        return losses.pairwise_sigmoid(
             scores(a, b, scale) + bias,
             reduce_fn=reduce_fn,
             **(options if masked else {}),

@@ -11,9 +11,9 @@ from contrastive_jax import pairs, parallel, states
 
 def step(state, batch, axis_name=None):
     """One update of every state from the rows of all devices."""
-    x = parallel.gather(batch["x"], axis_name)
-    labels = parallel.gather(batch["labels"], axis_name)
-    mean = parallel.mean(jnp.mean(batch["x"], axis=0), axis_name)
+    x = parallel.all_gather(batch["x"], axis_name)
+    labels = parallel.all_gather(batch["labels"], axis_name)
+    mean = parallel.pmean(jnp.mean(batch["x"], axis=0), axis_name)
     return {
         "queue": states.queue_push(state["queue"], x, labels),
         "rings": states.class_queue_push(state["rings"], x, labels),
@@ -21,7 +21,7 @@ def step(state, batch, axis_name=None):
         "prototypes": states.prototypes_update(
             state["prototypes"], x, pairs.one_column(labels, 3), decay=0.9
         ),
-        "centre": states.centre_update(state["centre"], mean, decay=0.9),
+        "centre": states.center_update(state["centre"], mean, decay=0.9),
         "moments": states.moments_update(
             state["moments"], states.batch_moments(x), decay=0.9
         ),
@@ -35,7 +35,7 @@ def test_eight_devices_equal_one():
         "rings": states.class_queue_init(rng, 3, 4, 4),
         "bank": states.bank_init(rng, 5, 4),
         "prototypes": states.prototypes_init(rng, 3, 4),
-        "centre": states.centre_init(4),
+        "centre": states.center_init(4),
         "moments": states.moments_init(4),
     }
     batch = {

@@ -71,13 +71,13 @@ def test_cosine_decay_is_byol_and_moco_v3():
     base, progress = 0.996, np.linspace(0, 1, 11)
     byol = 1 - (1 - base) * (np.cos(np.pi * progress) + 1) / 2
     moco = 1 - 0.5 * (1 + np.cos(np.pi * progress)) * (1 - base)
-    got = states.cosine_decay(jnp.asarray(progress, jnp.float32), base=base)
+    got = states.ema_schedule(jnp.asarray(progress, jnp.float32), base=base)
     np.testing.assert_allclose(got, byol, rtol=1e-6)
     np.testing.assert_allclose(got, moco, rtol=1e-6)
 
 
 def test_cosine_decay_between_any_two_values():
-    got = states.cosine_decay(jnp.array([0.0, 0.5, 1.0]), base=0.04, final=0.4)
+    got = states.ema_schedule(jnp.array([0.0, 0.5, 1.0]), base=0.04, final=0.4)
     np.testing.assert_allclose(got, [0.04, 0.22, 0.4], rtol=1e-5)
 
 
@@ -99,5 +99,5 @@ def test_cosine_schedule_is_dinos(transform, warm):
 
 
 def test_cosine_decay_stays_at_its_ends():
-    got = states.cosine_decay(jnp.array([-1.0, 2.0]), base=0.5)
+    got = states.ema_schedule(jnp.array([-1.0, 2.0]), base=0.5)
     np.testing.assert_allclose(got, [0.5, 1.0])

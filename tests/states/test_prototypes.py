@@ -63,11 +63,11 @@ def test_wrong_input_is_named():
 
 
 def test_centre(transform):
-    update = transform(lambda c, m: states.centre_update(c, m, decay=0.9))
-    centre = update(states.centre_init(2), jnp.array([1.0, -2.0]))
+    update = transform(lambda c, m: states.center_update(c, m, decay=0.9))
+    centre = update(states.center_init(2), jnp.array([1.0, -2.0]))
     centre = update(centre, jnp.array([1.0, 0.0]))
     np.testing.assert_allclose(centre.value, [0.09 + 0.1, -0.18], rtol=1e-6)
     grad = jax.grad(lambda m: jnp.sum(update(centre, m).value))(jnp.ones(2))
     assert jnp.all(grad == 0)
     with pytest.raises(ValueError, match="mean: expected shape"):
-        states.centre_update(centre, jnp.ones(3), decay=0.9)
+        states.center_update(centre, jnp.ones(3), decay=0.9)

@@ -53,7 +53,7 @@ FEATURES = RNG.normal(size=(8, 3))
 HERDS = {
     "random": lambda k: states.herd_random(jax.random.key(0), LABELS, per_class=k),
     "nearest": lambda k: states.herd_nearest(FEATURES, LABELS, per_class=k),
-    "barycentre": lambda k: states.herd_barycentre(FEATURES, LABELS, per_class=k),
+    "barycenter": lambda k: states.herd_barycenter(FEATURES, LABELS, per_class=k),
 }
 
 
@@ -77,7 +77,7 @@ def test_random_herding_follows_its_key():
 
 
 def test_barycentre_is_greedily_the_best():
-    kept = HERDS["barycentre"](3)
+    kept = HERDS["barycenter"](3)
     unit = FEATURES / np.linalg.norm(FEATURES, axis=1, keepdims=True)
     for c in (2, 5):
         rows, mine = np.flatnonzero(LABELS == c), kept[LABELS[kept] == c]
@@ -93,13 +93,13 @@ def test_barycentre_is_greedily_the_best():
 
 def test_barycentre_keeps_a_better_mean_than_the_nearest():
     gaps = {}
-    for name in ("nearest", "barycentre"):
+    for name in ("nearest", "barycenter"):
         herd = getattr(states, f"herd_{name}")
         options = {} if name == "nearest" else {"normalize": False}
         x = np.random.default_rng(2).normal(size=(200, 4))
         kept = herd(x, np.zeros(200, int), per_class=10, **options)
         gaps[name] = np.linalg.norm(x[kept].mean(axis=0) - x.mean(axis=0))
-    assert gaps["barycentre"] < 0.5 * gaps["nearest"]
+    assert gaps["barycenter"] < 0.5 * gaps["nearest"]
 
 
 def test_nearest_are_the_nearest_of_all_subsets():
@@ -121,4 +121,4 @@ def test_wrong_input_is_named(without_type_hooks):
     with pytest.raises(ValueError, match=r"^labels: "):
         states.herd_nearest(FEATURES, LABELS[:3], per_class=1)
     with pytest.raises(ValueError, match=r"per_class: "):
-        states.herd_barycentre(FEATURES, LABELS, per_class=0)
+        states.herd_barycenter(FEATURES, LABELS, per_class=0)

@@ -1,4 +1,4 @@
-"""The running centre of teacher outputs (DINO)."""
+"""The running center of teacher outputs (DINO)."""
 
 import chex
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from contrastive_jax.states import ema
 
 
 @chex.dataclass(frozen=True)
-class Centre:
+class Center:
     """A running mean.
 
     Attributes:
@@ -19,8 +19,8 @@ class Centre:
     value: Float[Array, " k"]
 
 
-def centre_init(dim: int) -> Centre:
-    """A centre at 0.
+def center_init(dim: int) -> Center:
+    """A center at 0.
 
     Args:
       dim: number of outputs k.
@@ -29,23 +29,23 @@ def centre_init(dim: int) -> Centre:
       ValueError: a dim below 1.
 
     Examples:
-      >>> centre_init(2).value
+      >>> center_init(2).value
       Array([0., 0.], dtype=float32)
     """
     numerics.check_positive(dim=dim)
-    return Centre(value=jnp.zeros(dim))
+    return Center(value=jnp.zeros(dim))
 
 
-def centre_update(centre: Centre, mean: Float[Array, " k"], *, decay: float) -> Centre:
-    """The centre moved towards the mean of a batch.
+def center_update(center: Center, mean: Float[Array, " k"], *, decay: float) -> Center:
+    """The center moved towards the mean of a batch.
 
         value <- decay value + (1 - decay) mean
 
-    The loss of a step uses the centre from before this step's update. With data
+    The loss of a step uses the center from before this step's update. With data
     parallelism hand in the mean over all devices. No gradient passes.
 
     Args:
-      centre: the centre before.
+      center: the center before.
       mean: mean of the teacher's outputs over the batch, before the softmax.
       decay: in [0, 1].
 
@@ -53,12 +53,12 @@ def centre_update(centre: Centre, mean: Float[Array, " k"], *, decay: float) -> 
       ValueError: a mean of another size, a decay outside of [0, 1].
 
     Examples:
-      >>> centre_update(centre_init(2), jnp.array([1.0, 2.0]), decay=0.5).value
+      >>> center_update(center_init(2), jnp.array([1.0, 2.0]), decay=0.5).value
       Array([0.5, 1. ], dtype=float32)
 
     References:
       Caron et al. 2021, arXiv:2104.14294, eq. 4.
     """
-    numerics.check_shapes(centre=(centre.value, "k"), mean=(mean, "k"))
+    numerics.check_shapes(center=(center.value, "k"), mean=(mean, "k"))
     numerics.at_least_f32(mean, "mean")
-    return centre.replace(value=ema.ema_update(centre.value, mean, decay=decay))
+    return center.replace(value=ema.ema_update(center.value, mean, decay=decay))
