@@ -221,7 +221,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         devices = parallel.choose_devices(config.get("devices", 0))
-        configs.check(config, len(devices))
+        configs.check(config, len(devices), config_module.CHECKS)
     except (ValueError, configs.ConfigError) as e:
         raise WrongInput(f"{name}: {e}") from e
     record = {"experiment": name, "variant": variant, "config": configs.plain(config)}

@@ -81,17 +81,24 @@ def make_towers(
 
 
 class EncoderWithHead(nn.Module):
-    """An image encoder and the head that its objective sees.
+    """An image encoder and the heads that its objective sees.
 
     Attributes:
       encoder: images to features; what is kept and evaluated.
       head: features to embeddings (or class scores); thrown away after training.
+      predictor: embeddings to predictions of another view's, or None.
     """
 
     encoder: nn.Module
     head: nn.Module
+    predictor: nn.Module | None = None
 
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Array:
+        z = self.project(x, train=train)
+        return z if self.predictor is None else self.predictor(z, train=train)
+
+    def project(self, x: Float[Array, "n h w c"], *, train: bool) -> Array:
+        """Embeddings before the predictor."""
         return self.head(self.encoder(x, train=train), train=train)
 
     def encode(self, x: Float[Array, "n h w c"]) -> Float[Array, "n d"]:

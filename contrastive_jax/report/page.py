@@ -7,11 +7,12 @@ import base64
 import html
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from contrastive_jax.report import plots
 from contrastive_jax.report.record import write_atomic
 
 STYLE = """
@@ -72,6 +73,36 @@ class Report:
     def code(self, text: str) -> None:
         """Adds preformatted text."""
         self.parts.append(f"<pre>{html.escape(text)}</pre>")
+
+    def results(self, results: Mapping[str, float]) -> None:
+        """Adds a table of measures, "method/measure" in the row of its method."""
+        rows: dict[str, dict[str, float]] = {}
+        for key, value in results.items():
+            method, _, measure = key.rpartition("/")
+            rows.setdefault(method, {})[measure] = value
+        measures = list(dict.fromkeys(x for row in rows.values() for x in row))
+        cells = [
+            [name, *(row.get(m, "") for m in measures)] for name, row in rows.items()
+        ]
+        self.table(["method", *measures], cells)
+
+    def training(self, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Adds training curves of every metric, one row of panels for each run.
+
+        Args:
+          runs: logged lines by name of the run, as `training.metrics.read` gives them.
+        """
+        self.section("Training")
+        for name, lines in runs.items():
+            drawn = [key for key in (lines[-1] if lines else ()) if key != "step"]
+            if drawn:
+                self.text(name)
+                self.figure(plots.curves(lines, drawn), f"training curves of {name}")
+
+    def config(self, text: str) -> None:
+        """Adds the config, as `training.config_text` writes it."""
+        self.section("Configuration")
+        self.code(text)
 
     def write(self, workdir: str | pathlib.Path) -> pathlib.Path:
         """Writes report.html, whole or not at all."""

@@ -1,23 +1,28 @@
-"""What image experiments share: batches, views, frozen encoders, evaluation, report.
+"""What image experiments share: presets, batches, views, evaluation, report.
 
+Presets are sections of a config (`data`, `small_resnet`, `evaluation`), or set several
+at once (`use_fashion`, `use_digits`, `use_imagenet`).
 Frozen features go to a linear probe and a kNN classifier, beside the two baselines
 that every learned encoder has to beat: the same encoder at random initialisation, and
-raw pixels. `write_report` draws the pictures.
+raw pixels (`encoders`). `write_report` draws the pictures.
 """
 
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
+import optax
 from jaxtyping import Array, Float, Key
 
-from contrastive_jax import parallel, search, similarity
+from contrastive_jax import models, parallel, search, similarity, training
 from contrastive_jax.data import images as sets
+from contrastive_jax.data import make_augment
 from contrastive_jax.data.batches import Batch
 from contrastive_jax.evaluation import knn, plane, probe
 from contrastive_jax.report import Report, maps, plots
@@ -28,9 +33,186 @@ from contrastive_jax.training.config import Section
 # From images [n, h, w, c] in [0, 1] to features [n, d].
 Encode = Callable[[jax.Array], jax.Array]
 
-
 # The random view of one image: from (key, image [h, w, c]) to an image.
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+# Presets: sections of a config
+
+
+def data(
+    name: str, *, batch_size: int = 128, views: Sequence[str] = ("augment",)
+) -> ml_collections.ConfigDict:
+    """The section `data` of a set, with random views that suit it.
+
+    Args:
+      name: "mnist5k", "fashion", "digits" (8 x 8, for smoke runs) or "imagenet2012".
+      batch_size: rows of all devices.
+      views: keys of the augmentations; one for both views, or one for each.
+
+    Raises:
+      ValueError: another name.
+    """
+    # Part of a digit, or its mirror image, may be another character: no crop, no flip.
+    view = dict(
+        size=None,  # of the image
+        crop=None,
+        affine=dict(degrees=15.0, zoom=(0.85, 1.2), shear=0.2, shift=0.1),
+        flip=0.0,
+        jitter=dict(p=0.8, brightness=0.4, contrast=0.4, saturation=0.0, hue=0.0),
+        gray=0.0,
+        blur=None,
+        solarize=0.0,
+    )
+    # A TFDS folder, or the packaged copy when empty; images cut to size, or in memory.
+    place = dict(data_dir="", size=0, test_split="test")
+    if name == "fashion":
+        # A little milder than on photos.
+        view |= dict(crop=crop(0.15, "linear"), affine=None, flip=0.5)
+        view["jitter"] |= dict(brightness=0.8, contrast=0.8)
+    elif name == "digits":
+        view |= dict(jitter=None)
+        view["affine"] |= dict(degrees=10.0, zoom=(0.9, 1.1), shear=0.1)
+    elif name == "imagenet2012":
+        place = dict(
+            data_dir="~/tensorflow_datasets", size=256, test_split="validation"
+        )
+        # Chen et al. 2020, appendix A: color strength 1.0, so 0.8, 0.8, 0.8, 0.2.
+        view = dict(
+            size=(224, 224),
+            crop=crop(0.08, "cubic"),
+            affine=None,
+            flip=0.5,
+            jitter=dict(p=0.8, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2),
+            gray=0.2,
+            blur=dict(p=0.5, sigma=(0.1, 2.0), kernel=0.1),
+            solarize=0.0,
+        )
+    elif name != "mnist5k":
+        raise ValueError(
+            f"name: expected mnist5k, fashion, digits or imagenet2012, got {name!r}"
+        )
+    section = dict(name=name, **place, batch_size=batch_size)
+    # Each view gets its own copy of the nested values.
+    return ml_collections.ConfigDict(
+        section | {key: ml_collections.ConfigDict(view) for key in views}
+    )
+
+
+def crop(smallest: float, method: str) -> dict[str, Any]:
+    """Random crops from `smallest` of the area to all of it, resized by `method`."""
+    return dict(scale=(smallest, 1.0), ratio=(3 / 4, 4 / 3), method=method)
+
+
+def small_resnet(**changes: Any) -> ml_collections.ConfigDict:
+    """The section `model` of a residual network for small pictures, placed alike."""
+    section = dict(
+        stage_sizes=(0, 1, 1),  # no block at the stem's costly resolution
+        width=16,
+        block="basic",
+        stem="cifar",
+        stem_stride=2,
+        grid=4,  # features keep where they are
+        dtype="float32",
+        projection=(128, 64),
+    )
+    return ml_collections.ConfigDict(section | changes)
+
+
+def evaluation(**changes: Any) -> ml_collections.ConfigDict:
+    """The section `eval`: the arguments of `evaluate_encoders`."""
+    section = dict(train_limit=0, test_limit=0, k=20, held_out=0.0)
+    return ml_collections.ConfigDict(section | changes)
+
+
+def use_fashion(config: ml_collections.ConfigDict) -> None:
+    """Fashion-MNIST with the 5,000 labels that probe and kNN see."""
+    config.data = data("fashion", views=view_names(config.data))
+    config.eval.train_limit = 5000
+
+
+def use_digits(config: ml_collections.ConfigDict) -> None:
+    """A smoke run: 40 steps of a tiny network on digits of 8 x 8 pixels."""
+    config.data = data("digits", batch_size=64, views=view_names(config.data))
+    config.model.update(
+        stage_sizes=(1,), width=8, stem_stride=1, grid=1, projection=(32, 16)
+    )
+    config.optim.warmup_steps = 2
+    config.train.update(num_steps=40, log_every=5, save_every=20)
+    config.eval.k = 5
+
+
+def use_imagenet(config: ml_collections.ConfigDict, *, batch_size: int) -> None:
+    """ImageNet from a TFDS folder, ResNet-50, a projection of 2048 and 128 units."""
+    views = view_names(config.data)
+    config.data = data("imagenet2012", batch_size=batch_size, views=views)
+    config.model.update(
+        stage_sizes=(3, 4, 6, 3),
+        width=64,
+        block="bottleneck",
+        stem="imagenet",
+        stem_stride=2,
+        grid=1,
+        projection=(2048, 128),
+    )
+    config.train.update(log_every=100, save_every=1000)
+    config.eval.update(train_limit=100_000, test_limit=0, k=200)
+
+
+def view_names(section: Section) -> tuple[str, ...]:
+    """The keys of the augmentations in a section that `data` made."""
+    return tuple(k for k in ("augment", "first_view", "second_view") if k in section)
+
+
+def imagenet_batch() -> dict[str, tuple[tuple[int, ...], str]]:
+    """A row of the batches of ImageNet: shape and type of each array."""
+    return {"image": ((256, 256, 3), "uint8"), "label": ((), "int32")}
+
+
+# Models and states
+
+
+def make_model(
+    model: Section, axis_name: str | None = None, **heads: Any
+) -> models.EncoderWithHead:
+    """The residual network of a section `model`, and perceptrons as its heads.
+
+    Args:
+      model: as `small_resnet` makes it. Of the heads it may have `projection` (layers
+        of the head), `prediction` (of a predictor behind it), `batch_norm` (between
+        layers; on by default) and `last_batch_norm` (after the head, without scale and
+        bias).
+      axis_name: device axis that batch statistics are shared over, or None.
+      **heads: values of these four that replace the section's.
+    """
+    names = ("stage_sizes", "width", "block", "stem", "stem_stride", "grid", "norm")
+    fields = {name: model[name] for name in names if name in model}
+    shared = dict(axis_name=axis_name, dtype=jnp.dtype(model["dtype"]))
+    defaults = dict(prediction=(), batch_norm=True, last_batch_norm=False)
+    value = {
+        name: heads.get(name, model.get(name, defaults.get(name)))
+        for name in ("projection", *defaults)
+    }
+    between = dict(batch_norm=value["batch_norm"], **shared)
+    last = dict(last_batch_norm=value["last_batch_norm"], last_affine=False)
+    projection, prediction = tuple(value["projection"]), tuple(value["prediction"])
+    return models.EncoderWithHead(
+        models.Resnet(**fields, **shared),
+        models.Mlp(projection, **last, **between),
+        models.Mlp(prediction, **between) if prediction else None,
+    )
+
+
+def init_fields(
+    config: ml_collections.ConfigDict,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+) -> dict[str, Any]:
+    """The fields of a `training.TrainState` at step 0, for the images of a config."""
+    variables = init_variables(model, config.data, config.seed)
+    return training.init_fields(
+        config.seed, variables["params"], tx, variables.get("batch_stats", {})
+    )
 
 
 class Split(NamedTuple):
@@ -68,10 +250,18 @@ def init_variables(model: nn.Module, data: Section, seed: int) -> Any:
     size = data["size"]
     shape = (size, size, 3)  # images read from disk are cut to size and have colour
     if not size:
-        found = sets.load(data["name"], data["data_dir"])
-        shape = found.train_image.shape[1:]
+        shape = sets.load(data["name"], data["data_dir"]).train_image.shape[1:]
     init = jax.jit(functools.partial(model.init, train=False))
     return init(jax.random.key(seed), jnp.zeros((2, *shape)))
+
+
+def make_views(data: Section) -> tuple[Augment, Augment]:
+    """How the first and the second view of an image are drawn, see `data`."""
+    if "augment" in data:
+        augment = make_augment(**data["augment"].to_dict())
+        return augment, augment
+    first, second = data["first_view"], data["second_view"]
+    return make_augment(**first.to_dict()), make_augment(**second.to_dict())
 
 
 def two_views(
@@ -107,6 +297,21 @@ def make_encoder(model: nn.Module, params: Any, model_state: Any) -> Encode:
     return functools.partial(model.apply, variables, method="encode")
 
 
+def encoders(
+    trained: training.Trained, init: Callable[..., Any], encode: Callable[..., Encode]
+) -> dict[str, Encode]:
+    """The encoders of trained methods, and the baselines of every learned encoder.
+
+    Args:
+      trained: {name: (config, state)}.
+      init: `init(config)`, the state at step 0.
+      encode: `encode(config, state)`, the frozen encoder.
+    """
+    config, _ = next(iter(trained.values()))
+    learned = {name: encode(*pair) for name, pair in trained.items()}
+    return learned | {"random_init": encode(config, init(config)), "pixels": pixels}
+
+
 def pixels(image: jax.Array) -> jax.Array:
     """The raw-pixel baseline: images as vectors."""
     return image.reshape(len(image), -1)
@@ -137,8 +342,8 @@ def encode_split(
         limit=limit,
     ):
         padding = [(0, batch - len(image))] + [(0, 0)] * (image.ndim - 1)
-        found = jitted(np.pad(image, padding))  # one shape, one compilation
-        features.append(np.asarray(found)[: len(image)])
+        encoded = jitted(np.pad(image, padding))  # one shape, one compilation
+        features.append(np.asarray(encoded)[: len(image)])
         labels.append(label)
         if sum(map(len, images)) < keep:
             images.append(image)
@@ -157,6 +362,23 @@ def scores(train: Split, test: Split, k: int) -> dict[str, float]:
         "linear": 100 * linear.score,
         "knn": 100 * float(np.mean(np.asarray(nearest) == test.label)),
     }
+
+
+def accuracy(classify: Encode, data: Section, *, limit: int) -> float:
+    """Test accuracy (%) of a classifier from images to class scores."""
+    test = encode_split(classify, data, "test", limit=limit)
+    return 100 * float(np.mean(test.features.argmax(axis=-1) == test.label))
+
+
+def evaluate(
+    config: ml_collections.ConfigDict,
+    trained: training.Trained,
+    init: Callable[..., Any],
+    encode: Callable[..., Encode],
+) -> dict[str, float]:
+    """`evaluate_encoders` of trained methods and baselines; arguments as `encoders`."""
+    frozen = encoders(trained, init, encode)
+    return evaluate_encoders(frozen, config.data, **config.eval)
 
 
 def evaluate_encoders(
@@ -179,7 +401,7 @@ def evaluate_encoders(
       held_out: when above 0, this share of the labelled training rows stands in for
         the test rows: what hyperparameters are chosen on.
     """
-    found = {}
+    results = {}
     for name, encode in encoders.items():
         train = encode_split(encode, data, "train", limit=train_limit)
         if held_out:
@@ -190,55 +412,56 @@ def evaluate_encoders(
             )
         else:
             test = encode_split(encode, data, "test", limit=test_limit)
-        found |= {f"{name}/{key}": x for key, x in scores(train, test, k).items()}
-    return found
+        results |= {f"{name}/{key}": x for key, x in scores(train, test, k).items()}
+    return results
 
 
 def write_report(
     workdir: str | pathlib.Path,
-    *,
-    title: str,
-    summary: str,
+    doc: str,
+    config: ml_collections.ConfigDict,
     results: Mapping[str, Any],
-    curves: tuple[str, ...],
-    encode: Encode,
-    data: Section,
-    views: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]],
-    config_text: str,
-    metrics_dir: str | pathlib.Path | None = None,
+    trained: training.Trained,
+    encode: Callable[..., Encode],
 ) -> pathlib.Path:
-    """Draws report.html of a self-supervised image run.
+    """Draws report.html of a run: accuracies, curves, map, neighbors, views, config.
 
     Args:
-      workdir: folder of the run.
-      title: heading.
-      summary: what was done, in one paragraph.
+      workdir: folder of the run; metrics lie in a folder per method.
+      doc: docstring of the experiment; its first line is "Name: what it is".
+      config: the config.
       results: what `evaluate_encoders` returned.
-      curves: training metrics to draw.
-      encode: the learned encoder.
-      data: name, data_dir and size of the set.
-      views: random augmentations by name, functions of (key, image).
-      config_text: the config, shown at the end.
-      metrics_dir: folder whose metrics are drawn, when not `workdir`.
+      trained: {name: (config, state)}; the first is the one whose features are shown.
+      encode: `encode(config, state)`, the frozen encoder.
     """
-    page = Report(title, summary)
+    summary = doc.partition("\n")[0]
+    page = Report(f"{summary.partition(':')[0]} on {config.data.name}", summary)
+    add_accuracies(page, results)
+    page.training({m: metrics.read(pathlib.Path(workdir) / m) for m in trained})
+    add_features(page, config.data, encode(*next(iter(trained.values()))))
+    page.config(training.config_text(config))
+    return page.write(workdir)
+
+
+def add_accuracies(page: Report, results: Mapping[str, Any]) -> None:
+    """Adds a bar chart and a table of linear probe and kNN of every encoder."""
     names = [key.removesuffix("/knn") for key in results if key.endswith("/knn")]
-    page.section("Accuracy of frozen features", "Test accuracy in percent.")
+    measures = {"linear probe": "linear", "kNN": "knn"}
     groups = {
         measure: {name: results[f"{name}/{key}"] for name in names}
-        for measure, key in (("linear probe", "linear"), ("kNN", "knn"))
+        for measure, key in measures.items()
     }
+    page.section("Accuracy of frozen features", "Test accuracy in percent.")
     page.figure(
         plots.bars(groups, ylabel="test accuracy (%)"),
         "bars: linear probe and kNN accuracy of every encoder",
     )
-    rows = [[n, results[f"{n}/linear"], results[f"{n}/knn"]] for n in names]
-    page.table(["features", "linear probe (%)", "kNN (%)"], rows)
-    page.section("Training")
-    page.figure(
-        plots.curves(metrics.read(metrics_dir or workdir), curves), "training curves"
-    )
+    rows = [[n, *(results[f"{n}/{key}"] for key in measures.values())] for n in names]
+    page.table(["features", *(f"{measure} (%)" for measure in measures)], rows)
 
+
+def add_features(page: Report, data: Section, encode: Encode) -> None:
+    """Adds a map of test embeddings, nearest neighbors, and what the model sees."""
     test = encode_split(encode, data, "test", limit=1000, keep=1000)
     class_names = sets.class_names(data["name"], data["data_dir"])
     page.section(
@@ -272,13 +495,11 @@ def write_report(
         "grid of query images with their nearest neighbours",
     )
     page.section("What the model sees", "Test images and random views of them.")
-    picked = to_unit(test.image[shown])
-    rows = {"image": np.asarray(picked)}
-    compiled = {f: jax.jit(jax.vmap(f)) for f in views.values()}
-    for i, (name, augment) in enumerate(views.items()):
-        keys = jax.random.split(jax.random.key(i), len(picked))
-        rows[name] = np.asarray(compiled[augment](keys, picked))
+    unit = to_unit(test.image[shown])
+    rows = {"image": np.asarray(unit)}
+    augments = make_views(data)
+    compiled = {augment: jax.jit(jax.vmap(augment)) for augment in augments}
+    for i, augment in enumerate(augments):
+        keys = jax.random.split(jax.random.key(i), len(unit))
+        rows[f"view {i + 1}"] = np.asarray(compiled[augment](keys, unit))
     page.figure(pictures.image_rows(rows), "augmented views")
-    page.section("Configuration")
-    page.code(config_text)
-    return page.write(workdir)

@@ -1,27 +1,43 @@
 """Training: the state, the loop, checkpoints, metrics and optimisers."""
 
 from contrastive_jax.training.checkpoint import CheckpointError
-from contrastive_jax.training.config import config_text
+from contrastive_jax.training.config import (
+    Checks,
+    changed,
+    check_variant,
+    config_text,
+    defaults,
+)
 from contrastive_jax.training.loop import NonFinite, fit
 from contrastive_jax.training.optim import make_optimizer, warmup_cosine
+from contrastive_jax.training.runs import Trained, train, train_each
 from contrastive_jax.training.signals import Preempted
 from contrastive_jax.training.state import (
     TrainState,
     apply_gradients,
+    apply_model,
     global_norm,
     init_fields,
 )
 
 __all__ = [
     "CheckpointError",
+    "Checks",
     "NonFinite",
     "Preempted",
     "TrainState",
+    "Trained",
     "apply_gradients",
+    "apply_model",
+    "changed",
+    "check_variant",
     "config_text",
+    "defaults",
     "fit",
     "global_norm",
     "init_fields",
     "make_optimizer",
+    "train",
+    "train_each",
     "warmup_cosine",
 ]

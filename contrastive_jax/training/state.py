@@ -1,6 +1,7 @@
 """The one pytree that is the whole truth of a run."""
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -49,6 +50,29 @@ def apply_gradients(
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+
+
+def apply_model(
+    model: nn.Module,
+    params: chex.ArrayTree,
+    model_state: chex.ArrayTree,
+    *inputs: chex.ArrayTree,
+    **options: object,
+) -> tuple[chex.ArrayTree, chex.ArrayTree]:
+    """Applies a linen module in training; returns its output and new `model_state`.
+
+    Args:
+      model: a module whose `__call__` takes `train`.
+      params: its parameters.
+      model_state: its batch statistics, {} if it has none.
+      *inputs: what it is applied to.
+      **options: more arguments of `model.apply`, such as `method` or `rngs`.
+    """
+    variables = {"params": params, "batch_stats": model_state}
+    out, updated = model.apply(
+        variables, *inputs, train=True, mutable=["batch_stats"], **options
+    )
+    return out, updated.get("batch_stats", {})
 
 
 def global_norm(tree: chex.ArrayTree) -> Float[Array, ""]:

@@ -2,13 +2,29 @@
 
 from ml_collections import ConfigDict
 
+from contrastive_jax import training
+
+VARIANTS = ("", "smoke", "paper")
+CHECKS = training.Checks(
+    metric="loss",
+    change=-1.0,
+    positive=(
+        "eval.num_events",
+        "eval.num_trees",
+        "loss.num_negatives",
+        "model.dim",
+        "model.init_scale",
+    ),
+)
+
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant: "" (two real sets), "smoke" or "paper"."""
-    config = ConfigDict()
-    config.seed = 0
-    config.mapper = "pmap"
-    config.devices = 0  # all
+    """The config of a variant; "" takes two real sets."""
+    training.check_variant(variant, VARIANTS)
+    config = training.defaults(
+        optim=dict(learning_rate=0.01),
+        train=dict(num_steps=3000, log_every=50, save_every=1000),
+    )
     config.data = ConfigDict(
         dict(
             sets=("flights", "birdstrikes"),  # `run` takes one after the other
@@ -27,23 +43,11 @@ def get_config(variant: str = "") -> ConfigDict:
             score_power=1.0,  # of those in the loss; equal powers are consistent NCE
         )
     )
-    config.optim = ConfigDict(
-        dict(
-            name="adamw",
-            learning_rate=0.01,
-            warmup_steps=0,
-            weight_decay=0.0,
-            momentum=0.9,
-        )
-    )
-    config.train = ConfigDict(dict(num_steps=3000, log_every=50, save_every=1000))
     # split "validation" (the events between training and test) is what the values above
     # were chosen on.
     config.eval = ConfigDict(dict(split="test", num_events=5000, num_trees=100))
 
-    if variant == "":
-        pass
-    elif variant == "smoke":
+    if variant == "smoke":
         config.data.update(sets=("synthetic",), batch_size=128)
         config.optim.learning_rate = 0.05
         config.train.update(num_steps=80, log_every=5, save_every=30)
@@ -59,9 +63,12 @@ def get_config(variant: str = "") -> ConfigDict:
         # Released code: 10 epochs; of how many events is not stated. This is for 5
         # million.
         config.train.update(num_steps=97_650, log_every=100, save_every=5000)
-    else:
-        raise ValueError(f'variant: expected "", "smoke" or "paper", got {variant!r}')
     return config
+
+
+def paper_batch():
+    """A row of the recipe's batch: shape and type of each array."""
+    return {"event": ((8,), "int32")}
 
 
 def sweep():

@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax import data, ebm, parallel, training
-from contrastive_jax.data import events
 from contrastive_jax.methods import ape
-from contrastive_jax.report import Report, plots
+from contrastive_jax.report import Report
 from contrastive_jax.training import metrics
+from experiments.ape import data as logs
 from experiments.ape import measure, report
 
 TYPE_STREAM = 2**31 - 1  # apart from the rows that `example_keys` folds in
@@ -41,33 +41,27 @@ METHODS = {
 }
 
 
-def load(config):
-    """The first of the sets that the config names; all of them have to be there."""
-    d = config.data
-    first, *_ = [
-        events.load(name, d.data_dir, d.train_share, d.test_share) for name in d.sets
-    ]
-    return first
-
-
-def make_parts(config):
-    """Noise and optimiser."""
+def make_noise(config):
+    """Counts of the entities, as what noise is drawn and scored by."""
     for key, known in CHOICES.items():
         section, leaf = key.split(".")
         if (value := config[section][leaf]) not in known:
             raise ValueError(f"{key}: expected {' or '.join(known)}, got {value!r}")
-    noise = ape.event_noise(
-        load(config).counts,
+    return ape.event_noise(
+        logs.load(config).counts,
         sample_power=config.loss.sample_power,
         score_power=config.loss.score_power,
     )
-    tx = training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
-    return noise, tx
+
+
+def make_optimizer(config):
+    """With cosine decay."""
+    return training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
 
 
 def init(config):
     """The state at step 0: small random embeddings, weights of 1, constant 0."""
-    noise, tx = make_parts(config)
+    noise, tx = make_noise(config), make_optimizer(config)
     m, scale = len(noise.sizes), config.model.init_scale
     shape = (len(noise.keep), config.model.dim)
     key = jax.random.key(config.seed)
@@ -94,7 +88,7 @@ def log_prob(params, x, offsets, where=None):
 
 def make_step(config, axis_name=None):
     """`step(state, batch) -> (state, metrics)`; batch: event [n, m] int32."""
-    noise, tx = make_parts(config)
+    noise, tx = make_noise(config), make_optimizer(config)
     context, k = config.loss.noise == "context", config.loss.num_negatives
 
     def step(state, batch):
@@ -144,7 +138,7 @@ def make_step(config, axis_name=None):
 def batches(config, start_step):
     """Batches of event [n, m] int32; batch t depends on (seed, t) only."""
     return data.epoch_batches(
-        {"event": load(config).train},
+        {"event": logs.load(config).train},
         batch_size=config.data.batch_size,
         seed=config.seed,
         start_step=start_step,
@@ -153,29 +147,15 @@ def batches(config, start_step):
 
 def make_scorer(config, state):
     """`score(event)` for single events by name, see `report.make_scorer`."""
-    offsets, params = make_parts(config)[0].offsets, jax.device_get(state.params)
+    offsets, params = make_noise(config).offsets, jax.device_get(state.params)
     return report.make_scorer(
-        load(config), lambda x, where: log_prob(params, x, offsets, where)
-    )
-
-
-def usual_and_anomalous(config):
-    """Usual events (key 0) and anomalous twins by number of changed entities."""
-    found = load(config)
-    usual = events.known_only(getattr(found, config.eval.split))
-    if not len(usual):
-        raise data.DataMissing(
-            f"{config.data.sets[0]}: every event of its {config.eval.split} part has "
-            "an entity that its training part lacks; nothing to measure"
-        )
-    return measure.anomalous_twins(
-        usual, found.sizes, seed=config.seed, limit=config.eval.num_events
+        logs.load(config), lambda x, where: log_prob(params, x, offsets, where)
     )
 
 
 def scores(config, state, by_change):
     """Anomaly scores of a trained model, by number of changed entities."""
-    offsets, params = make_parts(config)[0].offsets, jax.device_get(state.params)
+    offsets, params = make_noise(config).offsets, jax.device_get(state.params)
     score = jax.jit(lambda x: -log_prob(params, x, offsets, where=x >= 0))
     return {c: np.asarray(score(x)) for c, x in by_change.items()}
 
@@ -185,7 +165,7 @@ def evaluate(config, state):
 
     `unseen_auc`: how well events with unseen entities are told from other usual ones.
     """
-    found, usual = load(config), usual_and_anomalous(config)
+    found, usual = logs.load(config), logs.usual_and_anomalous(config)
     results = measure.detection(scores(config, state, usual))
     later = getattr(found, config.eval.split)
     if len(unseen := later[(later < 0).any(axis=1)]):
@@ -199,46 +179,41 @@ def run(config, workdir):
     page = Report("APE", __doc__.partition("\n")[0])
     results, weights = {}, {}
     for name in config.data.sets:
-        of_set = config.copy_and_resolve_references()
-        of_set.data.sets = (name,)
-        found, twins = load(of_set), usual_and_anomalous(of_set)
+        of_set = training.changed(config, {"data.sets": (name,)})
         place = f"{workdir}/{name}"
-        all_scores, states = {}, {}
-        for method, changes in METHODS.items():
-            c = of_set.copy_and_resolve_references()
-            c.update_from_flattened_dict(changes)
-            make = functools.partial(make_step, c)
-            step = parallel.data_parallel(make, c.mapper, devices=c.devices)
-            source = functools.partial(batches, c)
-            states[method] = training.fit(
-                step, init(c), source, **c.train, workdir=f"{place}/{method}"
-            )
-            all_scores[method] = scores(c, states[method], twins)
-            measured = evaluate(c, states[method])
-            results |= {f"{name}/{method}/{key}": v for key, v in measured.items()}
-        trees = config.eval.num_trees
+        trained = training.train_each(METHODS, of_set, place, init, make_step, batches)
+        rows, twins = logs.load(of_set), logs.usual_and_anomalous(of_set)
+        all_scores = {m: scores(*pair, twins) for m, pair in trained.items()}
         simple = measure.baseline_scores(
-            found.train, twins, found.sizes, seed=config.seed, num_trees=trees
+            rows.train,
+            twins,
+            rows.sizes,
+            seed=config.seed,
+            num_trees=config.eval.num_trees,
         )
-        for method, x in simple.items():
-            measured = measure.detection(x)
-            results |= {f"{name}/{method}/{key}": v for key, v in measured.items()}
-        params = jax.device_get(states["ape"].params)
-        weights[name] = (found.types, params["pair_weights"])
+        measured = {m: evaluate(*pair) for m, pair in trained.items()}
+        measured |= {m: measure.detection(x) for m, x in simple.items()}
+        results |= {
+            f"{name}/{m}/{key}": x
+            for m, row in measured.items()
+            for key, x in row.items()
+        }
+        own, state = trained["ape"]
+        params = jax.device_get(state.params)
+        weights[name] = (rows.types, params["pair_weights"])
         report.add_set(
             page,
             name,
-            found,
+            rows,
             scores=all_scores | simple,
             embeddings=params["embeddings"],
             usual=twins[0],
-            score=make_scorer(of_set, states["ape"]),
+            score=make_scorer(own, state),
             seed=config.seed,
         )
-        lines = metrics.read(f"{place}/ape")
-        page.figure(plots.curves(lines, ("loss", "gap", "grad_norm")), "curves")
+        page.training({m: metrics.read(f"{place}/{m}") for m in trained})
     page.section("Learned weights of the pairs of types")
     page.figure(report.pair_map(weights), "weights of the pairs of types")
-    page.code(training.config_text(config))
+    page.config(training.config_text(config))
     page.write(workdir)
     return results

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from contrastive_jax.data import events
 from contrastive_jax.report import Report, plots
 from experiments.ape import measure
+from experiments.ape.data import ByChange
 
 
 class Scored(NamedTuple):
@@ -54,7 +55,7 @@ def add_set(
     name: str,
     found: events.EventSet,
     *,
-    scores: Mapping[str, measure.ByChange],
+    scores: Mapping[str, ByChange],
     embeddings: np.ndarray,
     usual: np.ndarray,
     score: Callable[[Sequence[str]], Scored],

@@ -19,7 +19,6 @@ and hides some words of a caption at random.
 
 import functools
 import math
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -31,26 +30,29 @@ from experiments.clip import data, measure, report
 OBJECTIVES = ("clip", "siglip")
 
 
-def make_parts(config):
-    """Model and optimiser."""
+def make_model(config, axis_name=None):
+    """The two towers; none of them looks at other rows of the batch."""
     for key in ("objective", "baseline"):
         name = config.loss[key]
         if name not in OBJECTIVES and (name or key == "objective"):
             raise ValueError(f"loss.{key}: expected one of {OBJECTIVES}, got {name!r}")
-    model = models.make_towers(
+    return models.make_towers(
         config.model.image.to_dict(),
         config.model.text.to_dict(),
         dim=config.model.dim,
         vocabulary=config.data.vocabulary,
         dtype=jnp.dtype(config.model.dtype),
     )
-    tx = training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
-    return model, tx
+
+
+def make_optimizer(config):
+    """With warm-up and cosine decay."""
+    return training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
 
 
 def init(config):
     """The state at step 0; params hold the towers and what the loss learns."""
-    model, tx = make_parts(config)
+    model, tx = make_model(config), make_optimizer(config)
     image = jnp.zeros((1, config.data.size, config.data.size, 3))
     tokens = jnp.ones((1, config.data.tokens), jnp.int32)
     towers = jax.jit(model.init)(jax.random.key(config.seed), image, tokens)["params"]
@@ -67,7 +69,7 @@ def make_step(config, axis_name=None):
 
     The batch holds image [n, v, h, w, 3] uint8 and tokens [n, t] int32.
     """
-    model, tx = make_parts(config)
+    model, tx = make_model(config), make_optimizer(config)
     augment = make_augment(**config.data.augment.to_dict())
     exchange = dict(exchange=config.loss.exchange, memory=config.loss.memory_gb * 1e9)
 
@@ -145,17 +147,10 @@ def batches(config, start_step):
     )
 
 
-def with_objective(config, objective):
-    """The same config with another objective."""
-    other = config.copy_and_resolve_references()
-    other.loss.objective = objective
-    return other
-
-
 def embed(config, state):
     """Embeddings of the test concepts."""
     return measure.embed(
-        make_parts(config)[0],
+        make_model(config),
         state.params["towers"],
         splits(config)[1],
         data.open_vocabulary(config.data),
@@ -164,26 +159,9 @@ def embed(config, state):
     )
 
 
-def evaluate(config, state):
-    """Recall and mean reciprocal rank (%) on test concepts, in both directions."""
-    return measure.scores(embed(config, state))
-
-
-def train(config, workdir):
-    """One objective from start to end, in a folder of its own."""
-    if config.loss.chunk_size:
-        check_encoders(config)
-    step = parallel.data_parallel(
-        functools.partial(make_step, config), config.mapper, devices=config.devices
-    )
-    source = functools.partial(batches, config)
-    workdir = pathlib.Path(workdir) / config.loss.objective
-    return training.fit(step, init(config), source, **config.train, workdir=workdir)
-
-
 def check_encoders(config):
     """Refuses towers whose embeddings depend on the other rows of the batch."""
-    model, _ = make_parts(config)
+    model = make_model(config)
     batch = next(batches(config, 0))
     parallel.check_encoders(
         {
@@ -195,29 +173,25 @@ def check_encoders(config):
     )
 
 
+def embed_each(config, trained):
+    """Embeddings of the test concepts by model, and by the towers at step 0."""
+    concepts = {name: embed(*pair) for name, pair in trained.items()}
+    return concepts | {"random_init": embed(config, init(config))}
+
+
+def evaluate(config, trained):
+    """Recall and mean reciprocal rank (%) on test concepts, in both directions."""
+    return measure.scores_of_each(embed_each(config, trained))
+
+
 def run(config, workdir):
     """Trains objective and baseline, evaluates both and writes the report."""
-    names = [config.loss.objective]
-    names += [config.loss.baseline] if config.loss.baseline else []
-    found = {}
-    for name in names:
-        other = with_objective(config, name)
-        found[name] = embed(other, train(other, workdir))
-    found["random_init"] = embed(config, init(config))
-    results = {
-        f"{name}/{key}": value
-        for name, concepts in found.items()
-        for key, value in measure.scores(concepts).items()
-    }
-    report.write_report(
-        workdir,
-        title=f"CLIP on {config.data.name}",
-        summary=__doc__.partition("\n")[0],
-        results=results,
-        found=found,
-        shown=config.loss.objective,
-        metrics_dirs={name: pathlib.Path(workdir) / name for name in names},
-        curves=("loss", "positive_cosine", "scale", "grad_norm"),
-        config_text=training.config_text(config),
-    )
+    if config.loss.chunk_size:
+        check_encoders(config)
+    names = dict.fromkeys((config.loss.objective, config.loss.baseline))
+    methods = {name: {"loss.objective": name} for name in names if name}
+    trained = training.train_each(methods, config, workdir, init, make_step, batches)
+    concepts = embed_each(config, trained)
+    results = measure.scores_of_each(concepts)
+    report.write(workdir, __doc__, config, results, concepts, methods)
     return results

@@ -1,5 +1,6 @@
 """Retrieval between pictures and captions of unseen concepts."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -89,3 +90,12 @@ def scores(concepts: Concepts) -> dict[str, float]:
         found[f"{name}/recall_5"] = 100 * float(np.mean(rank <= 5))
         found[f"{name}/mrr"] = 100 * float(np.mean(1 / rank))
     return found
+
+
+def scores_of_each(concepts: Mapping[str, Concepts]) -> dict[str, float]:
+    """`scores` of several models, as "model/direction/measure"."""
+    return {
+        f"{name}/{key}": value
+        for name, embedded in concepts.items()
+        for key, value in scores(embedded).items()
+    }

@@ -1,26 +1,28 @@
 """What image-text experiments share: two towers, evaluation across pictures, report."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from contrastive_jax.report import Report, plots
+from contrastive_jax import training
+from contrastive_jax.report import Report
 from contrastive_jax.report.images import draw_image
 from contrastive_jax.training import metrics
+from contrastive_jax.training.runs import Config
 from experiments.clip.measure import Concepts, ranks, scores
 
 
-def recall_curves(found: Mapping[str, Concepts]) -> Figure:
+def recall_curves(embedded: Mapping[str, Concepts]) -> Figure:
     """Recall against the number of answers looked at, one line per model."""
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     panels = figure.subplots(1, 2)
-    total = len(next(iter(found.values())).caption)
+    total = len(next(iter(embedded.values())).caption)
     k = np.unique(np.geomspace(1, total, 60).astype(int))
     for axes, direction in zip(panels, ("image_to_text", "text_to_image"), strict=True):
-        for name, concepts in found.items():
+        for name, concepts in embedded.items():
             rank = ranks(concepts)[direction]
             axes.plot(k, [100 * np.mean(rank <= x) for x in k], label=name)
         axes.plot(k, 100 * k / total, ":", color="gray", label="chance")
@@ -94,61 +96,51 @@ def similarity_picture(concepts: Concepts) -> Figure:
     return figure
 
 
-def write_report(
+def write(
     workdir: str | pathlib.Path,
-    *,
-    title: str,
-    summary: str,
+    doc: str,
+    config: Config,
     results: Mapping[str, Any],
-    found: Mapping[str, Concepts],
-    shown: str,
-    metrics_dirs: Mapping[str, pathlib.Path],
-    curves: tuple[str, ...],
-    config_text: str,
+    concepts: Mapping[str, Concepts],
+    methods: Iterable[str],
 ) -> pathlib.Path:
-    """Draws report.html of an image-text run.
+    """Draws report.html.
 
     Args:
-      workdir: folder of the run.
-      title: heading.
-      summary: what was done, in one paragraph.
-      results: `scores` of every model, as "name/direction/measure".
-      found: embeddings of the test concepts by model.
-      shown: the model whose answers are shown.
-      metrics_dirs: folders of training metrics by objective.
-      curves: training metrics to draw.
-      config_text: the config, shown at the end.
+      workdir: folder of the run, one folder per method in it.
+      doc: docstring of the experiment.
+      config: the config.
+      results: `scores` of every model, as "model/direction/measure".
+      concepts: embeddings of the test concepts by model; the answers of the first model
+        are shown.
+      methods: the trained models.
     """
-    page = Report(title, summary)
+    page = Report(f"CLIP on {config.data.name}", doc.partition("\n")[0])
+    first = next(iter(concepts.values()))
     page.section(
         "Retrieval of unseen concepts", "Recall and mean reciprocal rank in percent."
     )
-    columns = list(scores(found[shown]))
-    rows = [[n, *(results[f"{n}/{c}"] for c in columns)] for n in found]
+    columns = list(scores(first))
+    rows = [[n, *(results[f"{n}/{c}"] for c in columns)] for n in concepts]
     page.table(["model", *(c.replace("_", " ") for c in columns)], rows)
-    page.figure(recall_curves(found), "recall at k in both directions, per model")
-    page.section("Training")
-    for name, folder in metrics_dirs.items():
-        page.text(name)
-        page.figure(plots.curves(metrics.read(folder), curves), f"curves of {name}")
-    concepts = found[shown]
-    rows = np.linspace(0, len(concepts.caption) - 1, 12).astype(int)
+    page.figure(recall_curves(concepts), "recall at k in both directions, per model")
+    page.training({m: metrics.read(pathlib.Path(workdir) / m) for m in methods})
+    rows = np.linspace(0, len(first.caption) - 1, 12).astype(int)
     page.section(
         "From a picture to captions",
         "Unseen pictures and their four best captions with the cosine; green: its own.",
     )
-    page.figure(top_captions(concepts, rows), "pictures with their best captions")
+    page.figure(top_captions(first, rows), "pictures with their best captions")
     page.section(
         "From a caption to pictures",
         "Unseen captions and their eight best pictures; green frame: its own.",
     )
-    page.figure(top_images(concepts, rows), "captions with their best pictures")
+    page.figure(top_images(first, rows), "captions with their best pictures")
     page.section(
         "Similarity matrix",
         "Every unseen picture against every unseen caption, in the order of the set, "
         "where neighbours are related: the diagonal is right, blocks are confusions.",
     )
-    page.figure(similarity_picture(concepts), "matrix of cosines")
-    page.section("Configuration")
-    page.code(config_text)
+    page.figure(similarity_picture(first), "matrix of cosines")
+    page.config(training.config_text(config))
     return page.write(workdir)

@@ -2,13 +2,35 @@
 
 from ml_collections import ConfigDict
 
+from contrastive_jax import training
+
+VARIANTS = ("", "smoke", "paper")
+CHECKS = training.Checks(
+    metric="loss",
+    change=-0.3,
+    stages=("mdlm", "ar", "nce"),
+    paper_rows=1,  # 3.8 GB a row
+    positive=(
+        "data.length",
+        "eval.bound_proposals",
+        "eval.num_proposals",
+        "eval.samples",
+        "eval.temperature",
+        "eval.times",
+        "eval.windows",
+        "later.nce_learning_rate",
+    ),
+    not_negative=("eval.repeats", "model.dropout"),
+)
+
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant: "" (letters of the Brown corpus), "smoke" or "paper"."""
-    config = ConfigDict()
-    config.seed = 0
-    config.mapper = "pmap"
-    config.devices = 0  # all
+    """The config of a variant; "" is letters of the Brown corpus."""
+    training.check_variant(variant, VARIANTS)
+    config = training.defaults(
+        optim=dict(learning_rate=3e-3, warmup_steps=20),
+        train=dict(num_steps=1200, save_every=200),
+    )
     # What make_step and init are for: "mdlm", "ar", "judge" or "nce"; `run` does all.
     config.stage = "mdlm"
     config.data = ConfigDict(
@@ -36,16 +58,6 @@ def get_config(variant: str = "") -> ConfigDict:
             ema=0.99,
         )
     )
-    config.optim = ConfigDict(
-        dict(
-            name="adamw",
-            learning_rate=3e-3,
-            warmup_steps=20,
-            weight_decay=0.0,
-            momentum=0.9,
-        )
-    )
-    config.train = ConfigDict(dict(num_steps=1200, log_every=20, save_every=200))
     # Steps of the stages after the denoiser's; learning rate of the energy.
     config.later = ConfigDict(dict(ar=600, nce=400, judge=600, nce_learning_rate=1e-3))
     config.eval = ConfigDict(
@@ -67,9 +79,7 @@ def get_config(variant: str = "") -> ConfigDict:
         )
     )
 
-    if variant == "":
-        pass
-    elif variant == "smoke":
+    if variant == "smoke":
         config.data.update(name="synthetic", length=12, batch_size=64)
         config.model.update(width=16, depth=1, heads=2)
         config.optim.update(learning_rate=1e-2, warmup_steps=9)
@@ -114,9 +124,12 @@ def get_config(variant: str = "") -> ConfigDict:
             quick_proposals=(2,),  # section on speed
             quick_windows=(0.2,),
         )
-    else:
-        raise ValueError(f'variant: expected "", "smoke" or "paper", got {variant!r}')
     return config
+
+
+def paper_batch():
+    """A row of the recipe's batch: shape and type of each array."""
+    return {"tokens": ((1024,), "int32")}
 
 
 def sweep():

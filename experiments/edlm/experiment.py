@@ -29,7 +29,7 @@ from contrastive_jax import ebm, losses, models, parallel, randomness, states, t
 from contrastive_jax.data import streams
 from contrastive_jax.methods import edlm
 from experiments.edlm import measure, report
-from experiments.edlm.model import SequenceEnergy
+from experiments.edlm.model import Networks, SequenceEnergy
 
 STAGES = ("mdlm", "ar", "nce", "judge")
 
@@ -48,35 +48,33 @@ class State(training.TrainState):
 
 
 def at_stage(config, stage):
-    """The same config for another stage."""
-    other = config.copy_and_resolve_references()
-    other.stage = stage
-    return other
+    """The same config for another stage, with its number of steps."""
+    steps = {**config.later}.get(stage, config.train.num_steps)
+    return training.changed(config, {"stage": stage, "train.num_steps": steps})
 
 
-def num_steps(config):
-    """Steps of the stage."""
-    later = config.later
-    return later[config.stage] if config.stage in later else config.train.num_steps
-
-
-def make_parts(config):
-    """Model and optimiser of the stage."""
+def make_model(config, axis_name=None):
+    """The network of the stage."""
     if config.stage not in STAGES:
         raise ValueError(f"stage: expected one of {STAGES}, got {config.stage!r}")
-    settings, optim = config.model.to_dict(), config.optim.to_dict()
-    settings["dtype"] = jnp.dtype(settings["dtype"])
+    settings = config.model.to_dict() | dict(dtype=jnp.dtype(config.model.dtype))
     if config.stage == "nce":
-        model = SequenceEnergy(**settings)
-        optim["learning_rate"] = config.later.nce_learning_rate
-    else:
-        model = models.LanguageModel(**settings, causal=config.stage != "mdlm")
-    return model, training.make_optimizer(**optim, num_steps=num_steps(config))
+        return SequenceEnergy(**settings)
+    return models.LanguageModel(**settings, causal=config.stage != "mdlm")
+
+
+def make_optimizer(config):
+    """With warm-up and cosine decay; the energy has a learning rate of its own."""
+    changes = {}
+    if config.stage == "nce":
+        changes = dict(learning_rate=config.later.nce_learning_rate)
+    steps = dict(num_steps=config.train.num_steps)
+    return training.make_optimizer(**{**config.optim, **changes, **steps})
 
 
 def fresh(config):
     """Random parameters of the stage; every stage has a seed of its own."""
-    model, _ = make_parts(config)
+    model = make_model(config)
     tokens = jnp.zeros((1, config.data.length), jnp.int32)
     inputs = (tokens, tokens) if config.stage == "nce" else (tokens,)
     rng = jax.random.fold_in(jax.random.key(config.seed), STAGES.index(config.stage))
@@ -91,7 +89,7 @@ def init(config, denoiser=None):
         frozen = fresh(at_stage(config, "mdlm")) if denoiser is None else denoiser
         shared = {part: frozen["trunk"][part] for part in ("token", "blocks")}
         params = {**params, **jax.tree.map(jnp.copy, shared)}
-    _, tx = make_parts(config)
+    tx = make_optimizer(config)
     fields = training.init_fields(config.seed, params, tx)
     average = jax.tree.map(jnp.copy, params)
     return State(**fields, average=average, denoiser=frozen)
@@ -99,8 +97,8 @@ def init(config, denoiser=None):
 
 def make_step(config, axis_name=None):
     """`step(state, batch) -> (state, metrics)`; batch: tokens [n, t] int32."""
-    model, tx = make_parts(config)
-    denoiser, _ = make_parts(at_stage(config, "mdlm"))
+    model, tx = make_model(config), make_optimizer(config)
+    denoiser = make_model(at_stage(config, "mdlm"))
     mask_id = config.model.vocab_size - 1
 
     def step(s, batch):
@@ -180,8 +178,8 @@ def evaluate(config, params):
       the measures, and for the report samples by (method, steps) and bounds of log Z.
     """
     e, data, mask_id = config.eval, config.data, config.model.vocab_size - 1
-    modules = {stage: make_parts(at_stage(config, stage))[0] for stage in STAGES}
-    nets = measure.Networks(params=params, **modules, mask_id=mask_id)
+    modules = {stage: make_model(at_stage(config, stage)) for stage in STAGES}
+    nets = Networks(params=params, **modules, mask_id=mask_id)
     stream = getattr(streams.load(data.name), e.split)
     tokens = streams.windows(stream, data.length, e.windows, data.first)
     found, log_z = measure.likelihood_bounds(
@@ -228,25 +226,10 @@ def run(config, workdir):
     params = {}
     for stage in STAGES:
         at = at_stage(config, stage)
-        s = training.fit(
-            parallel.data_parallel(
-                functools.partial(make_step, at), config.mapper, devices=config.devices
-            ),
-            init(at, params.get("mdlm")),
-            functools.partial(batches, at),
-            **{**config.train, "num_steps": num_steps(at)},
-            workdir=pathlib.Path(workdir) / stage,
-        )
+        place = pathlib.Path(workdir) / stage
+        first = functools.partial(init, denoiser=params.get("mdlm"))
+        s = training.train(at, place, first, make_step, batches)
         params[stage] = jax.device_get(s.average)
     results, samples, log_z = evaluate(config, params)
-    report.write_report(
-        workdir,
-        title=f"EDLM on {config.data.name}",
-        summary=__doc__.partition("\n")[0],
-        results=results,
-        stages=STAGES,
-        samples=samples,
-        log_z=log_z,
-        config_text=training.config_text(config),
-    )
+    report.write(workdir, __doc__, config, results, samples, log_z, STAGES)
     return results

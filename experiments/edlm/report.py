@@ -1,39 +1,38 @@
 """The report of EDLM: quality against steps and time, likelihood, samples."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from contrastive_jax import training
 from contrastive_jax.data import streams
 from contrastive_jax.report import Report, plots
 from contrastive_jax.training import metrics
+from contrastive_jax.training.runs import Config
 
 
-def write_report(
+def write(
     workdir: str | pathlib.Path,
-    *,
-    title: str,
-    summary: str,
+    doc: str,
+    config: Config,
     results: Mapping[str, float],
-    stages: Sequence[str],
     samples: Mapping[tuple[str, int], np.ndarray],
     log_z: Mapping[str, tuple[float, float]],
-    config_text: str,
+    stages: Iterable[str],
 ) -> pathlib.Path:
-    """Draws report.html of a run.
+    """Draws report.html.
 
     Args:
       workdir: folder of the run, one folder per stage in it.
-      title: heading.
-      summary: one paragraph.
+      doc: docstring of the experiment.
+      config: the config.
       results: all measures.
-      stages: names of the stages.
       samples: by method and steps.
       log_z: of `likelihood_bounds`.
-      config_text: the config.
+      stages: names of the stages.
     """
-    page = Report(title, summary)
+    page = Report(f"EDLM on {config.data.name}", doc.partition("\n")[0])
     methods = list(dict.fromkeys(name for name, _ in samples))
     steps = sorted({k for _, k in samples})
     text = results["text/perplexity"]
@@ -110,8 +109,8 @@ def write_report(
     )
     panels = {}
     for name in ("ar", "nce"):
-        found = {int(key.split()[1]): z for key, z in log_z.items() if name in key}
-        points = dict(sorted(found.items()))
+        by_number = {int(k.split()[1]): z for k, z in log_z.items() if name in k}
+        points = dict(sorted(by_number.items()))
         panels[f"energy: {name}"] = {
             "log of the mean weight (below)": (
                 list(points),
@@ -130,15 +129,10 @@ def write_report(
     page.table(
         ["method", "steps", "samples"],
         [
-            [name, k, " / ".join(map(streams.decode, found[:3]))]
-            for (name, k), found in samples.items()
+            [name, k, " / ".join(map(streams.decode, drawn[:3]))]
+            for (name, k), drawn in samples.items()
         ],
     )
-    page.section("Training")
-    for stage in stages:
-        lines = metrics.read(pathlib.Path(workdir) / stage)
-        page.figure(
-            plots.curves(lines, ("loss", "grad_norm")), f"training curves of {stage}"
-        )
-    page.code(config_text)
+    page.training({s: metrics.read(pathlib.Path(workdir) / s) for s in stages})
+    page.config(training.config_text(config))
     return page.write(workdir)

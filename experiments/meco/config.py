@@ -2,16 +2,24 @@
 
 from ml_collections import ConfigDict
 
+from contrastive_jax import training
+
+VARIANTS = ("", "gaussian", "plane", "digits", "smoke", "paper")
+CHECKS = training.Checks(
+    metric="loss",
+    change=-0.15,
+    positive=("eval.grid", "eval.samples", "eval.generated", "loss.max_weight"),
+    not_negative=("noise.components", "noise.image_components"),
+)
+
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant.
-
-    "" is everything; "gaussian", "plane" and "digits" are its parts; "smoke", "paper".
-    """
-    config = ConfigDict()
-    config.seed = 0
-    config.mapper = "pmap"
-    config.devices = 0  # all
+    """The config of a variant; "" is everything, the next three are its parts."""
+    training.check_variant(variant, VARIANTS)
+    config = training.defaults(
+        optim=dict(learning_rate=3e-3),
+        train=dict(num_steps=1000, log_every=25, save_every=500),
+    )
     # The 1-D problem: means of the data, where descent is given up, seeds of SGD.
     config.gaussian = ConfigDict(
         dict(
@@ -55,16 +63,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.methods = ConfigDict(dict(meco=1e-2, plug_in=1e-2, nce=1e-2))
     config.image_methods = ConfigDict(dict(meco=3e-3, plug_in=1e-3, nce=3e-3))
     config.image_steps = 300  # of `train.num_steps` in the plane
-    config.optim = ConfigDict(
-        dict(
-            name="adamw",
-            learning_rate=3e-3,
-            warmup_steps=0,
-            weight_decay=0.0,
-            momentum=0.9,
-        )
-    )
-    config.train = ConfigDict(dict(num_steps=1000, log_every=25, save_every=500))
     config.eval = ConfigDict(
         dict(
             held_out=False,  # report on a quarter of the training rows
@@ -76,9 +74,7 @@ def get_config(variant: str = "") -> ConfigDict:
         )
     )
 
-    if variant == "":
-        pass
-    elif variant == "gaussian":
+    if variant == "gaussian":
         config.data.sets = ()
     elif variant == "plane":
         config.gaussian.means = ()
@@ -110,12 +106,12 @@ def get_config(variant: str = "") -> ConfigDict:
         config.image_methods = ConfigDict(dict(meco=1e-4, nce=1e-4))
         config.train.update(num_steps=100_000, log_every=100, save_every=5000)
         config.image_steps = 100_000
-    else:
-        raise ValueError(
-            'variant: expected "", "gaussian", "plane", "digits", "smoke" or "paper", '
-            f"got {variant!r}"
-        )
     return config
+
+
+def paper_batch():
+    """A row of the recipe's batch: shape and type of each array."""
+    return {"x": ((32, 32, 3), "uint8")}
 
 
 def sweep():

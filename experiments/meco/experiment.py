@@ -50,16 +50,19 @@ class State(training.TrainState):
     starved: Int[Array, ""]
 
 
-def make_parts(config):
-    """Network and optimiser."""
-    net = Energy(tuple(config.model.channels), tuple(config.model.widths))
-    tx = training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
-    return net, tx
+def make_model(config, axis_name=None):
+    """The network of the energy."""
+    return Energy(tuple(config.model.channels), tuple(config.model.widths))
+
+
+def make_optimizer(config):
+    """With warm-up and cosine decay."""
+    return training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
 
 
 def init(config):
     """The state at step 0."""
-    net, tx = make_parts(config)
+    net, tx = make_model(config), make_optimizer(config)
     x = jnp.zeros((1, *data.shape_of(config.data.name)))
     params = jax.jit(net.init)(jax.random.key(config.seed), x)["params"]
     params = {"net": params, "constant": jnp.zeros(())}
@@ -76,7 +79,7 @@ def make_log_ratio(config):
 
     The network is g itself on the sets in `model.relative`, else the log-density.
     """
-    net, noise = make_parts(config)[0], data.make_noise(config)
+    net, noise = make_model(config), data.make_noise(config)
     relative = config.data.name in config.model.relative
 
     def g(params, x):
@@ -88,7 +91,7 @@ def make_log_ratio(config):
 
 def make_step(config, axis_name=None):
     """`step(state, batch) -> (state, metrics)`; batch: x, see `data.batches`."""
-    (_, tx), g = make_parts(config), make_log_ratio(config)
+    tx, g = make_optimizer(config), make_log_ratio(config)
     noise = data.make_noise(config)
     storm = config.loss.estimator == "storm"
 
@@ -194,24 +197,15 @@ def run(config, workdir):
         fitted = {"noise": (choose(config, name, "noise"), None)}
         for method in rates(config, name):
             chosen = choose(config, name, method)
-            step = parallel.data_parallel(
-                functools.partial(make_step, chosen),
-                config.mapper,
-                devices=config.devices,
-            )
-            source = functools.partial(batches, chosen)
             place = f"{workdir}/{name}/{method}"
-            state = training.fit(
-                step, init(chosen), source, **chosen.train, workdir=place
-            )
+            state = training.train(chosen, place, init, make_step, batches)
             fitted[method] = (chosen, state)
         for method, (chosen, state) in fitted.items():
             state = init(chosen) if state is None else state  # g = 0: the noise itself
-            found = evaluate(chosen, state)
-            results |= {f"{name}/{method}/{key}": x for key, x in found.items()}
+            measures = evaluate(chosen, state)
+            results |= {f"{name}/{method}/{key}": x for key, x in measures.items()}
             fitted[method] = (chosen, *make_energy(chosen, state))
         report.set_part(page, name, fitted, results, workdir)
-    page.section("Configuration")
-    page.code(training.config_text(config))
+    page.config(training.config_text(config))
     page.write(workdir)
     return results

@@ -9,7 +9,7 @@ from contrastive_jax.evaluation import quadrature
 from contrastive_jax.report import images as pictures
 from contrastive_jax.report import maps, plots
 from contrastive_jax.training import metrics
-from experiments.meco import data, gaussian, measure
+from experiments.meco import data, measure, model
 
 EXTENT = (-data.HALF_WIDTH, data.HALF_WIDTH) * 2
 # Stochastic runs of the 1-D problem: mean of the data, width of the noise.
@@ -27,8 +27,8 @@ SGD = {
 def gaussian_part(page, config):
     """The 1-D problem: descents on exact landscapes, SGD, and their pictures."""
     settings = config.gaussian
-    found = gaussian.landscape(
-        tuple(settings.means), gaussian.DESCENTS, settings.max_steps
+    found = measure.landscape(
+        tuple(settings.means), measure.DESCENTS, settings.max_steps
     )
     results = {}
     for method, runs in found.items():
@@ -55,7 +55,7 @@ def gaussian_part(page, config):
         curves[title] = {}
         for label in settings.sgd:
             name, rate = SGD[label]
-            errors, sizes = gaussian.mean_squared_error(
+            errors, sizes = measure.mean_squared_error(
                 jax.random.key(config.seed),
                 settings.sgd_seeds,
                 name,
@@ -91,8 +91,8 @@ def slices(means):
             for name, label in (("mle", "MLE"), ("nce", "NCE"), ("ence", "eNCE")):
 
                 def loss(t, name=name, m=m):
-                    at = gaussian.normalized(t)
-                    return gaussian.population_loss(name, at, data_mean=m)
+                    at = model.normalized(t)
+                    return model.population_loss(name, at, data_mean=m)
 
                 values = np.asarray(jax.vmap(loss)(jnp.asarray([*theta, m])))
                 axes.plot(
@@ -138,7 +138,7 @@ def paths(found, m):
 
             def loss(t, c, name=name):
                 at = {"theta": t, "c": c}
-                return gaussian.population_loss(name, at, data_mean=m)
+                return model.population_loss(name, at, data_mean=m)
 
             values = jax.lax.map(
                 lambda pair: loss(*pair),

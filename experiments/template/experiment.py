@@ -6,31 +6,35 @@ Special about it (three to five lines, naming equations and functions):
 Deviations: list here every difference from the paper or from its code.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax import data, losses, models, parallel, similarity, training
 from contrastive_jax.evaluation import knn
-from contrastive_jax.report import Report, plots
+from contrastive_jax.report import Report
 from contrastive_jax.training import metrics
 
+METHODS = {"learned": {}}  # baselines and ablations: {"name": {"section.key": value}}
 
-def make_parts(config):
-    """Model and optimiser."""
-    model = models.Mlp(config.model.widths)
-    tx = training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
-    return model, tx
+
+def make_model(config, axis_name=None):
+    """The linen module."""
+    return models.Mlp(config.model.widths, axis_name=axis_name)
+
+
+def make_optimizer(config):
+    """With warm-up and cosine decay."""
+    return training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
 
 
 def init(config):
     """The state at step 0."""
-    model, tx = make_parts(config)
     pixels = flat(data.images.load(config.data.name).train_image[:2])
-    params = model.init(jax.random.key(config.seed), pixels, train=False)["params"]
-    return training.TrainState(**training.init_fields(config.seed, params, tx))
+    model, rng = make_model(config), jax.random.key(config.seed)
+    params = model.init(rng, pixels, train=False)["params"]
+    fields = training.init_fields(config.seed, params, make_optimizer(config))
+    return training.TrainState(**fields)
 
 
 def flat(image):
@@ -40,7 +44,7 @@ def flat(image):
 
 def make_step(config, axis_name=None):
     """`step(state, batch) -> (state, metrics)`; batch: image [n, h, w, c] uint8."""
-    model, tx = make_parts(config)
+    model, tx = make_model(config, axis_name), make_optimizer(config)
 
     def noisy(key, x):
         return x[None] + config.data.noise * jax.random.normal(key, (2, *x.shape))
@@ -49,7 +53,7 @@ def make_step(config, axis_name=None):
         x = flat(batch["image"])
         keys = parallel.example_keys(state.rng, state.step, len(x), axis_name)
         first, second = jax.vmap(noisy, out_axes=1)(keys, x)
-        rows = parallel.global_rows(len(x), axis_name)
+        labels = parallel.global_rows(len(x), axis_name)
 
         def loss_fn(params):
             a, b = (
@@ -60,7 +64,7 @@ def make_step(config, axis_name=None):
             backward = similarity.dot(b, parallel.all_gather(a, axis_name))
             t = config.loss.temperature
             return losses.two_way_info_nce(
-                forward / t, rows, reverse_logits=backward / t
+                forward / t, labels, reverse_logits=backward / t
             )
 
         loss, grads = parallel.value_and_grad(loss_fn, axis_name)(state.params)
@@ -80,40 +84,36 @@ def batches(config, start_step):
     )
 
 
-def evaluate(config, state):
+def evaluate(config, trained):
     """Test accuracy (%) of kNN on learned embeddings and on random ones."""
-    found = data.images.load(config.data.name)
-    model, _ = make_parts(config)
-    accuracy = {}
-    for name, s in {"learned": state, "random_init": init(config)}.items():
-        params = jax.device_get(s.params)
+    digits, model = data.images.load(config.data.name), make_model(config)
+    states = {name: state for name, (_, state) in trained.items()}
+    results = {}
+    for name, state in {**states, "random_init": init(config)}.items():
+        variables = {"params": jax.device_get(state.params)}
         train, test = (
-            model.apply({"params": params}, flat(x), train=False)
-            for x in (found.train_image, found.test_image)
+            model.apply(variables, flat(x), train=False)
+            for x in (digits.train_image, digits.test_image)
         )
         guess = knn.knn_classify(
             train,
-            found.train_label,
+            digits.train_label,
             test,
             k=config.eval.k,
-            num_classes=len(found.class_names),
+            num_classes=len(digits.class_names),
         )
-        right = np.asarray(guess) == found.test_label
-        accuracy[f"{name}/knn"] = 100 * float(np.mean(right))
-    return accuracy
+        right = np.asarray(guess) == digits.test_label
+        results[f"{name}/knn"] = 100 * float(np.mean(right))
+    return results
 
 
 def run(config, workdir):
     """The whole story in order; returns the final metrics."""
-    step = parallel.data_parallel(
-        functools.partial(make_step, config), config.mapper, devices=config.devices
-    )
-    source = functools.partial(batches, config)
-    state = training.fit(step, init(config), source, **config.train, workdir=workdir)
-    results = evaluate(config, state)
+    trained = training.train_each(METHODS, config, workdir, init, make_step, batches)
+    results = evaluate(config, trained)
     page = Report("Template", __doc__.partition("\n")[0])
-    page.table(["metric", "value"], list(results.items()))
-    page.figure(plots.curves(metrics.read(workdir), ("loss", "grad_norm")), "curves")
-    page.code(training.config_text(config))
+    page.results(results)
+    page.training({name: metrics.read(f"{workdir}/{name}") for name in trained})
+    page.config(training.config_text(config))
     page.write(workdir)
     return results

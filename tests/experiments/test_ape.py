@@ -5,11 +5,19 @@ import json
 import numpy as np
 import pytest
 
-from contrastive_jax.data import packaged
+from contrastive_jax.data import events, packaged
 from contrastive_jax.training import checkpoint
 from experiments.ape import config as configs
-from experiments.ape import experiment
+from experiments.ape import data, experiment
 from launch import run
+
+
+def stand_in(monkeypatch):
+    """Events of eight types: those of the paper are not public."""
+    types, names = tuple(map(str, range(8))), tuple(map(str, range(200)))
+    rows = np.random.default_rng(0).integers(0, 200, (1000, 8))
+    logs = events.EventSet(types, (names,) * 8, rows, rows[:0], rows[:0])
+    monkeypatch.setattr(events, "load", lambda *_: logs)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +53,7 @@ def test_scores_of_single_events(done):
     manager.close()
     assert step == config.train.num_steps
     score = experiment.make_scorer(config, state)
-    found = experiment.load(config)
+    found = data.load(config)
     usual = [found.entities[i][x] for i, x in enumerate(found.test[0])]
     known = score(usual)
     assert known.unseen == ()
@@ -87,7 +95,7 @@ def test_users_events_of_two_types(tmp_path):
     (tmp_path / "mine.csv").write_text("day,a,b\n" + "\n".join(rows))
     config = configs.get_config("smoke")
     config.data.update(sets=("mine",), data_dir=str(tmp_path))
-    twins = experiment.usual_and_anomalous(config)
+    twins = data.usual_and_anomalous(config)
     assert {c: len(x) for c, x in twins.items()} == {0: 4, 1: 4, 2: 4}
     assert (twins[2] != twins[0]).all()
     (tmp_path / "new.csv").write_text(
@@ -95,4 +103,4 @@ def test_users_events_of_two_types(tmp_path):
     )
     config.data.sets = ("new",)
     with pytest.raises(packaged.DataMissing, match="every event of its test part has"):
-        experiment.usual_and_anomalous(config)
+        data.usual_and_anomalous(config)

@@ -8,9 +8,14 @@ import pytest
 
 from contrastive_jax import parallel
 from contrastive_jax.training import config as configs
-from tests.experiments.common import load
+from tests.experiments.common import NAMES, load
 
-CHANGES = {"clip": [], "simclr": ["model.norm=group"]}
+# Experiments with gradient caching, and what has to be set for it.
+CHANGES = {
+    name: ["model.norm=group"] if config.model.get("norm") == "batch" else []
+    for name in NAMES
+    if "chunk_size" in (config := load(name)[0].get_config("smoke")).loss
+}
 
 
 @functools.cache
@@ -20,7 +25,7 @@ def gradients(name, chunk, mapper, devices):
     config = module.get_config("smoke")
     config.mapper = mapper
     config.optim.update(name="sgd", warmup_steps=0, weight_decay=0.0)
-    configs.override(config, [*CHANGES.get(name, []), f"loss.chunk_size={chunk}"])
+    configs.override(config, [*CHANGES[name], f"loss.chunk_size={chunk}"])
     configs.check(config, devices)
     make_step = functools.partial(experiment.make_step, config)
     step = parallel.data_parallel(make_step, mapper, devices=devices)

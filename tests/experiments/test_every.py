@@ -13,12 +13,10 @@ import pytest
 
 from contrastive_jax import parallel
 from contrastive_jax.training import checkpoint, metrics
-from tests.experiments.common import load
-from tests.experiments.smoke_cases import CASES
+from tests.experiments.common import RUNS, STEPS, load
 
 pytestmark = pytest.mark.experiments
-TRAINED = [case for case in CASES if hasattr(load(case.experiment)[1], "make_step")]
-STEPS = [stage for case in TRAINED for stage in case.each_stage()]
+TRAINED = [case for case in RUNS if hasattr(load(case.experiment)[1], "make_step")]
 
 
 def arrays(tree):
@@ -58,8 +56,8 @@ def test_every_mapper_equals_one_device(case, monkeypatch):
     programs may take different sides, and which inputs are depends on the processor.
     """
     monkeypatch.setattr(nn, "relu", nn.gelu)
-    module, experiment = load(case.experiment)
-    config = case.config(module, case.variant)
+    _, experiment = load(case.experiment)
+    config = case.config(case.variant)
     if "optim" in config:
         config.optim.update(name="sgd", learning_rate=0.01, warmup_steps=0)
     want, want_metrics = three_steps(experiment, config, "jit", 1)
@@ -88,8 +86,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("case", TRAINED, ids=str)
 def test_resume_equals_whole_bit_for_bit(case, tmp_path, monkeypatch):
     """Killed twice between steps, in any of its stages; state, metrics and result."""
-    module, experiment = load(case.experiment)
-    config = module.get_config(case.variant)
+    _, experiment = load(case.experiment)
+    config = case.config(case.variant)
     config.devices = 1
     whole = experiment.run(config, tmp_path / "whole")
     original, calls = parallel.data_parallel, 0

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from contrastive_jax import parallel
-from experiments.meco import data, experiment, gaussian
+from experiments.meco import data, experiment
 from tests.experiments import common
 
 
 def steps(method, m, max_steps=5000):
     """Steps of a descent, and its last distance to the optimum."""
-    name, rate, normalize = gaussian.DESCENTS[method]
+    name, rate, normalize = measure.DESCENTS[method]
     with jax.enable_x64(True):
-        count, path = gaussian.descend(
+        count, path = measure.descend(
             name, m, learning_rate=rate, normalize=normalize, max_steps=max_steps
         )
         return int(count), abs(float(path[count, 0]) - m)
@@ -45,15 +45,13 @@ def test_population_losses_are_exact_at_2001_points(x64):
     for name in ("nce", "ence", "mle"):
         coarse, fine = (
             jax.jit(
-                functools.partial(
-                    gaussian.population_loss, name, data_mean=8.0, num=num
-                )
+                functools.partial(model.population_loss, name, data_mean=8.0, num=num)
             )(at)
             for num in (2001, 40_001)
         )
         np.testing.assert_allclose(coarse, fine, rtol=1e-9)
     with pytest.raises(ValueError, match=r"^name: "):
-        gaussian.population_loss("kl", at, data_mean=8.0)
+        model.population_loss("kl", at, data_mean=8.0)
 
 
 def test_exponential_nce_has_its_closed_form(x64):
@@ -62,7 +60,7 @@ def test_exponential_nce_has_its_closed_form(x64):
     at = {"theta": jnp.array(theta), "c": jnp.array(c)}
     a = np.exp(c / 2 - theta * m / 2 + theta**2 / 8) / 2
     b = np.exp(-c / 2 + theta**2 / 8) / 2
-    loss = functools.partial(gaussian.population_loss, "ence", data_mean=m)
+    loss = functools.partial(model.population_loss, "ence", data_mean=m)
     value, grad = jax.jit(jax.value_and_grad(loss))(at)
     np.testing.assert_allclose(value, a + b, rtol=1e-9)
     want = a * (theta / 4 - m / 2) + b * theta / 4
@@ -72,7 +70,7 @@ def test_exponential_nce_has_its_closed_form(x64):
 
 def last_error(name, learning_rate, data_mean=2.0, noise_std=1.0):
     """Mean squared error after 1,000 steps over 20 seeds, and the sample sizes."""
-    errors, sizes = gaussian.mean_squared_error(
+    errors, sizes = measure.mean_squared_error(
         jax.random.key(0),
         20,
         name,

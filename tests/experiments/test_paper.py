@@ -12,43 +12,23 @@ import numpy as np
 import pytest
 
 from contrastive_jax import parallel
-from tests.experiments.common import load
-from tests.experiments.smoke_cases import CASES
-
-TRAINED = [
-    stage
-    for case in CASES
-    if hasattr(load(case.experiment)[1], "make_step")
-    for stage in case.each_stage()
-]
+from tests.experiments.common import STEPS, load
 
 
-@pytest.fixture(params=TRAINED, ids=str)
+@pytest.fixture(params=STEPS, ids=str)
 def case(request):
     return request.param
 
 
-def class_names(monkeypatch):
-    """What is known of sets that are not here: class names, entities of events."""
-    from contrastive_jax.data import events, images
-
-    names = tuple(map(str, range(1000)))
-    monkeypatch.setattr(images, "class_names", lambda *_: names)
-    types = tuple(map(str, range(8)))
-    rows = np.random.default_rng(0).integers(0, 200, (1000, 8))
-    logs = events.EventSet(types, (names,) * 8, rows, rows[:0], rows[:0])
-    monkeypatch.setattr(events, "load", lambda *_: logs)
-
-
 @pytest.mark.experiments
 def test_paper_step_lowers_for_eight_devices(case, monkeypatch):
-    class_names(monkeypatch)
-    module, experiment = load(case.experiment)
-    config = case.config(module, case.paper)
+    case.stand_in(monkeypatch)
+    _, experiment = load(case.experiment)
+    config = case.config(case.paper)
     state = jax.eval_shape(lambda: experiment.init(config))
     batch = {
         name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype)
-        for name, (shape, dtype) in case.paper_batch.items()
+        for name, (shape, dtype) in case.paper_batch().items()
     }
     make_step = functools.partial(experiment.make_step, config)
     step = parallel.data_parallel(make_step, config.mapper, devices=8)
@@ -60,13 +40,13 @@ def test_paper_step_lowers_for_eight_devices(case, monkeypatch):
 @pytest.mark.parametrize("name", ["clip", "simclr"])
 def test_paper_step_lowers_for_256_devices(name):
     """Abstract devices; the collectives span all of them."""
-    (case,) = [c for c in TRAINED if (c.experiment, c.variant) == (name, "smoke")]
+    (case,) = [c for c in STEPS if (c.experiment, c.variant) == (name, "smoke")]
     module, experiment = load(name)
     config = module.get_config("paper")
     state = jax.eval_shape(lambda: experiment.init(config))
     batch = {
         name: jax.ShapeDtypeStruct((config.data.batch_size, *shape), dtype)
-        for name, (shape, dtype) in case.paper_batch.items()
+        for name, (shape, dtype) in case.paper_batch().items()
     }
     make_step = functools.partial(experiment.make_step, config)
     lowered = parallel.lower_abstract(
@@ -80,10 +60,10 @@ def test_paper_step_lowers_for_256_devices(name):
 
 @pytest.mark.slow
 def test_paper_step_runs_at_a_reduced_batch(case, monkeypatch):
-    class_names(monkeypatch)
-    module, experiment = load(case.experiment)
-    config = case.config(module, case.paper)
-    rows = case.paper_rows
+    case.stand_in(monkeypatch)
+    _, experiment = load(case.experiment)
+    config = case.config(case.paper)
+    rows = case.checks.paper_rows
     config.data.batch_size = rows
     loss = config.get("loss", {})
     if loss.get("queue_size"):
@@ -93,7 +73,7 @@ def test_paper_step_runs_at_a_reduced_batch(case, monkeypatch):
     rng = np.random.default_rng(0)
     batch = {
         name: rng.integers(0, 200, (rows, *shape)).astype(dtype)
-        for name, (shape, dtype) in case.paper_batch.items()
+        for name, (shape, dtype) in case.paper_batch().items()
     }
     make_step = functools.partial(experiment.make_step, config)
     step = parallel.data_parallel(make_step, config.mapper, devices=1)

@@ -1,6 +1,4 @@
-"""Every experiment: its shape, its configs, and a smoke run that learns."""
-
-import ast
+"""Every experiment: its configs, and a smoke run that learns."""
 
 import numpy as np
 import pytest
@@ -8,35 +6,34 @@ from ml_collections import ConfigDict
 
 from contrastive_jax.training import config as configs
 from contrastive_jax.training import metrics
-from tests.experiments.common import NAMES, ROOT, load
-from tests.experiments.smoke_cases import CASES
+from tests.experiments.common import NAMES, RUNS, load
+
+VARIANTS = [(name, variant) for name in NAMES for variant in load(name)[0].VARIANTS]
 
 
-def test_every_experiment_has_a_smoke_case():
-    assert {case.experiment for case in CASES} == set(NAMES)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_shape_of_an_experiment(name):
-    source = (ROOT / name / "experiment.py").read_text()
-    assert source.count("\n") <= 250
-    doc = ast.get_docstring(ast.parse(source))
-    assert "Deviations:" in doc and "Special about it" in doc
-    assert (ROOT / name / "README.md").exists()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_configs(name):
+@pytest.mark.parametrize(("name", "variant"), VARIANTS)
+def test_configs(name, variant):
     module, _ = load(name)
-    for variant in ("", "smoke", "paper"):
-        config = module.get_config(variant)
-        configs.check(config, num_devices=1)
-        assert configs.plain(config)  # nothing that JSON could not hold
-        copy = module.get_config(variant)
-        configs.override(copy, configs.config_text(config).splitlines())
-        assert configs.plain(copy) == configs.plain(config)  # a report's own text
+    config = module.get_config(variant)
+    configs.check(config, 1, module.CHECKS)
+    assert configs.plain(config)  # nothing that JSON could not hold
+    copy = module.get_config(variant)
+    configs.override(copy, configs.config_text(config).splitlines())
+    assert configs.plain(copy) == configs.plain(config)  # a report's own text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_variants_and_checks(name):
+    module, _ = load(name)
+    assert {"", "smoke", "paper", *module.CHECKS.smoke} <= set(module.VARIANTS)
     with pytest.raises(ValueError, match="variant: expected"):
         module.get_config("no such variant")
+    checks, known = module.CHECKS, configs.flatten(module.get_config())
+    for key in (*checks.positive, *checks.not_negative):
+        config = module.get_config()
+        configs.override(config, [f"{key}={known[key] * 0 - 1}"])
+        with pytest.raises(configs.ConfigError, match=f"{key}: expected a number >"):
+            configs.check(config, 1, checks)
 
 
 @pytest.fixture
@@ -69,19 +66,19 @@ def read_keys(monkeypatch):
 def unread(config, seen, prefix=""):
     """Dotted names of the leaves that were not read."""
     fields = config._fields
-    found = []
+    keys = []
     for key, value in fields.items():
         if isinstance(value, ConfigDict):
-            found += unread(value, seen, f"{prefix}{key}.")
+            keys += unread(value, seen, f"{prefix}{key}.")
         elif (tuple(sorted(fields)), key) not in seen:
-            found.append(prefix + key)
-    return found
+            keys.append(prefix + key)
+    return keys
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", RUNS, ids=str)
 def test_smoke_run_learns_and_reads_every_key(case, tmp_path, read_keys):
-    module, experiment = load(case.experiment)
-    config = module.get_config(case.variant)
+    _, experiment = load(case.experiment)
+    config = case.config(case.variant)
     config.devices = 1
     read_keys.clear()
     results = experiment.run(config, tmp_path)
@@ -89,11 +86,12 @@ def test_smoke_run_learns_and_reads_every_key(case, tmp_path, read_keys):
     page = (tmp_path / "report.html").read_text()
     assert "data:image/png;base64," in page and "http" not in page
     folders = {file.parent.name: file.parent for file in tmp_path.rglob(metrics.FILE)}
-    # Of several stages: the first of the case, or the one named like the experiment.
-    names = (*case.stages, case.experiment, *folders)
+    # Of several stages or methods: the first one, or the one called as the experiment.
+    names = (*case.checks.stages, case.experiment, *folders)
     lines = metrics.read(next(folders[n] for n in names if n in folders))
-    values = [line[case.metric] for line in lines]
+    values = [line[case.checks.metric] for line in lines]
     change = np.mean(values[-3:]) - np.mean(values[:3])
-    assert change * np.sign(case.change) > abs(case.change), values
+    least = case.checks.change
+    assert change * np.sign(least) > abs(least), values
     dead = set(unread(config, read_keys)) - {"seed"}
     assert not dead, f"keys that nothing reads: {sorted(dead)}"

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 
 from contrastive_jax import ebm, states
 from contrastive_jax.methods import meco
-from experiments.meco import gaussian
+from experiments.meco import model
 
 
 def nce_loss(inputs, args):
     """Any ratio of noise to data: noise told from data is data told from noise."""
     data = inputs["log_p_data"] - inputs["log_q_data"]
     noise = inputs["log_p_noise"] - inputs["log_q_noise"]
-    return {"loss": gaussian.unpaired_nce(data, noise, nu=float(args["nu"]))}
+    return {"loss": model.unpaired_nce(data, noise, nu=float(args["nu"]))}
 
 
 def ence_loss(inputs, args):
@@ -68,7 +68,7 @@ def gaussian_1d_population(inputs, args):
     for name in ("nce", "ence", "mle"):
         # A normalised model: the constant follows from the mean.
         def loss(theta, name=name):
-            return gaussian.population_loss(name, gaussian.normalized(theta), **problem)
+            return model.population_loss(name, model.normalized(theta), **problem)
 
         value, grad = jax.value_and_grad(loss)(inputs["theta"])
         out |= {f"{name}_loss": value, f"{name}_grad": grad}

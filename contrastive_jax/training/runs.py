@@ -1,0 +1,73 @@
+"""Runs of an experiment: one config from start to end, or several beside each other."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import ml_collections
+
+from contrastive_jax import parallel
+from contrastive_jax.training.config import changed
+from contrastive_jax.training.loop import fit
+from contrastive_jax.training.state import TrainState
+
+Config = ml_collections.ConfigDict
+# The trained methods of a paper: {name: (config, state)}.
+Trained = Mapping[str, tuple[Config, TrainState]]
+
+
+def train(
+    config: Config,
+    workdir: str | pathlib.Path,
+    init: Callable[[Config], Any],
+    make_step: Callable[..., Any],
+    batches: Callable[[Config, int], Iterator[dict[str, Any]]],
+) -> Any:
+    """Maps a step over the devices and fits it, from the newest checkpoint on.
+
+    Args:
+      config: with the sections that `training.defaults` makes.
+      workdir: folder of the run: metrics.jsonl, checkpoints, tensorboard.
+      init: `init(config)`, the state at step 0.
+      make_step: `make_step(config, axis_name)`, the step.
+      batches: `batches(config, start_step)`, batches from that step on.
+
+    Returns:
+      the state after `config.train.num_steps` steps.
+
+    Raises:
+      as `training.fit`.
+    """
+    step = parallel.data_parallel(
+        functools.partial(make_step, config), config.mapper, devices=config.devices
+    )
+    source = functools.partial(batches, config)
+    return fit(step, init(config), source, **config.train, workdir=workdir)
+
+
+def train_each(
+    methods: Mapping[str, Mapping[str, Any]],
+    config: Config,
+    workdir: str | pathlib.Path,
+    init: Callable[[Config], Any],
+    make_step: Callable[..., Any],
+    batches: Callable[[Config, int], Iterator[dict[str, Any]]],
+) -> dict[str, tuple[Config, Any]]:
+    """`train` for a method, its baselines and ablations, each in a folder of its own.
+
+    Args:
+      methods: {name: {dotted key: value}}, what differs from `config`; {} for nothing.
+      config: what they have in common.
+      workdir: a folder per method is made in it.
+      init: as for `train`, and so are `make_step` and `batches`.
+
+    Returns:
+      {name: (config of the method, trained state)}.
+    """
+    trained = {}
+    for name, changes in methods.items():
+        own = changed(config, changes)
+        place = pathlib.Path(workdir) / name
+        trained[name] = own, train(own, place, init, make_step, batches)
+    return trained
