@@ -1,0 +1,87 @@
+"""Writes the tables of experiments in README.md and experiments/README.md.
+
+    python -m launch.tables
+
+Rows come from the folders: the first line, the references and the functions that the
+docstring of experiment.py names; the paragraphs that begin with **Shows:** and
+**Figures:** in the folder's README.md. Between the markers nothing is written by hand.
+"""
+
+import ast
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- experiments -->", "<!-- end of experiments -->"
+
+
+def folders() -> list[pathlib.Path]:
+    """The folders of all experiments but the template."""
+    found = sorted(p.parent for p in ROOT.glob("experiments/*/experiment.py"))
+    return [p for p in found if p.name != "template"]
+
+
+def paragraph(text: str, start: str) -> str:
+    """The paragraph that begins with a word, as one line without it; "" if none."""
+    match = re.search(rf"^{re.escape(start)}(.*?)(?:\n\s*\n|\Z)", text, re.M | re.S)
+    return " ".join(match[1].split()) if match else ""
+
+
+def docstring(folder: pathlib.Path) -> str:
+    """What an experiment says of itself."""
+    source = (folder / "experiment.py").read_text(encoding="utf-8")
+    return ast.get_docstring(ast.parse(source)) or ""
+
+
+def functions(doc: str) -> list[str]:
+    """The functions of the package that a docstring names, in its order."""
+    names = re.findall(r"`([a-z_]+\.[A-Za-z_]+)`", doc.partition("\n\nReference")[0])
+    sections = ("data.", "model.", "loss.", "optim.", "train.", "eval.", "later.")
+    return [n for n in dict.fromkeys(names) if not n.startswith(sections)]
+
+
+def figures_table() -> str:
+    """What every experiment shows, and its figures."""
+    lines = ["| experiment | what it shows | figures |", "| --- | --- | --- |"]
+    for folder in folders():
+        text = (folder / "README.md").read_text(encoding="utf-8")
+        shows, figures = (paragraph(text, f"**{x}:**") for x in ("Shows", "Figures"))
+        lines.append(f"| `{folder.name}` | {shows} | {figures} |")
+    return "\n".join(lines)
+
+
+def papers_table() -> str:
+    """Folder, idea, references and functions of every experiment."""
+    lines = ["| folder | idea | from | functions |", "| --- | --- | --- | --- |"]
+    for folder in folders():
+        doc = docstring(folder)
+        idea = doc.partition("\n")[0].partition(": ")[2].rstrip(".")
+        reference = paragraph(doc, "References:") or paragraph(doc, "Reference:")
+        used = ", ".join(f"`{name}`" for name in functions(doc))
+        lines.append(f"| `{folder.name}` | {idea} | {reference} | {used} |")
+    return "\n".join(lines)
+
+
+def pages() -> dict[pathlib.Path, str]:
+    """The files with a table, and their text with the table as it should be."""
+    tables = {"README.md": figures_table(), "experiments/README.md": papers_table()}
+    texts = {}
+    for name, table in tables.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        before, rest = text.split(BEGIN)
+        texts[ROOT / name] = f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+    return texts
+
+
+def main() -> int:
+    """Writes what differs; says what it wrote."""
+    for file, text in pages().items():
+        if file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
+            print(f"wrote {file.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
