@@ -274,10 +274,10 @@ def masked_logits(
 def negative_log_softmax(
     logits: Float[Array, "n m"], labels: Int[Array, " n"], where: Bool[Array, "n m"]
 ) -> Float[Array, " n"]:
-    """Minus the log-probability of one labelled entry per row, among those that count.
+    """Minus the log-probability of one labeled entry per row, among those that count.
 
-    Computed as log(1 + sum of the others / labelled one), so that a saturated row keeps
-    all its digits. The labelled entry itself always counts.
+    Computed as log(1 + sum of the others / labeled one), so that a saturated row keeps
+    all its digits. The labeled entry itself always counts.
     """
     gaps = logits - jnp.take_along_axis(logits, labels[:, None], axis=1)
     others = where & (labels[:, None] != jnp.arange(logits.shape[1])[None, :])
@@ -310,16 +310,16 @@ def cholesky_whiten(
       eps: share of the identity in the covariance, in [0, 1].
     """
     where = mask_or_all(where, x.shape[:1])[:, None]
-    centred = jnp.where(where, x - masked_mean(x, where, axis=0)[None, :], 0)
+    centered = jnp.where(where, x - masked_mean(x, where, axis=0)[None, :], 0)
     count = jnp.maximum(jnp.sum(where) - 1, 1)
-    covariance = jnp.matmul(centred.T, centred, precision="highest") / count
+    covariance = jnp.matmul(centered.T, centered, precision="highest") / count
     covariance = (1 - eps) * covariance + eps * jnp.eye(x.shape[1], dtype=x.dtype)
     rounding = 10 * x.shape[1] * jnp.finfo(x.dtype).eps * jnp.trace(covariance)
     lifted = covariance + rounding * jnp.eye(x.shape[1], dtype=x.dtype)
     regular = jnp.all(jnp.isfinite(jnp.linalg.cholesky(covariance)))
     factor = jnp.linalg.cholesky(jnp.where(regular, covariance, lifted))
     solve = jax.scipy.linalg.solve_triangular
-    return solve(factor, centred.T, lower=True).T
+    return solve(factor, centered.T, lower=True).T
 
 
 def reduce_terms(

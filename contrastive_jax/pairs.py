@@ -76,7 +76,6 @@ def positive_columns(
       shape: n anchors and m candidates.
 
     Raises:
-      TypeError: labels that are not integers.
       ValueError: labels beyond the candidates (traced ones cannot be looked at), or
         none given with fewer candidates than anchors.
 

@@ -22,7 +22,7 @@ def l2_normalize(
 
     Args:
       x: vectors along `axis`.
-      axis: the axis that is normalised.
+      axis: the axis that is normalized.
       eps: lengths below it are divided by it instead.
 
     Examples:
@@ -157,22 +157,21 @@ def bilinear(
 def csls(
     a: Float[Array, "n d"], b: Float[Array, "m d"], *, k: int = 10
 ) -> Float[Array, "n m"]:
-    """Cosines less what each row has with its neighbours: no row is near to all.
+    """Cosines less what each row has with its neighbors: no row is near to all.
 
         2 cos(a_i, b_j) - r_i - q_j
         r_i: mean cosine of a_i and its k nearest rows of b;  q_j: of b_j among a
 
-    For nearest neighbours between two sets (languages, modalities), where a few rows
-    would be neighbours of many otherwise.
+    For nearest neighbors between two sets (languages, modalities), where a few rows
+    would be neighbors of many otherwise.
 
     Args:
       a: rows of one set.
       b: rows of the other.
-      k: neighbours, at most the size of the smaller set.
+      k: neighbors, at most the size of the smaller set.
 
     Raises:
-      TypeError: arrays that are not floating point.
-      ValueError: shapes that do not fit together, k out of range.
+      ValueError: k out of range.
 
     References:
       Lample et al. 2018, arXiv:1710.04087, section 2.3.

@@ -39,8 +39,7 @@ def calibrate(
       The calibrated rows, in the precision of `x` and at least float32.
 
     Raises:
-      TypeError: embeddings that are not floating point, groups that are not integers.
-      ValueError: shapes that do not fit together, a negative eps.
+      ValueError: a negative eps.
 
     Examples:
       >>> x = np.array([[1.0], [3.0], [10.0], [30.0]])
@@ -62,12 +61,12 @@ def calibrate(
         rows = groups == group
         # The mean of a constant channel may be off by rounding.
         varies = np.max(out[rows], axis=0) > np.min(out[rows], axis=0)
-        centred = np.where(varies, out[rows] - np.mean(out[rows], axis=0), 0)
+        centered = np.where(varies, out[rows] - np.mean(out[rows], axis=0), 0)
         if scale:
             count = max(np.sum(rows) - ddof, 1)
-            std = np.sqrt(np.sum(centred**2, axis=0) / count + eps)
-            centred = centred / np.where(std > 0, std, 1)
-        out[rows] = centred
+            std = np.sqrt(np.sum(centered**2, axis=0) / count + eps)
+            centered = centered / np.where(std > 0, std, 1)
+        out[rows] = centered
     return out.astype(np.promote_types(x.dtype, np.float32))
 
 
@@ -86,10 +85,6 @@ def procrustes_rotation(
       target: what each row should come to lie on.
       reflection: False allows rotations only (determinant 1): the direction of the
         smallest singular value is turned round where needed.
-
-    Raises:
-      TypeError: arrays that are not floating point.
-      ValueError: shapes that do not fit together.
 
     Examples:
       >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0]])
@@ -127,10 +122,6 @@ def procrustes_align(
       target: the point that each belongs to.
       scale: False keeps the size.
       reflection: True lets source be mirrored.
-
-    Raises:
-      TypeError: arrays that are not floating point.
-      ValueError: shapes that do not fit together.
 
     Examples:
       >>> y = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
@@ -184,9 +175,7 @@ def fast_ica(
       The components, [n, num_components].
 
     Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: a wrong rank, fewer rows than components, num_components outside of
-        1 to d.
+      ValueError: fewer rows than components, num_components outside of 1 to d.
 
     Examples:
       >>> x = np.random.default_rng(0).laplace(size=(500, 2)) @ [[1.0, 2.0], [0.0, 1.0]]

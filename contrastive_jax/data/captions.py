@@ -80,7 +80,7 @@ def open_pairs(
     found = emoji(size)
     order = np.random.default_rng(0).permutation(len(found.caption))
     held = round(TEST_SHARE * len(order))
-    # Test concepts stay in the order of the chart, so that neighbours are related.
+    # Test concepts stay in the order of the chart, so that neighbors are related.
     rows = np.sort(order[:held]) if split == "test" else order[held:]
     return Pairs(
         len(rows),

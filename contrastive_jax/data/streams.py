@@ -18,7 +18,7 @@ from contrastive_jax.data.batches import Batch, fetched_batches
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 SPACE = 0
 
-# Texts of each category of the Brown corpus, a (news) to r (humour).
+# Texts of each category of the Brown corpus, a (news) to r (humor).
 COUNTS = (44, 27, 17, 17, 36, 48, 75, 30, 80, 29, 24, 6, 29, 29, 9)
 BROWN = dict(zip("abcdefghjklmnpr", COUNTS, strict=True))
 

@@ -7,7 +7,7 @@ PLANE = ("moons", "circles", "pinwheel")
 
 
 def plane_points(name: str, num: int, seed: int) -> Float[np.ndarray, "num 2"]:
-    """Points of a density in the plane, centred, within about 3 of the origin.
+    """Points of a density in the plane, centered, within about 3 of the origin.
 
     "moons" and "circles" are scikit-learn's (noise 0.1 and 0.06, inner circle half as
     wide); "pinwheel" are five bent arms.

@@ -122,10 +122,10 @@ def resize_square(image: np.ndarray, size: int) -> np.ndarray:
     side = min(h, w)
     top, left = (h - side) // 2, (w - side) // 2
     square = image[top : top + side, left : left + side]
-    grey = square.shape[-1] == 1
-    picture = Image.fromarray(square[..., 0] if grey else square)
+    gray = square.shape[-1] == 1
+    picture = Image.fromarray(square[..., 0] if gray else square)
     resized = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
-    return resized[..., None] if grey else resized
+    return resized[..., None] if gray else resized
 
 
 def read_rows(
@@ -192,8 +192,8 @@ def prepare_images(name: str, found: packaged.Images, data_dir: str) -> pathlib.
     def png(image):
         # Image features of arrays would be encoded by TensorFlow; PNG bytes are not.
         file = io.BytesIO()
-        grey = image.shape[-1] == 1
-        Image.fromarray(image[..., 0] if grey else image).save(file, "PNG")
+        gray = image.shape[-1] == 1
+        Image.fromarray(image[..., 0] if gray else image).save(file, "PNG")
         file.seek(0)
         return file
 

@@ -1,4 +1,4 @@
-"""Measures of what was learned: probes, neighbours, retrieval, similarity, geometry."""
+"""Measures of what was learned: probes, neighbors, retrieval, similarity, geometry."""
 
 from contrastive_jax.evaluation.classification import (
     BestF1,

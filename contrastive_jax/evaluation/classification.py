@@ -39,10 +39,6 @@ def binary_f1(
       labels: what is true.
       predictions: what was said.
 
-    Raises:
-      TypeError: anything but booleans.
-      ValueError: not one prediction for each label.
-
     Examples:
       >>> binary_f1(np.array([True, True, False]), np.array([True, False, False]))
       0.6666666666666666
@@ -67,10 +63,6 @@ def macro_f1(
     Args:
       labels: true classes.
       predictions: predicted classes.
-
-    Raises:
-      TypeError: anything but integers.
-      ValueError: not one prediction for each label.
 
     Examples:
       >>> macro_f1(np.array([0, 0, 1]), np.array([0, 0, 2]))
@@ -100,8 +92,7 @@ def best_f1(
       scores: higher is more likely true.
 
     Raises:
-      TypeError: labels that are not booleans.
-      ValueError: not one score for each label, NaN.
+      ValueError: NaN.
 
     Examples:
       >>> labels, scores = np.array([True, True, False]), np.array([0.9, 0.2, 0.5])

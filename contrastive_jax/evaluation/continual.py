@@ -22,10 +22,6 @@ def continual_metrics(
     Returns:
       "average_accuracy", "last_accuracy" and "forgetting" (0 with one task).
 
-    Raises:
-      TypeError: accuracies that are not floating point.
-      ValueError: not as many columns as rows.
-
     Examples:
       >>> continual_metrics(np.array([[0.9, 0.0], [0.5, 0.7]]))["forgetting"]
       0.4

@@ -27,8 +27,7 @@ def alignment(x: Embeddings, y: Embeddings, *, alpha: float = 2.0) -> Float[Arra
       alpha: the power, above 0.
 
     Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: shapes that do not fit together, an alpha not above 0.
+      ValueError: an alpha not above 0.
 
     Examples:
       >>> alignment(jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 1.0]])).round(4)
@@ -57,7 +56,6 @@ def uniformity(x: Embeddings, *, t: float = 2.0, chunk: int = 1024) -> Float[Arr
       chunk: rows of a tile; [chunk, n] distances exist at a time.
 
     Raises:
-      TypeError: embeddings that are not floating point.
       ValueError: fewer than two rows, a t not above 0.
 
     Examples:
@@ -95,7 +93,6 @@ def average_cosine(x: Embeddings) -> Float[Array, ""]:
       x: embeddings, at least 2.
 
     Raises:
-      TypeError: embeddings that are not floating point.
       ValueError: fewer than two rows.
 
     Examples:
@@ -120,11 +117,7 @@ def isotropy(x: Embeddings) -> Float[Array, ""]:
         c over the eigenvectors of x^T x and their negatives
 
     Args:
-      x: embeddings, as they are: neither centred nor normalised here.
-
-    Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: a wrong rank.
+      x: embeddings, as they are: neither centered nor normalized here.
 
     Examples:
       >>> x = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
@@ -153,12 +146,8 @@ def effective_rank(x: Embeddings, *, eps: float = 1e-7) -> Float[Array, ""]:
         exp( -sum_k p_k log p_k ),  p_k = s_k / sum_j s_j + eps
 
     Args:
-      x: embeddings, as they are: not centred here.
+      x: embeddings, as they are: not centered here.
       eps: keeps the logarithm finite.
-
-    Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: a wrong rank.
 
     Examples:
       >>> round(float(effective_rank(jnp.eye(3))), 3)
@@ -178,13 +167,9 @@ def numerical_rank(x: Embeddings, *, tol: float | None = None) -> Int[Array, ""]
     """Number of singular values above a tolerance.
 
     Args:
-      x: embeddings, as they are: not centred here.
+      x: embeddings, as they are: not centered here.
       tol: relative to the largest singular value; max(n, d) times the rounding unit
         when None.
-
-    Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: a wrong rank.
 
     Examples:
       >>> numerical_rank(jnp.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]))
@@ -207,10 +192,6 @@ def collapse_std(x: Embeddings) -> Float[Array, ""]:
     Args:
       x: embeddings.
 
-    Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: a wrong rank.
-
     Examples:
       >>> collapse_std(jnp.array([[1.0, 0.0], [3.0, 0.0]]))
       Array(0., dtype=float32)
@@ -230,7 +211,7 @@ def _unit(x, name):
 def plane(features: Embeddings, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
     """A map of embeddings in the plane, to be drawn (`report.maps.embedding_map`).
 
-    t-SNE of the normalised rows, started from PCA; below 500 rows PCA alone.
+    t-SNE of the normalized rows, started from PCA; below 500 rows PCA alone.
 
     Args:
       features: a few hundred to a few thousand rows.

@@ -21,8 +21,7 @@ def pass_at_k(
       k: samples that one may show, 1 to num_samples.
 
     Raises:
-      TypeError: counts that are not integers.
-      ValueError: a wrong rank, counts outside of 0 to num_samples, k out of range.
+      ValueError: counts outside of 0 to num_samples, k out of range.
 
     Examples:
       >>> round(pass_at_k(np.array([1, 0]), num_samples=4, k=2), 4)

@@ -1,4 +1,4 @@
-"""Nearest neighbours by inner product, tile by tile, and the kNN classifier."""
+"""Nearest neighbors by inner product, tile by tile, and the kNN classifier."""
 
 import functools
 from typing import Literal
@@ -25,25 +25,24 @@ def knn_classify(
 ) -> Int[Array, " q"]:
     """Classes of the test rows by their k nearest training rows in cosine.
 
-        weighted: argmax_c sum_{i in neighbours of class c} exp(cosine_i / temperature)
-        majority: argmax_c number of neighbours of class c
+        weighted: argmax_c sum_{i in neighbors of class c} exp(cosine_i / temperature)
+        majority: argmax_c number of neighbors of class c
 
     Equal votes go to the smaller class. A row with a NaN among its votes gets -1.
 
     Args:
-      train: training features, normalised here.
+      train: training features, normalized here.
       train_labels: their classes, 0 to num_classes - 1.
-      test: features to classify, normalised here.
-      k: neighbours that vote.
+      test: features to classify, normalized here.
+      k: neighbors that vote.
       num_classes: number of classes.
       temperature: of the weights.
-      vote: how neighbours count.
+      vote: how neighbors count.
       chunk: see `nearest_neighbors`.
 
     Raises:
-      TypeError: features that are not floating point, labels that are not integers.
-      ValueError: shapes that do not fit together, k beyond the training rows, labels
-        out of range, a temperature not above 0, an unknown vote.
+      ValueError: k beyond the training rows, labels out of range, a temperature not
+        above 0, an unknown vote.
 
     Examples:
       >>> train = jnp.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
@@ -73,8 +72,8 @@ def knn_classify(
 
 @functools.partial(jax.jit, static_argnames="num_classes")
 def _winners(scores, labels, temperature, *, num_classes) -> Int[Array, " q"]:
-    """The class of most weight among the neighbours of each row."""
-    # The best neighbour has weight 1: the same winner, and no overflow.
+    """The class of most weight among the neighbors of each row."""
+    # The best neighbor has weight 1: the same winner, and no overflow.
     weights = jnp.exp((scores - scores[:, :1]) / temperature)
 
     def count(weights, labels):

@@ -149,7 +149,7 @@ def mahalanobis_scores(
     queries: Float[Array | np.ndarray, "q d"],
     *,
     normalize: bool = True,
-    recentre: bool = False,
+    recenter: bool = False,
 ) -> np.ndarray:
     """Minus the squared Mahalanobis distance to the training features.
 
@@ -164,14 +164,13 @@ def mahalanobis_scores(
       train: features of in-distribution training examples.
       queries: features to score.
       normalize: whether rows are scaled to length 1 first.
-      recentre: takes c = m instead, so that the mean is taken off twice.
+      recenter: takes c = m instead, so that the mean is taken off twice.
 
     Returns:
       A score for each query, float64.
 
     Raises:
-      TypeError: features that are not floating point.
-      ValueError: shapes that do not fit together, features that are not finite.
+      ValueError: features that are not finite.
 
     References:
       Lee et al. 2018, arXiv:1807.03888, eq. 2; Sehwag et al. 2021, arXiv:2103.12051,
@@ -179,7 +178,7 @@ def mahalanobis_scores(
 
     Deviations:
       The released code of PALM (Lu et al. 2024, arXiv:2402.02653) takes the mean off
-      twice: `recentre`.
+      twice: `recenter`.
 
     Examples:
       >>> train = np.array([[2.0], [4.0], [6.0]])
@@ -204,7 +203,7 @@ def mahalanobis_scores(
     varies = (np.max(parts[0], axis=0) > np.min(parts[0], axis=0)) & (std > 0)
     train, queries = ((x - mean) / np.where(varies, std, np.inf) for x in parts)
     inverse = np.linalg.pinv(train.T @ train / len(train), hermitian=True)
-    gaps = queries - mean if recentre else queries
+    gaps = queries - mean if recenter else queries
     return -np.einsum("qd,de,qe->q", gaps, inverse, gaps)
 
 

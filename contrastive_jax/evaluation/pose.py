@@ -39,9 +39,7 @@ def mpjpe(
       root: number of the root keypoint.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown align, a root out of
-        range.
+      ValueError: an unknown align, a root out of range.
 
     Examples:
       >>> x = jnp.array([[[0.0, 0.0], [3.0, 4.0]]])
@@ -92,9 +90,7 @@ def pck(
         joints that have one; None gives the share of each joint, [k].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a threshold that is not positive, an
-        unknown average.
+      ValueError: a threshold that is not positive, an unknown average.
 
     Examples:
       >>> x = jnp.array([[[0.0, 0.0], [3.0, 4.0]]])
@@ -144,8 +140,7 @@ def pck_auc(
       where: keypoints that count.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, thresholds that do not rise.
+      ValueError: thresholds that do not rise.
 
     Examples:
       >>> x = jnp.array([[[0.0, 0.0], [3.0, 4.0]]])
@@ -180,10 +175,6 @@ def argmax_keypoints(
 
     Args:
       heatmaps: one map for each keypoint.
-
-    Raises:
-      TypeError: maps that are not floating point.
-      ValueError: a wrong rank.
 
     Examples:
       >>> maps = jnp.zeros((1, 1, 4, 5)).at[0, 0, 2, 3].set(7.0)

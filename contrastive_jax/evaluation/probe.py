@@ -1,6 +1,6 @@
 """Linear readouts of frozen features: logistic regression and ridge regression.
 
-Features are standardised with the statistics of the training rows. The penalty is
+Features are standardized with the statistics of the training rows. The penalty is
 chosen on a held-out part of the training rows and never on the test rows; the readout
 is then fitted again on all training rows.
 """
@@ -44,7 +44,7 @@ def linear_probe(
         min_W  mean_i cross_entropy(W x_i + b, y_i) + strength / 2 ||W||^2      (nats)
 
     Solved by scikit-learn's L-BFGS in float32, to a gradient of 1e-4; the bias is not
-    penalised.
+    penalized.
 
     Args:
       train: training features.
@@ -57,9 +57,8 @@ def linear_probe(
       seed: draws these rows.
 
     Raises:
-      TypeError: features that are not floating point, labels that are not integers.
-      ValueError: shapes that do not fit together, no strength or one not above 0, a
-        share outside of (0, 1), fewer than two classes.
+      ValueError: no strength or one not above 0, a share outside of (0, 1), fewer than
+        two classes.
 
     Examples:
       >>> x = np.array([[-2.0], [-1.0], [1.0], [2.0]])
@@ -129,10 +128,7 @@ def ridge_probe(
       seed: draws these rows.
 
     Raises:
-      TypeError: features that are not floating point, targets that are neither
-        integers nor floating point.
-      ValueError: shapes that do not fit together, no strength or one not above 0, a
-        share outside of (0, 1).
+      ValueError: no strength or one not above 0, a share outside of (0, 1).
 
     Examples:
       >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])

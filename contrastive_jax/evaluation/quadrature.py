@@ -7,7 +7,7 @@ from contrastive_jax import numerics
 
 
 def square_grid(cells: int, half_width: float) -> tuple[Float[Array, "k 2"], float]:
-    """Centres of cells x cells squares around the origin, and the area of one.
+    """Centers of cells x cells squares around the origin, and the area of one.
 
         integral of p over the square ~ area sum_k p(x_k)
 
@@ -28,6 +28,6 @@ def square_grid(cells: int, half_width: float) -> tuple[Float[Array, "k 2"], flo
     """
     numerics.check_positive(cells=cells, half_width=half_width)
     side = 2 * half_width / cells
-    centres = (jnp.arange(cells) + 0.5) * side - half_width
-    x, y = jnp.meshgrid(centres, centres)
+    centers = (jnp.arange(cells) + 0.5) * side - half_width
+    x, y = jnp.meshgrid(centers, centers)
     return jnp.stack([x.ravel(), y.ravel()], axis=1), side**2

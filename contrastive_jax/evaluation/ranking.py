@@ -53,8 +53,7 @@ def reciprocal_rank(
       reduce_fn: over queries; None gives [q].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
+      ValueError: k below 1, an unknown rule for ties.
 
     Examples:
       >>> scores = jnp.array([[3.0, 2.0, 1.0], [1.0, 1.0, 0.0]])
@@ -94,8 +93,7 @@ def hit_rate(
       reduce_fn: over queries; None gives [q].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
+      ValueError: k below 1, an unknown rule for ties.
 
     Examples:
       >>> scores = jnp.array([[3.0, 2.0, 1.0], [1.0, 1.0, 0.0]])
@@ -131,8 +129,7 @@ def recall(
       reduce_fn: over queries; None gives [q].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
+      ValueError: k below 1, an unknown rule for ties.
 
     Examples:
       >>> scores = jnp.array([[4.0, 3.0, 2.0, 1.0]])
@@ -167,8 +164,7 @@ def precision(
       reduce_fn: over queries; None gives [q].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
+      ValueError: k below 1, an unknown rule for ties.
 
     Examples:
       >>> scores = jnp.array([[4.0, 3.0, 2.0, 1.0]])
@@ -206,8 +202,7 @@ def average_precision(
       reduce_fn: over queries; None gives [q].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
+      ValueError: k below 1, an unknown rule for ties.
 
     Examples:
       >>> scores = jnp.array([[4.0, 3.0, 2.0, 1.0]])
@@ -256,9 +251,7 @@ def dcg(
       reduce_fn: over queries; None gives [q].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown gain or rule
-        for ties.
+      ValueError: k below 1, an unknown gain or rule for ties.
 
     Examples:
       >>> scores = jnp.array([[3.0, 2.0, 1.0]])
@@ -298,9 +291,7 @@ def ndcg(
       reduce_fn: over queries; None gives [q].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown gain or rule
-        for ties.
+      ValueError: k below 1, an unknown gain or rule for ties.
 
     Examples:
       >>> scores = jnp.array([[3.0, 2.0, 1.0]])
@@ -337,16 +328,14 @@ def gold_ranks(
     rank and the hit rate.
 
     Args:
-      queries: embeddings; normalise both sides for cosines.
+      queries: embeddings; normalize both sides for cosines.
       candidates: embeddings that are ranked.
       gold: index of each query's right candidate.
       ties: what equal scores count.
       chunk: queries at a time.
 
     Raises:
-      TypeError: embeddings that are not floating point, indices that are not integers.
-      ValueError: shapes that do not fit together, an index that is no candidate's, an
-        unknown rule for ties.
+      ValueError: an index that is no candidate's, an unknown rule for ties.
 
     Examples:
       >>> candidates = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
@@ -398,10 +387,6 @@ def judged_lists(
 
     Returns:
       `scores`, `relevance` and `where`, [q, k + r], as the measures take them.
-
-    Raises:
-      TypeError: indices that are not integers.
-      ValueError: shapes that do not fit together.
 
     Examples:
       >>> scores, indices = jnp.array([[0.9, 0.8]]), jnp.array([[4, 7]])

@@ -19,7 +19,7 @@ def nearest_neighbor_accuracy(
       made: rows of the other.
 
     Raises:
-      ValueError: an empty sample, or rows of different sizes.
+      ValueError: an empty sample.
 
     References:
       Lopez-Paz and Oquab 2017, arXiv:1610.06545, section 3; Xu et al. 2018,

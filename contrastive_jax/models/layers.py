@@ -1,4 +1,4 @@
-"""Small parts that many models share: batch normalisation and projection heads."""
+"""Small parts that many models share: batch normalization and projection heads."""
 
 import math
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from jaxtyping import Array, Float
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation with statistics shared over the devices of `axis_name`.
+    """Batch normalization with statistics shared over the devices of `axis_name`.
 
     Attributes:
-      axis_name: device axis whose batches are normalised as one; None for this
+      axis_name: device axis whose batches are normalized as one; None for this
         device's rows (under the jit mapper those are the whole batch).
       momentum: how much of the running statistics a step keeps.
       epsilon: added to the variance.
@@ -49,7 +49,7 @@ class BatchNorm(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation, which sees one example at a time; `BatchNorm`'s stand-in.
+    """Group normalization, which sees one example at a time; `BatchNorm`'s stand-in.
 
     Attributes:
       group: channels per group, or the largest divisor of it that fits them.
@@ -82,10 +82,10 @@ class Mlp(nn.Module):
 
     Attributes:
       widths: output width of every layer.
-      batch_norm: normalise after every layer but the last.
-      last_batch_norm: normalise the last output as well.
-      last_affine: whether that last normalisation has a learned scale and bias.
-      use_bias: whether layers that no normalisation follows have a bias.
+      batch_norm: normalize after every layer but the last.
+      last_batch_norm: normalize the last output as well.
+      last_affine: whether that last normalization has a learned scale and bias.
+      use_bias: whether layers that no normalization follows have a bias.
       axis_name: device axis over which batch statistics are shared.
       dtype: compute type.
     """
@@ -104,11 +104,11 @@ class Mlp(nn.Module):
     ) -> Float[Array, "batch d_out"]:
         for i, width in enumerate(self.widths):
             last = i == len(self.widths) - 1
-            normalised = self.last_batch_norm if last else self.batch_norm
+            normalized = self.last_batch_norm if last else self.batch_norm
             x = nn.Dense(
-                width, use_bias=self.use_bias and not normalised, dtype=self.dtype
+                width, use_bias=self.use_bias and not normalized, dtype=self.dtype
             )(x)
-            if normalised:
+            if normalized:
                 x = BatchNorm(
                     axis_name=self.axis_name,
                     use_scale=not last or self.last_affine,

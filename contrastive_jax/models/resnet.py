@@ -26,14 +26,14 @@ DEPTHS = {
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, a normalisation and (if asked) ReLU.
+    """A convolution without bias, a normalization and (if asked) ReLU.
 
     Attributes:
       features: output channels.
       kernel: side of the square kernel.
       stride: step in both directions.
       relu: whether a ReLU follows.
-      zero_scale: start the normalisation's scale at 0.
+      zero_scale: start the normalization's scale at 0.
       norm: "batch" or "group".
       axis_name: device axis over which batch statistics are shared.
       dtype: compute type.

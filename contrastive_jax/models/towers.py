@@ -61,7 +61,7 @@ def make_towers(
       dtype: compute type.
 
     Raises:
-      ValueError: an unknown tower, or a normalisation over the batch.
+      ValueError: an unknown tower, or a normalization over the batch.
     """
     settings = dict(image)
     name = settings.pop("tower")
@@ -70,7 +70,7 @@ def make_towers(
     elif name == "resnet":
         if settings["norm"] == "batch":
             raise ValueError(
-                "model.image.norm: batch normalisation ties an embedding to the other "
+                "model.image.norm: batch normalization ties an embedding to the other "
                 "rows of its batch; set it to group"
             )
         tower = Resnet(**settings, dtype=dtype)

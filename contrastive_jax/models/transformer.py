@@ -22,7 +22,7 @@ class TransformerOutput(NamedTuple):
     """What a transformer returns, in float32; values at padding mean nothing.
 
     Attributes:
-      last: tokens after the last normalisation.
+      last: tokens after the last normalization.
       hidden: the input of the first block and the output of each, before that.
     """
 
@@ -45,7 +45,7 @@ def rotate(
       ValueError: an odd d.
 
     References:
-      Su et al. 2021, arXiv:2104.09864, eq. 34, with halves in place of neighbours.
+      Su et al. 2021, arXiv:2104.09864, eq. 34, with halves in place of neighbors.
 
     Examples:
       >>> turned = rotate(jnp.ones((1, 2, 1, 2)))[0, :, 0]
@@ -106,14 +106,14 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and a two-layer perceptron, each behind a normalisation and a skip.
+    """Attention and a two-layer perceptron, each behind a normalization and a skip.
 
     Attributes:
       heads: number of heads.
       mlp_ratio: width of the perceptron's hidden layer in widths of the block.
       causal: whether a token sees only itself and what is before it.
       rotary: whether queries and keys are rotated by their position.
-      use_bias: whether attention and normalisations have biases.
+      use_bias: whether attention and normalizations have biases.
       dropout: share of each branch that is dropped in training.
       dtype: compute type.
     """
@@ -167,7 +167,7 @@ def conditioned(
 
 
 class Blocks(nn.Module):
-    """Transformer blocks and a last normalisation over given embeddings.
+    """Transformer blocks and a last normalization over given embeddings.
 
     Attributes:
       depth: number of blocks.
@@ -175,7 +175,7 @@ class Blocks(nn.Module):
       mlp_ratio: width of the perceptrons' hidden layer in widths of the block.
       causal: whether a token sees only itself and what is before it.
       rotary: whether queries and keys are rotated by their position.
-      use_bias: whether attention and normalisations have biases.
+      use_bias: whether attention and normalizations have biases.
       dropout: share of each branch that is dropped in training.
       dtype: compute type; parameters and outputs are float32.
 
@@ -243,7 +243,7 @@ class Transformer(nn.Module):
       max_length: longest sequence with learned positions.
       mlp_ratio: width of the perceptrons' hidden layer in widths of the block.
       causal: whether a token sees only itself and what is before it.
-      use_bias: whether attention and normalisations have biases.
+      use_bias: whether attention and normalizations have biases.
       dropout: share of each branch that is dropped in training.
       dtype: compute type; parameters and outputs are float32.
     """

@@ -22,7 +22,7 @@ class Vit(nn.Module):
       dtype: compute type; parameters and features are float32.
 
     References:
-      Dosovitskiy et al. 2020, arXiv:2010.11929; with the normalisation before the first
+      Dosovitskiy et al. 2020, arXiv:2010.11929; with the normalization before the first
       block of Radford et al. 2021, arXiv:2103.00020, section 2.4.
     """
 

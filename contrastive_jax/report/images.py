@@ -1,4 +1,4 @@
-"""Pictures of images: neighbours and rows of views, as matplotlib figures."""
+"""Pictures of images: neighbors and rows of views, as matplotlib figures."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,9 +22,9 @@ def neighbors(
     found_labels: np.ndarray,
     class_names: Sequence[str],
 ) -> Figure:
-    """Query images and, to their right, their nearest neighbours, best first.
+    """Query images and, to their right, their nearest neighbors, best first.
 
-    A green frame marks a neighbour of the query's class, a red one any other.
+    A green frame marks a neighbor of the query's class, a red one any other.
 
     Args:
       queries: [n, h, w, c] images.
@@ -48,7 +48,7 @@ def neighbors(
             for spine in axes.spines.values():
                 spine.set(color="tab:green" if same else "tab:red", linewidth=2)
     grid[0][0].set_title("query", fontsize=8)
-    grid[0][1].set_title("neighbours", fontsize=8, loc="left")
+    grid[0][1].set_title("neighbors", fontsize=8, loc="left")
     return figure
 
 

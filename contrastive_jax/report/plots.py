@@ -68,7 +68,7 @@ def lines(
 
 
 def bars(groups: Mapping[str, Mapping[str, Any]], *, ylabel: str) -> Figure:
-    """Bars side by side: one cluster per group, one colour per name inside.
+    """Bars side by side: one cluster per group, one color per name inside.
 
     Args:
       groups: {group: {name: value}}, the same names in every group.

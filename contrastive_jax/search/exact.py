@@ -1,4 +1,4 @@
-"""Exact search: nearest neighbours on the device, block by block."""
+"""Exact search: nearest neighbors on the device, block by block."""
 
 import functools
 
@@ -25,9 +25,9 @@ def nearest_neighbors(
     the smaller index comes first.
 
     Args:
-      queries: what to look up; normalise both sides for cosines.
+      queries: what to look up; normalize both sides for cosines.
       candidates: where to look.
-      k: neighbours per query, at most n.
+      k: neighbors per query, at most n.
       exclude: candidate indices that may not be returned, per query (-1 for none).
         Where fewer than k are left, the rest has score -inf.
       chunk: rows and columns of one tile.
@@ -36,8 +36,7 @@ def nearest_neighbors(
       Scores and candidate indices.
 
     Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: shapes that do not fit together, k beyond the candidates.
+      ValueError: k beyond the candidates.
 
     Examples:
       >>> candidates = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]])

@@ -30,9 +30,6 @@ def bank_init(rng: PRNGKeyArray, size: int, dim: int, *, dtype=jnp.float32) -> B
       dim: size d of a row.
       dtype: type of the rows.
 
-    Raises:
-      ValueError: a size or dim below 1.
-
     Examples:
       >>> bank_init(jax.random.key(0), 8, 4).rows.shape
       (8, 4)
@@ -68,10 +65,6 @@ def bank_update(
       features: their representations.
       decay: in [0, 1]; 0 keeps the newest feature only.
       normalize: whether rows are scaled to length 1.
-
-    Raises:
-      TypeError: ids that are not integers, features that are not floating point.
-      ValueError: shapes that do not fit together, a decay outside of [0, 1].
 
     Examples:
       >>> bank = bank_init(jax.random.key(0), 3, 2)

@@ -22,7 +22,7 @@ def ema_update(target: PyTree, online: PyTree, *, decay: float | Array) -> PyTre
       decay: in [0, 1]; 1 keeps the target, 0 copies.
 
     Raises:
-      ValueError: trees of different structure or shapes, a decay outside of [0, 1].
+      ValueError: trees of different structure or shapes.
 
     Examples:
       >>> ema_update({"w": jnp.array([1.0])}, {"w": jnp.array([3.0])}, decay=0.75)

@@ -10,7 +10,7 @@ from contrastive_jax import numerics, similarity
 
 @chex.dataclass(frozen=True)
 class Prototypes:
-    """Cluster or class centres.
+    """Cluster or class centers.
 
     Attributes:
       vectors: one per prototype.
@@ -29,9 +29,6 @@ def prototypes_init(rng: PRNGKeyArray, num_prototypes: int, dim: int) -> Prototy
       num_prototypes: number of prototypes k.
       dim: size d of each.
 
-    Raises:
-      ValueError: a number below 1.
-
     Examples:
       >>> prototypes_init(jax.random.key(0), 8, 4).vectors.shape
       (8, 4)
@@ -46,7 +43,7 @@ def prototypes_init(rng: PRNGKeyArray, num_prototypes: int, dim: int) -> Prototy
 def assigned_means(
     features: Float[Array, "n d"], assignments: Float[Array, "n k"] | Bool[Array, "n k"]
 ) -> tuple[Float[Array, "k d"], Bool[Array, " k"]]:
-    """Weighted mean of the features assigned to each of k centres.
+    """Weighted mean of the features assigned to each of k centers.
 
         mean_k = sum_i a_ik x_i / sum_i a_ik
 
@@ -58,10 +55,6 @@ def assigned_means(
 
     Returns:
       The means, 0 where nothing was assigned, and a mask of the others.
-
-    Raises:
-      TypeError: features that are not floating point.
-      ValueError: shapes that do not fit together.
 
     Examples:
       >>> x = jnp.array([[1.0], [3.0], [5.0]])
@@ -102,10 +95,6 @@ def prototypes_update(
       normalize: whether prototypes are scaled to length 1.
       stop_gradient: False lets gradients reach the features, as PALM does; never the
         prototypes from before and never the assignments.
-
-    Raises:
-      TypeError: features that are not floating point.
-      ValueError: shapes that do not fit together, a decay outside of [0, 1].
 
     Examples:
       >>> start = Prototypes(vectors=jnp.array([[1.0, 0.0]]), used=jnp.array([False]))

@@ -43,7 +43,7 @@ class ClassQueue:
 def queue_init(rng: PRNGKeyArray, size: int, dim: int, *, dtype=jnp.float32) -> Queue:
     """A queue of random directions, as MoCo starts.
 
-    The rows are normalised Gaussian vectors. They serve as negatives from the first
+    The rows are normalized Gaussian vectors. They serve as negatives from the first
     step on; `queue_filled` tells them from pushed keys.
 
     Args:
@@ -51,9 +51,6 @@ def queue_init(rng: PRNGKeyArray, size: int, dim: int, *, dtype=jnp.float32) -> 
       size: number of rows k.
       dim: size d of a key.
       dtype: type of the rows.
-
-    Raises:
-      ValueError: a size or dim below 1.
 
     Examples:
       >>> queue_init(jax.random.key(0), 8, 4).keys.shape
@@ -85,8 +82,7 @@ def queue_push(
       labels: their labels; -1 when None.
 
     Raises:
-      TypeError: labels that are not integers.
-      ValueError: more keys than rows, or keys of another size.
+      ValueError: more keys than rows.
 
     Examples:
       >>> queue = queue_init(jax.random.key(0), 3, 1)
@@ -145,9 +141,6 @@ def class_queue_init(
       dim: size d of a key.
       dtype: type of the rows.
 
-    Raises:
-      ValueError: a number below 1.
-
     Examples:
       >>> class_queue_init(jax.random.key(0), 5, 8, 4).keys.shape
       (5, 8, 4)
@@ -172,10 +165,6 @@ def class_queue_push(
       queue: the rings before.
       keys: new rows.
       labels: class of each.
-
-    Raises:
-      TypeError: labels that are not integers.
-      ValueError: keys of another size, or not one label each.
 
     Examples:
       >>> queue = class_queue_init(jax.random.key(0), 2, 2, 1)

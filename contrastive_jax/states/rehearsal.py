@@ -35,9 +35,6 @@ def rehearsal_init(num_classes: int, size: int, example: PyTree) -> Rehearsal:
       size: examples m that a class can have at most.
       example: one example: an array, or a tree of arrays, that gives shapes and types.
 
-    Raises:
-      ValueError: a number below 1.
-
     Examples:
       >>> memory = rehearsal_init(10, 3, {"image": np.zeros((8, 8), np.uint8)})
       >>> memory.examples["image"].shape
@@ -68,10 +65,6 @@ def rehearsal_store(
       memory: the memory before.
       examples: arrays [b, ...] in the layout of the memory.
       labels: class of each row.
-
-    Raises:
-      TypeError: labels that are not integers.
-      ValueError: arrays of another shape.
 
     Examples:
       >>> memory = rehearsal_init(3, 2, np.zeros(1, np.float32))
@@ -152,9 +145,6 @@ def rehearsal_quota(
       seen_classes: classes up to now.
       total_classes: classes in the end: a fixed share from the first task on.
 
-    Raises:
-      ValueError: a number below 1.
-
     Examples:
       >>> rehearsal_quota(30, seen_classes=4)
       7
@@ -180,7 +170,6 @@ def herd_random(
       per_class: rows to keep; all of a class with fewer.
 
     Raises:
-      TypeError: labels that are not integers.
       ValueError: per_class below 1.
 
     Examples:
@@ -209,8 +198,7 @@ def herd_nearest(
       per_class: rows to keep; all of a class with fewer.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, per_class below 1.
+      ValueError: per_class below 1.
 
     Examples:
       >>> x = np.array([[0.0], [1.0], [5.0]])
@@ -245,8 +233,7 @@ def herd_barycenter(
       normalize: whether features are scaled to length 1 first.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, per_class below 1.
+      ValueError: per_class below 1.
 
     Examples:
       >>> x = np.array([[0.0], [3.0], [4.0], [9.0]])

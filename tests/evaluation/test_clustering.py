@@ -84,9 +84,9 @@ def test_kmeans_finds_the_best_of_all_partitions():
     best = min(inertia(names) for names in itertools.product(range(3), repeat=7))
     np.testing.assert_allclose(found.inertia, best, rtol=1e-6)
     np.testing.assert_allclose(inertia(found.assignments), best, rtol=1e-6)
-    for c, centre in enumerate(found.centres):
+    for c, center in enumerate(found.centers):
         mean = x[found.assignments == c].mean(axis=0)
-        np.testing.assert_allclose(centre, mean, rtol=1e-6)
+        np.testing.assert_allclose(center, mean, rtol=1e-6)
 
 
 def test_kmeans_follows_its_key_and_recovers_far_clusters():

@@ -1,4 +1,4 @@
-"""Neighbours against numpy, votes against scikit-learn."""
+"""Neighbors against numpy, votes against scikit-learn."""
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,12 @@ from contrastive_jax import evaluation, search
 def data(n, seed=0, d=6):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 4, n)
-    centres = 1.5 * np.random.default_rng(99).normal(size=(4, d))
-    return (centres[labels] + rng.normal(size=(n, d))).astype(np.float32), labels
+    centers = 1.5 * np.random.default_rng(99).normal(size=(4, d))
+    return (centers[labels] + rng.normal(size=(n, d))).astype(np.float32), labels
 
 
 @pytest.mark.parametrize("chunk", [7, 64, 4096])
-def test_neighbours_equal_a_full_sort(chunk):
+def test_neighbors_equal_a_full_sort(chunk):
     (x, _), (y, _) = data(50), data(30, seed=1)
     scores, indices = search.nearest_neighbors(y, x, k=5, chunk=chunk)
     full = y @ x.T
@@ -67,7 +67,7 @@ def test_votes_equal_scikit_learn(vote, chunk):
 
 
 def test_both_votes_differ_where_they_should():
-    # One close neighbour of class 1 against two distant ones of class 0.
+    # One close neighbor of class 1 against two distant ones of class 0.
     train = jnp.array([[1.0, 0.0], [0.1, 1.0], [0.0, 1.0]])
     labels, test = jnp.array([1, 0, 0]), jnp.array([[1.0, 0.05]])
     options = dict(k=3, num_classes=2)
@@ -76,7 +76,7 @@ def test_both_votes_differ_where_they_should():
     assert got == 0
 
 
-def test_small_temperature_is_the_nearest_neighbour():
+def test_small_temperature_is_the_nearest_neighbor():
     (x, labels), (y, _) = data(120), data(40, seed=1)
     options = dict(num_classes=4)
     got = evaluation.knn_classify(x, labels, y, k=50, temperature=1e-4, **options)

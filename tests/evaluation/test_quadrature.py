@@ -1,4 +1,4 @@
-"""Midpoint rule in the plane and the nearest-neighbour two-sample test."""
+"""Midpoint rule in the plane and the nearest-neighbor two-sample test."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +31,7 @@ def test_two_samples_of_different_sizes_are_refused(without_type_hooks):
 
 
 @pytest.mark.parametrize("name", synthetic.PLANE)
-def test_planar_densities_are_centred_and_fresh_for_every_seed(name):
+def test_planar_densities_are_centered_and_fresh_for_every_seed(name):
     a, b = (synthetic.plane_points(name, 1000, seed) for seed in (0, 1))
     assert np.abs(a.mean(axis=0)).max() < 0.15 and np.abs(a).max() < 4
     assert not np.array_equal(a, b)

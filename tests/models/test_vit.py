@@ -65,7 +65,7 @@ def test_bad_settings_are_named():
         models.Vit(8, 16, 1, 2).init(
             jax.random.key(0), jnp.zeros((1, 30, 30, 3)), train=False
         )
-    with pytest.raises(ValueError, match=r"model.image.norm: batch normalisation"):
+    with pytest.raises(ValueError, match=r"model.image.norm: batch normalization"):
         models.make_towers(
             dict(tower="resnet", norm="batch"), {}, dim=4, vocabulary=9, dtype="float32"
         )
