@@ -1,7 +1,8 @@
-"""How embeddings lie in space: spread, rank, isotropy and signs of collapse.
+"""Geometry of embeddings: alignment, uniformity, rank, isotropy, signs of collapse.
 
-All take [n, d] and can be jitted; `alignment` and `uniformity` of the losses' formulas
-are computed here in tiles, for sets of any size.
+All take floating-point [n, d] and all but `plane` can be jitted. `uniformity` is
+computed in tiles, for sets of any size. A wrong dtype raises TypeError and a wrong
+shape ValueError, naming the argument.
 """
 
 import functools
@@ -17,7 +18,7 @@ Embeddings = Float[Array | np.ndarray, "n d"]
 
 
 def alignment(x: Embeddings, y: Embeddings, *, alpha: float = 2.0) -> Float[Array, ""]:
-    """Mean distance of positive pairs on the unit sphere, to a power; 0 is best.
+    """Mean distance of positive pairs on the unit sphere, to a power; lower is better.
 
         mean_i || x_i / ||x_i|| - y_i / ||y_i|| ||^alpha
 
@@ -44,7 +45,7 @@ def alignment(x: Embeddings, y: Embeddings, *, alpha: float = 2.0) -> Float[Arra
 
 @functools.partial(jax.jit, static_argnames=("t", "chunk"))
 def uniformity(x: Embeddings, *, t: float = 2.0, chunk: int = 1024) -> Float[Array, ""]:
-    """Log of the mean Gaussian potential of pairs on the unit sphere; lower is better.
+    """Log mean Gaussian potential of pairs on the unit sphere; lower is more uniform.
 
         log mean_{i < j} exp(-t || x_i / ||x_i|| - x_j / ||x_j|| ||^2)          (nats)
 
@@ -111,7 +112,7 @@ def average_cosine(x: Embeddings) -> Float[Array, ""]:
 
 
 def isotropy(x: Embeddings) -> Float[Array, ""]:
-    """Evenness of the partition function over directions, in (0, 1]; 1 is isotropic.
+    """Ratio of the least to the largest partition function, in (0, 1]; 1 is isotropic.
 
         min_c Z(c) / max_c Z(c),  Z(c) = sum_i exp(c . x_i),
         c over the eigenvectors of x^T x and their negatives
@@ -183,7 +184,7 @@ def numerical_rank(x: Embeddings, *, tol: float | None = None) -> Int[Array, ""]
 
 
 def collapse_std(x: Embeddings) -> Float[Array, ""]:
-    """Mean over channels of the standard deviation of unit vectors.
+    """Mean standard deviation per channel of the normalized embeddings.
 
         mean_k std_i ( x_ik / ||x_i|| )
 
@@ -209,7 +210,7 @@ def _unit(x, name):
 
 
 def plane(features: Embeddings, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
-    """A map of embeddings in the plane, to be drawn (`report.maps.embedding_map`).
+    """Two-dimensional map of embeddings, for `report.maps.embedding_map`.
 
     t-SNE of the normalized rows, started from PCA; below 500 rows PCA alone.
 

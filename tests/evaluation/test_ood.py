@@ -130,5 +130,5 @@ def test_wrong_input_is_named():
         evaluation.auroc(np.ones(3), np.array([np.nan]))
     with pytest.raises(ValueError, match="in_scores: n must be at least 1"):
         evaluation.auroc(np.ones(0), np.ones(2))
-    with pytest.raises(ValueError, match="tpr: expected a share"):
+    with pytest.raises(ValueError, match="tpr: expected a fraction"):
         evaluation.fpr_at_tpr(np.ones(3), np.ones(2), tpr=0.0)

@@ -121,7 +121,7 @@ def test_wrong_input_is_named(digits):
         evaluation.linear_probe(*digits, strengths=(0.0,))
     with pytest.raises(ValueError, match="strengths: expected at least one"):
         evaluation.ridge_probe(*digits, strengths=())
-    with pytest.raises(ValueError, match="held_out: expected a share"):
+    with pytest.raises(ValueError, match="held_out: expected a fraction"):
         evaluation.linear_probe(*digits, held_out=1.5)
     with pytest.raises(ValueError, match="train_labels: expected at least two"):
         evaluation.linear_probe(train, np.zeros(600, int), test, test_labels)
