@@ -34,12 +34,11 @@ def center_init(dim: int) -> Center:
 
 
 def center_update(center: Center, mean: Float[Array, " k"], *, decay: float) -> Center:
-    """The center moved towards the mean of a batch.
+    """Moving average of the center towards the mean of a batch.
 
         value <- decay value + (1 - decay) mean
 
-    The loss of a step uses the center from before this step's update. With data
-    parallelism hand in the mean over all devices. No gradient passes.
+    The loss of a step uses the center from before this step's update.
 
     Args:
       center: the center before.

@@ -1,4 +1,4 @@
-"""Prototypes: k directions that follow the features assigned to them."""
+"""Prototypes: moving averages of the features assigned to each of k clusters."""
 
 import chex
 import jax
@@ -14,7 +14,7 @@ class Prototypes:
 
     Attributes:
       vectors: one per prototype.
-      used: which prototypes were ever assigned a feature.
+      used: True at prototypes that were assigned a feature.
     """
 
     vectors: Float[Array, "k d"]
@@ -54,7 +54,7 @@ def assigned_means(
       assignments: non-negative weights, or a mask.
 
     Returns:
-      The means, 0 where nothing was assigned, and a mask of the others.
+      The means, 0 where nothing was assigned, and a mask of the non-empty ones.
 
     Examples:
       >>> x = jnp.array([[1.0], [3.0], [5.0]])
@@ -66,9 +66,9 @@ def assigned_means(
     features = numerics.at_least_f32(features, "features")
     assignments = jnp.asarray(assignments, features.dtype)
     total = jnp.sum(assignments, axis=0)
-    some = total > 0
-    shares = assignments / jnp.where(some, total, 1)[None, :]
-    return similarity.matmul(shares.T, features.T), some
+    nonempty = total > 0
+    weights = assignments / jnp.where(nonempty, total, 1)[None, :]
+    return similarity.matmul(weights.T, features.T), nonempty
 
 
 def prototypes_update(
@@ -80,16 +80,15 @@ def prototypes_update(
     normalize: bool = True,
     stop_gradient: bool = True,
 ) -> Prototypes:
-    """Prototypes moved towards the mean of the features assigned to them.
+    """Moving average of prototypes towards the mean of their assigned features.
 
         p_k <- decay p_k + (1 - decay) sum_i a_ik x_i / sum_i a_ik,  then p_k / ||p_k||
 
-    A prototype with no assigned feature keeps its value. With data parallelism hand in
-    the features and assignments of all devices.
+    A prototype with no assigned feature keeps its value.
 
     Args:
       prototypes: the prototypes before.
-      features: rows to follow.
+      features: features of the batch.
       assignments: non-negative weights, or a mask, of each feature for each prototype.
       decay: in [0, 1].
       normalize: whether prototypes are scaled to length 1.
@@ -112,11 +111,11 @@ def prototypes_update(
     )
     numerics.check_fraction(decay=decay)
     old = jax.lax.stop_gradient(prototypes.vectors)
-    mean, some = assigned_means(features, jax.lax.stop_gradient(assignments))
+    mean, nonempty = assigned_means(features, jax.lax.stop_gradient(assignments))
     new = decay * old + (1 - decay) * mean
     new = similarity.l2_normalize(new) if normalize else new
-    new = jnp.where(some[:, None], new, old)
+    new = jnp.where(nonempty[:, None], new, old)
     new = jax.lax.stop_gradient(new) if stop_gradient else new
     return prototypes.replace(
-        vectors=new.astype(old.dtype), used=prototypes.used | some
+        vectors=new.astype(old.dtype), used=prototypes.used | nonempty
     )

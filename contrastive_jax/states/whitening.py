@@ -1,7 +1,6 @@
-"""Whitening: batch and running moments, ZCA by two routes, groups of channels.
+"""Whitening: batch and running moments, ZCA and Cholesky, groups of channels.
 
-Rows are whitened as `(x - mean) @ matrix`. With data parallelism hand in the rows of
-all devices, or moments computed from them.
+Rows are whitened as `(x - mean) @ matrix`, with moments over the rows of all devices.
 """
 
 import functools
@@ -21,8 +20,8 @@ class Moments:
     """First and second moments of features.
 
     Attributes:
-      mean: of each channel.
-      covariance: between channels.
+      mean: mean of each channel.
+      covariance: covariance between channels.
     """
 
     mean: Float[Array, " d"]
@@ -76,11 +75,9 @@ def batch_moments(
 
 
 def moments_update(moments: Moments, new: Moments, *, decay: float | Array) -> Moments:
-    """Running moments moved towards those of a batch.
+    """Moving average of the moments towards those of a batch.
 
         mean <- decay mean + (1 - decay) new mean,  covariance alike
-
-    No gradient passes.
 
     Args:
       moments: the running moments before.
@@ -102,23 +99,23 @@ def whitening_matrix(
     eps: float = 0.0,
     num_iters: int = 5,
 ) -> Float[Array, "d d"]:
-    """A matrix W with W^T (covariance + eps I) W = I.
+    """Whitening matrix: W with W^T (covariance + eps I) W = I.
 
         eigh:     W = U diag(1 / sqrt(s + eps)) U^T,  covariance = U diag(s) U^T  (ZCA)
         newton:   the same by P <- (3 P - P^3 C / tr C) / 2 from P = I, where
                   C = covariance + eps I and W = P / sqrt(tr C)
         cholesky: W = inverse(L)^T,  L L^T = covariance + eps I
 
-    Eigenvalues at the level of rounding are raised to it, so that no direction without
-    variance gives infinities. The gradient of "eigh" is that of the matrix function:
-    finite when eigenvalues are equal.
+    Eigenvalues below the level of rounding are raised to it, so that directions without
+    variance do not give infinities. The gradient of "eigh" is that of the matrix
+    function: finite when eigenvalues are equal.
 
     Args:
-      covariance: symmetric, no negative eigenvalue.
-      method: how the root is found. "newton" needs matrix products only, and with few
-        iterations it whitens the strong directions only.
+      covariance: symmetric positive semidefinite.
+      method: algorithm. "newton" needs matrix products only; with few iterations it
+        whitens the strong directions only.
       eps: added to the diagonal, at least 0.
-      num_iters: of the Newton iteration.
+      num_iters: Newton iterations.
 
     Raises:
       ValueError: a negative eps, an unknown method.
@@ -180,13 +177,13 @@ def group_whiten(
 
     Args:
       x: features of the whole batch.
-      permutation: order in which channels are dealt to groups; as they stand when None.
+      permutation: order in which channels fill the groups; their own order when None.
       num_groups: number of groups G, a divisor of d.
       method: see `whitening_matrix`.
       eps: see `whitening_matrix`.
       ddof: see `batch_moments`.
       num_iters: see `whitening_matrix`.
-      stop_gradient: whether W_g is a constant to the gradient; the mean never is.
+      stop_gradient: whether gradients stop at W_g; they always flow through the mean.
 
     Raises:
       ValueError: groups that do not divide d.
