@@ -17,9 +17,9 @@ def draw_image(axes, image: np.ndarray) -> None:
 
 def neighbors(
     queries: np.ndarray,
-    found: np.ndarray,
+    nearest: np.ndarray,
     query_labels: np.ndarray,
-    found_labels: np.ndarray,
+    nearest_labels: np.ndarray,
     class_names: Sequence[str],
 ) -> Figure:
     """Query images and, to their right, their nearest neighbors, best first.
@@ -28,12 +28,12 @@ def neighbors(
 
     Args:
       queries: [n, h, w, c] images.
-      found: [n, k, h, w, c] images.
+      nearest: [n, k, h, w, c] images.
       query_labels: [n].
-      found_labels: [n, k].
+      nearest_labels: [n, k].
       class_names: one name per class.
     """
-    n, k = found.shape[:2]
+    n, k = nearest.shape[:2]
     figure = Figure(figsize=(0.85 * (k + 1) + 0.9, 0.9 * n), layout="constrained")
     grid = figure.subplots(n, k + 1, squeeze=False)
     for i in range(n):
@@ -43,8 +43,8 @@ def neighbors(
         )
         for j in range(k):
             axes = grid[i][j + 1]
-            draw_image(axes, found[i, j])
-            same = found_labels[i, j] == query_labels[i]
+            draw_image(axes, nearest[i, j])
+            same = nearest_labels[i, j] == query_labels[i]
             for spine in axes.spines.values():
                 spine.set(color="tab:green" if same else "tab:red", linewidth=2)
     grid[0][0].set_title("query", fontsize=8)

@@ -44,6 +44,8 @@ def write_report(
         f"whether a method repeats itself; held-out text has "
         f"{results['text/entropy']:.3g} nats.",
     )
+    bits = {k.removesuffix("/bits"): x for k, x in results.items() if "/bits" in k}
+    colors = plots.method_colors([*methods, *bits, "held-out text", "ar (exact)"])
     shown = (
         ("perplexity", "generative perplexity", "perplexity under the judge", "xy"),
         ("entropy", "entropy of the letters of a sample", "nats", "x"),
@@ -56,7 +58,11 @@ def write_report(
         drawn["held-out text"] = (steps, [results[f"text/{measure}"]] * len(steps))
         page.figure(
             plots.lines(
-                {title: drawn}, xlabel="sampling steps", ylabel=ylabel, log=log
+                {title: drawn},
+                xlabel="sampling steps",
+                ylabel=ylabel,
+                log=log,
+                colors=colors,
             ),
             f"{measure} against sampling steps for every method",
         )
@@ -74,10 +80,10 @@ def write_report(
                 xlabel="seconds for all samples",
                 ylabel="perplexity under the judge",
                 log="xy",
+                colors=colors,
             ),
             "perplexity against sampling time for every method",
         )
-    bits = {k.removesuffix("/bits"): x for k, x in results.items() if "/bits" in k}
     lengths = ["", *(f"_{k}" for k in steps)]
     page.section(
         "Likelihood",
@@ -105,6 +111,7 @@ def write_report(
             xlabel="steps of the chain",
             ylabel="bits per letter",
             log="x",
+            colors=colors,
         ),
         "likelihood against the steps of the chain",
     )
