@@ -1,4 +1,4 @@
-"""Encoders put together: one with a head, two that meet in one space."""
+"""Composed encoders: an encoder with a head, two towers with a shared space."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -51,13 +51,13 @@ def make_towers(
     vocabulary: int,
     dtype: DTypeLike,
 ) -> TwoTowers:
-    """The towers that the section `model` of a config describes.
+    """`TwoTowers` from the section `model` of a config.
 
     Args:
       image: tower ("resnet" or "vit") and the fields of that model.
       text: fields of `TextTower`.
       dim: size of the embeddings.
-      vocabulary: numbers of tokens.
+      vocabulary: number of tokens.
       dtype: compute type.
 
     Raises:
@@ -81,11 +81,11 @@ def make_towers(
 
 
 class EncoderWithHead(nn.Module):
-    """An image encoder and the head that its objective sees.
+    """An image encoder and a head for the objective.
 
     Attributes:
-      encoder: images to features; what is kept and evaluated.
-      head: features to embeddings (or class scores); thrown away after training.
+      encoder: images to features; evaluated.
+      head: features to embeddings (or class scores); used in training only.
     """
 
     encoder: nn.Module
