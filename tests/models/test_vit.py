@@ -22,8 +22,8 @@ def test_parameters_of_the_published_model():
         image, text, dim=512, vocabulary=49_408, dtype=jnp.float32
     )
     shapes = jnp.zeros((1, 224, 224, 3)), jnp.zeros((1, 77), jnp.int32)
-    found = jax.eval_shape(lambda: model.init(jax.random.key(0), *shapes))
-    assert count(found) + 1 == 151_277_313
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), *shapes))
+    assert count(variables) + 1 == 151_277_313
 
 
 def tower(**settings):

@@ -47,13 +47,13 @@ def test_a_name_has_one_color_in_every_figure_of_a_report():
     for figure in figures:
         drawn = legend_colors(figure)
         drawn.pop("chance", None)
-        assert drawn and all(found == {colors[n]} for n, found in drawn.items())
+        assert drawn == {name: {colors[name]} for name in drawn} and drawn
     # Without colors from outside, one color in all panels of a figure.
     for figure in (
         plots.lines(lines, xlabel="k", ylabel="accuracy"),
         plots.histograms(values, xlabel="f"),
     ):
-        assert all(len(found) == 1 for found in legend_colors(figure).values())
+        assert all(len(drawn) == 1 for drawn in legend_colors(figure).values())
 
 
 @pytest.mark.parametrize("log", ["", "x", "xy"])
