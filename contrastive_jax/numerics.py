@@ -48,7 +48,7 @@ def check_shapes(**arguments: tuple[Array | np.ndarray | None, str]) -> dict[str
     others must be at least 1. A None array is skipped (an optional argument left out).
 
     Raises:
-      ValueError: naming the argument, the shape that came and the shape expected.
+      ValueError: naming the argument, its shape and the shape expected.
     """
     sizes: dict[str, tuple[int, str]] = {}
     for name, (x, spec) in arguments.items():
@@ -56,22 +56,22 @@ def check_shapes(**arguments: tuple[Array | np.ndarray | None, str]) -> dict[str
             continue
         dims = spec.split()
         shape = jnp.shape(x)
-        came = f"got shape {list(shape)}"
+        got = f"got shape {list(shape)}"
         if len(shape) != len(dims):
-            raise ValueError(f"{name}: expected shape [{', '.join(dims)}], {came}")
+            raise ValueError(f"{name}: expected shape [{', '.join(dims)}], {got}")
         for dim, size in zip(dims, shape, strict=True):
             key = dim.rstrip("*")
             if key.isdigit():
-                known, source = int(key), "its definition"
+                expected, source = int(key), "its definition"
             else:
-                known, source = sizes.setdefault(key, (size, name))
-            if size != known:
+                expected, source = sizes.setdefault(key, (size, name))
+            if size != expected:
                 raise ValueError(
-                    f"{name}: expected shape [{', '.join(dims)}] with {key} = {known} "
-                    f"(from {source}), {came}"
+                    f"{name}: expected shape [{', '.join(dims)}] with {key} = "
+                    f"{expected} (from {source}), {got}"
                 )
             if size == 0 and not dim.endswith("*"):
-                raise ValueError(f"{name}: {key} must be at least 1, {came}")
+                raise ValueError(f"{name}: {key} must be at least 1, {got}")
     return {key: size for key, (size, _) in sizes.items()}
 
 
@@ -90,11 +90,11 @@ def check_integer(x: Array | np.ndarray, name: str) -> Array:
 def check_columns(x: Array | np.ndarray, size: int, name: str) -> Array:
     """The input as an array, which must hold integers in [0, size).
 
-    Traced values pass: they cannot be looked at.
+    Traced values are not checked.
 
     Raises:
       TypeError: naming the argument, for anything but integers.
-      ValueError: naming the argument and the least and greatest number that came.
+      ValueError: naming the argument, its least and its greatest number.
     """
     x = check_integer(x, name)
     if not isinstance(x, jax.core.Tracer) and x.size:
@@ -122,10 +122,10 @@ def check_mask(x: Array | np.ndarray, name: str) -> Array:
 def check_positive(**values: int | float | Array | np.ndarray) -> None:
     """Checks that plain numbers are finite and greater than 0.
 
-    Traced values pass: a learnable temperature cannot be looked at.
+    Traced values (a learnable temperature) are not checked.
 
     Raises:
-      ValueError: naming the argument and what came.
+      ValueError: naming the argument and its value.
     """
     for name, value in values.items():
         if isinstance(value, jax.core.Tracer):
@@ -135,10 +135,10 @@ def check_positive(**values: int | float | Array | np.ndarray) -> None:
 
 
 def check_fraction(**values: int | float | Array | np.ndarray) -> None:
-    """Checks that plain numbers lie in [0, 1]. Traced values pass.
+    """Checks that plain numbers lie in [0, 1]. Traced values are not checked.
 
     Raises:
-      ValueError: naming the argument and what came.
+      ValueError: naming the argument and its value.
     """
     for name, value in values.items():
         if isinstance(value, jax.core.Tracer):
@@ -211,17 +211,17 @@ def masked_logsumexp(
     """
     if where is None:
         return jax.nn.logsumexp(x, axis=axis)
-    some = jnp.any(where, axis=axis)
-    # A row of nothing is replaced before the log, so that no NaN enters its gradient.
+    nonempty = jnp.any(where, axis=axis)
+    # An empty row is replaced before the log, so that no NaN enters its gradient.
     x = jnp.where(where, x, MASKED)
-    x = jnp.where(jnp.expand_dims(some, axis), x, 0)
-    return jnp.where(some, jax.nn.logsumexp(x, axis=axis), MASKED)
+    x = jnp.where(jnp.expand_dims(nonempty, axis), x, 0)
+    return jnp.where(nonempty, jax.nn.logsumexp(x, axis=axis), MASKED)
 
 
 def masked_log_softmax(
     x: Float[Array, "..."], where: Bool[Array, "..."], axis: int = -1
 ) -> Float[Array, "..."]:
-    """Log-probabilities over the entries that count; 0 at entries that do not."""
+    """Log-softmax over the entries that count; 0 at entries that do not."""
     total = masked_logsumexp(x, where, axis=axis)
     return jnp.where(where, x - jnp.expand_dims(total, axis), 0)
 
@@ -274,10 +274,10 @@ def masked_logits(
 def negative_log_softmax(
     logits: Float[Array, "n m"], labels: Int[Array, " n"], where: Bool[Array, "n m"]
 ) -> Float[Array, " n"]:
-    """Minus the log-probability of one labelled entry per row, among those that count.
+    """Negative log-softmax at the label of each row, over the entries that count.
 
-    Computed as log(1 + sum of the others / labelled one), so that a saturated row keeps
-    all its digits. The labelled entry itself always counts.
+    Computed as log(1 + sum over others of exp(logit - labeled logit)), so that a
+    saturated row keeps full precision. The labeled entry itself always counts.
     """
     gaps = logits - jnp.take_along_axis(logits, labels[:, None], axis=1)
     others = where & (labels[:, None] != jnp.arange(logits.shape[1])[None, :])
@@ -296,30 +296,31 @@ def log_subtract_exp(
 def cholesky_whiten(
     x: Float[Array, "n d"], where: Bool[Array, " n"] | None = None, eps: float = 0.0
 ) -> Float[Array, "n d"]:
-    """Rows with mean 0 and covariance 1, by the Cholesky factor of the covariance.
+    """Cholesky whitening: rows with mean 0 and covariance 1.
 
         y = (x - mean) inverse(L)^T,  L L^T = (1 - eps) cov(x) + eps I
 
     The covariance divides by the rows that count minus 1. Gradients flow through the
-    factor. With eps = 0 it needs more rows that count than columns. A covariance that
-    rounding has made singular gets a little more of the identity.
+    factor. With eps = 0 it needs more rows that count than columns. Where rounding has
+    made the covariance singular, a multiple of the identity at the level of rounding is
+    added.
 
     Args:
       x: rows.
       where: rows that count; the others do not enter the statistics and return as 0.
-      eps: share of the identity in the covariance, in [0, 1].
+      eps: shrinkage of the covariance towards the identity, in [0, 1].
     """
     where = mask_or_all(where, x.shape[:1])[:, None]
-    centred = jnp.where(where, x - masked_mean(x, where, axis=0)[None, :], 0)
+    centered = jnp.where(where, x - masked_mean(x, where, axis=0)[None, :], 0)
     count = jnp.maximum(jnp.sum(where) - 1, 1)
-    covariance = jnp.matmul(centred.T, centred, precision="highest") / count
+    covariance = jnp.matmul(centered.T, centered, precision="highest") / count
     covariance = (1 - eps) * covariance + eps * jnp.eye(x.shape[1], dtype=x.dtype)
     rounding = 10 * x.shape[1] * jnp.finfo(x.dtype).eps * jnp.trace(covariance)
     lifted = covariance + rounding * jnp.eye(x.shape[1], dtype=x.dtype)
     regular = jnp.all(jnp.isfinite(jnp.linalg.cholesky(covariance)))
     factor = jnp.linalg.cholesky(jnp.where(regular, covariance, lifted))
     solve = jax.scipy.linalg.solve_triangular
-    return solve(factor, centred.T, lower=True).T
+    return solve(factor, centered.T, lower=True).T
 
 
 def reduce_terms(

@@ -1,7 +1,8 @@
-"""Labels to pair masks: who is a positive of whom, who is oneself, who is left out.
+"""Masks of pairs from labels (positives, false negatives) and mining on scores.
 
 All masks are boolean [n, m]: n anchors in rows, m candidates in columns. Where
 candidates were gathered over devices, `rows` gives the column of each local anchor.
+Shapes that do not fit together raise ValueError, naming the argument.
 """
 
 import jax
@@ -31,7 +32,10 @@ def same_label(
 
 
 def one_column(columns: Int[Array, " n"], num_columns: int) -> Bool[Array, "n m"]:
-    """True at one column of each row, False everywhere in a row whose column is < 0.
+    """One-hot mask: True at one column of each row, at none where the column is < 0.
+
+    `jax.nn.one_hot` as a boolean [n, m] of checked shape, which is what losses use as
+    a mask of positives.
 
     Examples:
       >>> one_column(jnp.array([2, -1]), 3).astype(int)
@@ -49,7 +53,8 @@ def without_false_negatives(
 ) -> Bool[Array, "n m"]:
     """True at each anchor's own column and at candidates of another label.
 
-    The `where` of an in-batch loss: others of the anchor's label are no negatives.
+    The `where` of an in-batch loss: other candidates of the anchor's label are left
+    out.
 
     Args:
       anchors: label of each anchor.
@@ -69,7 +74,7 @@ def without_false_negatives(
 def positive_columns(
     labels: Int[Array, " n"] | None, shape: tuple[int, int]
 ) -> Int[Array, " n"]:
-    """The column of each anchor's one positive, checked; the diagonal when None.
+    """Labels (the column of each anchor's positive), checked; the diagonal when None.
 
     Args:
       labels: columns, 0 to m - 1.
@@ -77,8 +82,8 @@ def positive_columns(
 
     Raises:
       TypeError: labels that are not integers.
-      ValueError: labels beyond the candidates (traced ones cannot be looked at), or
-        none given with fewer candidates than anchors.
+      ValueError: labels beyond the candidates (traced ones are not checked), or None
+        with fewer candidates than anchors.
 
     Examples:
       >>> positive_columns(None, (2, 4))
@@ -96,7 +101,7 @@ def positive_columns(
 
 
 def at_columns(x: Shaped[Array, "n m"], columns: Int[Array, " n"]) -> Array:
-    """One entry of each row.
+    """One entry of each row, x[i, columns[i]].
 
     Examples:
       >>> at_columns(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0]))
@@ -152,7 +157,7 @@ def first_pair(labels: Int[Array, " n"]) -> tuple[Int[Array, " n"], Bool[Array, 
 
 
 def hardest(scores: Float[Array, "n m"], mask: Bool[Array, "n m"]) -> Int[Array, " n"]:
-    """Column of the highest score among those in the mask; 0 in a row without one.
+    """Column of the highest score of each row within the mask; 0 in an empty row.
 
     With distances: the hardest positive is `hardest(distances, positives)`, the hardest
     negative `hardest(-distances, negatives)`.
@@ -169,7 +174,7 @@ def hardest(scores: Float[Array, "n m"], mask: Bool[Array, "n m"]) -> Int[Array,
 def hardest_k(
     scores: Float[Array, "n m"], mask: Bool[Array, "n m"], k: int
 ) -> Bool[Array, "n m"]:
-    """True at the k highest scores in the mask of each row (all, if it has fewer).
+    """True at the k highest scores of each row within the mask (all, if it has fewer).
 
     Examples:
       >>> scores = jnp.array([[0.9, 0.2, 0.5, 0.7]])
@@ -207,8 +212,8 @@ def semi_hard(
     nearest = jnp.minimum(search(ascending, distances), farthest)
     columns = jnp.take_along_axis(order, nearest, axis=1)
     unknown = negatives & jnp.isnan(distances)
-    some = jnp.any(unknown, axis=1, keepdims=True)
-    return jnp.where(some, jnp.argmax(unknown, axis=1, keepdims=True), columns)
+    has_unknown = jnp.any(unknown, axis=1, keepdims=True)
+    return jnp.where(has_unknown, jnp.argmax(unknown, axis=1, keepdims=True), columns)
 
 
 def informative(
@@ -218,7 +223,7 @@ def informative(
     where: Bool[Array, "n m"] | None = None,
     epsilon: float = 0.1,
 ) -> Bool[Array, "n m"]:
-    """The pairs that multi-similarity mining keeps, positives and negatives.
+    """Pairs selected by multi-similarity mining, positives and negatives.
 
         negative kept: scores[i, j] + epsilon > smallest positive score of i
         positive kept: scores[i, j] - epsilon < largest negative score of i

@@ -1,29 +1,23 @@
-"""Random numbers keyed per example, so that they do not depend on devices."""
+"""Random numbers keyed per example, so that results do not depend on devices.
+
+`rng` is one key for all examples or one key per example, [n]: with the latter an
+example has the same numbers whatever device and batch it is in.
+"""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
-
-
-def uniforms(keys: Key[Array, " n"], shape: tuple[int, ...]) -> Float[Array, "n ..."]:
-    """Uniform numbers in [0, 1) of a shape per key.
-
-    Examples:
-      >>> uniforms(jax.random.split(jax.random.key(0), 2), (3,)).shape
-      (2, 3)
-    """
-    return jax.vmap(lambda key: jax.random.uniform(key, shape))(keys)
 
 
 def fold_keys(
     rng: Key[Array, "*keys"], number: int | Int[Array, ""]
 ) -> Key[Array, "*keys"]:
-    """A number folded into the key, or into each of the keys.
+    """`jax.random.fold_in` of a number into one key, or into each of several.
 
     Args:
-      rng: one key, or one per row.
+      rng: one key, or one per example.
       number: of a step, or of one of several uses of the same key.
 
     Examples:
@@ -37,9 +31,20 @@ def fold_keys(
 
 
 def per_key(
-    draw: Callable[[Array, tuple[int, ...]], Array], rng: Array, shape: tuple[int, ...]
+    draw: Callable[[Array, tuple[int, ...]], Array],
+    rng: Key[Array, "*keys"],
+    shape: tuple[int, ...],
 ) -> Array:
-    """Random numbers of a shape from one key, or from one key per row."""
+    """Random numbers of a shape, drawn with one key or with one key per example.
+
+    Args:
+      draw: function of a key and a shape.
+      rng: one key, or as many as the shape has rows.
+      shape: shape of the result, examples first.
+
+    Raises:
+      ValueError: another number of keys.
+    """
     if rng.ndim == 0:
         return draw(rng, shape)
     if rng.shape != shape[:1]:
@@ -50,13 +55,25 @@ def per_key(
     return jax.vmap(lambda key: draw(key, shape[1:]))(rng)
 
 
-def normal(keys: Array, x: Array) -> Array:
-    """Standard normal numbers of the shape of x."""
-    return per_key(
-        lambda key, shape: jax.random.normal(key, shape, x.dtype), keys, x.shape
-    )
+def normal(
+    rng: Key[Array, "*keys"], shape: tuple[int, ...], dtype: DTypeLike = float
+) -> Float[Array, "..."]:
+    """Standard normal numbers, drawn with one key or with one key per example.
+
+    Examples:
+      >>> normal(jax.random.split(jax.random.key(0), 2), (2, 3)).shape
+      (2, 3)
+    """
+    return per_key(lambda key, s: jax.random.normal(key, s, dtype), rng, shape)
 
 
-def uniform(keys: Array, n: int, dtype: Any) -> Array:
-    """n uniform numbers."""
-    return per_key(lambda key, shape: jax.random.uniform(key, shape, dtype), keys, (n,))
+def uniform(
+    rng: Key[Array, "*keys"], shape: tuple[int, ...], dtype: DTypeLike = float
+) -> Float[Array, "..."]:
+    """Uniform numbers in [0, 1), drawn with one key or with one key per example.
+
+    Examples:
+      >>> uniform(jax.random.split(jax.random.key(0), 2), (2, 3)).shape
+      (2, 3)
+    """
+    return per_key(lambda key, s: jax.random.uniform(key, s, dtype), rng, shape)

@@ -1,7 +1,9 @@
 """Embeddings to scores: every function takes [n, d] and [m, d] and returns [n, m].
 
-Higher is more similar, except in the functions named `*_distance`. Half-precision
-inputs are multiplied as they are and summed in float32; float64 passes through.
+Higher is more similar, except in the functions named `*_distance`, whose negatives are
+scores. Half-precision inputs are multiplied as they are and summed in float32; float64
+passes through. A wrong dtype raises TypeError and shapes that do not fit together
+ValueError, naming the argument.
 """
 
 import jax
@@ -14,7 +16,7 @@ from contrastive_jax import numerics
 def l2_normalize(
     x: Float[Array, "*shape"], axis: int = -1, eps: float = 1e-12
 ) -> Float[Array, "*shape"]:
-    """Vectors of length 1.
+    """Vectors scaled to unit Euclidean norm.
 
         y = x / max(||x||, eps)
 
@@ -22,8 +24,8 @@ def l2_normalize(
 
     Args:
       x: vectors along `axis`.
-      axis: the axis that is normalised.
-      eps: lengths below it are divided by it instead.
+      axis: axis of the norm.
+      eps: least norm to divide by.
 
     Examples:
       >>> print(l2_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
@@ -32,9 +34,9 @@ def l2_normalize(
     """
     x = numerics.at_least_f32(x, "x")
     square = jnp.sum(x * x, axis=axis, keepdims=True)
-    some = square != 0
-    scale = jax.lax.rsqrt(jnp.where(some, jnp.maximum(square, eps * eps), 1))
-    return jnp.where(some, x * scale, 0)
+    nonzero = square != 0
+    scale = jax.lax.rsqrt(jnp.where(nonzero, jnp.maximum(square, eps * eps), 1))
+    return jnp.where(nonzero, x * scale, 0)
 
 
 def dot(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
@@ -157,22 +159,18 @@ def bilinear(
 def csls(
     a: Float[Array, "n d"], b: Float[Array, "m d"], *, k: int = 10
 ) -> Float[Array, "n m"]:
-    """Cosines less what each row has with its neighbours: no row is near to all.
+    """Cross-domain similarity local scaling (CSLS): cosines corrected for hubs.
 
         2 cos(a_i, b_j) - r_i - q_j
         r_i: mean cosine of a_i and its k nearest rows of b;  q_j: of b_j among a
 
-    For nearest neighbours between two sets (languages, modalities), where a few rows
-    would be neighbours of many otherwise.
+    For nearest neighbors between two sets (languages, modalities), where otherwise a
+    few rows (hubs) are neighbors of many.
 
     Args:
       a: rows of one set.
       b: rows of the other.
-      k: neighbours, at most the size of the smaller set.
-
-    Raises:
-      TypeError: arrays that are not floating point.
-      ValueError: shapes that do not fit together, k out of range.
+      k: neighbors, 1 to the size of the smaller set.
 
     References:
       Lample et al. 2018, arXiv:1710.04087, section 2.3.
@@ -194,7 +192,7 @@ def csls(
 def multi_head(
     a: Float[Array, "n k d"], b: Float[Array, "m k d"]
 ) -> Float[Array, "k n m"]:
-    """Inner products head by head.
+    """Inner products of each head.
 
     Examples:
       >>> x = jnp.array([[[1.0], [2.0]], [[3.0], [4.0]]])  # 2 rows, 2 heads, width 1
@@ -207,7 +205,10 @@ def multi_head(
 
 
 def matmul(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    """`a @ b.T` at full float32 precision on every backend, half operands kept.
+    """`a @ b.T` in full float32 precision on every backend, without copies in float32.
+
+    The product behind all scores: half-precision operands go into the matrix unit as
+    they are and are accumulated in float32.
 
     Examples:
       >>> matmul(jnp.ones((1, 2), jnp.bfloat16), jnp.ones((1, 2), jnp.bfloat16))

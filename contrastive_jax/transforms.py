@@ -1,7 +1,8 @@
-"""Transforms of finished embeddings: per-group statistics, rotations, components.
+"""Post-processing of embeddings: calibration, Procrustes alignment, ICA.
 
-Nothing here is trained; each is fitted to the embeddings it is given, without labels
-or from pairs. Whitening is `state.batch_moments` and `state.whitening_matrix`.
+Each is fitted in closed form or by one solver, without training. Whitening is
+`states.batch_moments` and `states.whitening_matrix`. A wrong dtype raises TypeError and
+shapes that do not fit together ValueError, naming the argument.
 """
 
 from typing import Literal
@@ -21,26 +22,25 @@ def calibrate(
     eps: float = 0.0,
     ddof: int = 0,
 ) -> np.ndarray:
-    """Rows of each group (language, domain) with mean 0 and channels of variance 1.
+    """Embeddings standardized within each group (language, domain).
 
         y_i = (x_i - mean of its group) / sqrt(variance of its group + eps)
 
-    Takes off what tells the groups apart. A channel without variance in a group is 0
-    there. Computed in float64, on the host.
+    Removes the mean and scale that distinguish the groups. A channel without variance
+    in a group is 0 there. Computed in float64, on the host.
 
     Args:
       x: embeddings.
       groups: group of each row, any integers.
-      scale: False takes only the mean off.
+      scale: False subtracts the mean only.
       eps: added to the variance, at least 0.
-      ddof: variances divide by the rows of the group less this (and at least 1).
+      ddof: variances divide by the rows of the group minus ddof (and at least 1).
 
     Returns:
       The calibrated rows, in the precision of `x` and at least float32.
 
     Raises:
-      TypeError: embeddings that are not floating point, groups that are not integers.
-      ValueError: shapes that do not fit together, a negative eps.
+      ValueError: a negative eps.
 
     Examples:
       >>> x = np.array([[1.0], [3.0], [10.0], [30.0]])
@@ -62,12 +62,12 @@ def calibrate(
         rows = groups == group
         # The mean of a constant channel may be off by rounding.
         varies = np.max(out[rows], axis=0) > np.min(out[rows], axis=0)
-        centred = np.where(varies, out[rows] - np.mean(out[rows], axis=0), 0)
+        centered = np.where(varies, out[rows] - np.mean(out[rows], axis=0), 0)
         if scale:
             count = max(np.sum(rows) - ddof, 1)
-            std = np.sqrt(np.sum(centred**2, axis=0) / count + eps)
-            centred = centred / np.where(std > 0, std, 1)
-        out[rows] = centred
+            std = np.sqrt(np.sum(centered**2, axis=0) / count + eps)
+            centered = centered / np.where(std > 0, std, 1)
+        out[rows] = centered
     return out.astype(np.promote_types(x.dtype, np.float32))
 
 
@@ -77,19 +77,15 @@ def procrustes_rotation(
     *,
     reflection: bool = True,
 ) -> Float[Array, "d d"]:
-    """The orthogonal matrix R that brings paired rows closest, source @ R to target.
+    """Orthogonal Procrustes: the rotation that maps source rows closest to target rows.
 
         min over R of ||source R - target||_F:  R = U V^T,  source^T target = U S V^T
 
     Args:
       source: rows to be rotated.
-      target: what each row should come to lie on.
+      target: the row that each belongs to.
       reflection: False allows rotations only (determinant 1): the direction of the
-        smallest singular value is turned round where needed.
-
-    Raises:
-      TypeError: arrays that are not floating point.
-      ValueError: shapes that do not fit together.
+        smallest singular value is flipped where needed.
 
     Examples:
       >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0]])
@@ -114,23 +110,18 @@ def procrustes_align(
     scale: bool = True,
     reflection: bool = False,
 ) -> Float[Array, "n d"]:
-    """Source moved, turned and scaled as a whole to lie closest on target.
+    """Source after the similarity transform that brings it closest to target.
 
         min over s, R, t of sum_i ||s x_i R + t - y_i||^2
 
-    The residual is the error of a shape whatever its place, pose and size. Map it over
-    a batch with `jax.vmap`. Points that all coincide stay together, at the target's
-    mean.
+    The residual is the error up to translation, rotation and scale. Map it over a batch
+    with `jax.vmap`. Points that all coincide stay together, at the target's mean.
 
     Args:
       source: points, such as predicted joints.
       target: the point that each belongs to.
-      scale: False keeps the size.
-      reflection: True lets source be mirrored.
-
-    Raises:
-      TypeError: arrays that are not floating point.
-      ValueError: shapes that do not fit together.
+      scale: False keeps the size of source.
+      reflection: True allows reflections.
 
     Examples:
       >>> y = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
@@ -162,21 +153,22 @@ def fast_ica(
     num_iterations: int = 1000,
     tol: float = 1e-4,
 ) -> np.ndarray:
-    """Independent components of the rows: uncorrelated, of mean 0 and variance 1.
+    """Independent component analysis: components of mean 0 and covariance 1.
 
         y = (x - mean) W,  y^T y / n = I,  W found by FastICA
 
-    scikit-learn's FastICA (all components together), on the host. Components come in
-    an order and with signs that depend on the seed, so fit once and keep the result. It
-    warns (`sklearn.exceptions.ConvergenceWarning`) when it has not converged; whitened
-    the result is in any case.
+    scikit-learn's `FastICA` (parallel, on the host) with what a comparison of
+    embeddings needs fixed: unit variance, a seed, at least float32. Order and signs of
+    the components depend on the seed. It warns
+    (`sklearn.exceptions.ConvergenceWarning`) when it has not converged; the result is
+    whitened in any case.
 
     Args:
       x: embeddings; many more rows than columns, no constant column. `calibrate` with
         one group for all brings columns to one scale first.
-      seed: of the first guess.
-      num_components: at most d, which is taken when None.
-      contrast: what measures how far from Gaussian a component is.
+      seed: seed of the initial W.
+      num_components: at most d; d when None.
+      contrast: measure of non-Gaussianity.
       num_iterations: at most.
       tol: change of W at which the iteration ends.
 
@@ -184,9 +176,7 @@ def fast_ica(
       The components, [n, num_components].
 
     Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: a wrong rank, fewer rows than components, num_components outside of
-        1 to d.
+      ValueError: fewer rows than components, num_components outside of 1 to d.
 
     Examples:
       >>> x = np.random.default_rng(0).laplace(size=(500, 2)) @ [[1.0, 2.0], [0.0, 1.0]]

@@ -103,7 +103,9 @@ def test_reference_values_are_triples():
     for stem in sorted(stems):
         for suffix in (".json", ".npz", ".py"):
             file = golden / f"{stem}{suffix}"
-            assert file.exists(), f"tests/golden/{file.name} is missing: {stem} is three"
+            assert file.exists(), (
+                f"tests/golden/{file.name} is missing: {stem} is three"
+            )
 
 
 def test_nothing_lists_the_experiments():

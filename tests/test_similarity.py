@@ -50,7 +50,7 @@ def test_csls_by_a_loop(transform):
         similarity.csls(A, B, k=5)
 
 
-def test_csls_frees_neighbours_from_a_hub():
+def test_csls_frees_neighbors_from_a_hub():
     # b_1 is near to all; each of a is nearest to it by cosine.
     a = jnp.array([[1.0, 0.5], [1.0, -0.5]])
     b = jnp.array([[1.0, 1.6], [1.0, 0.0], [1.0, -1.6]])

@@ -20,7 +20,7 @@ def close(got, want, rtol=1e-5):
     np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol)
 
 
-def test_calibrate_standardises_each_group():
+def test_calibrate_standardizes_each_group():
     groups = np.array([5, -1, 5, 5, -1, -1, 5, 2])
     x = RNG.normal(size=(8, 3)) + groups[:, None]
     y = transforms.calibrate(x, groups)
@@ -81,10 +81,10 @@ def test_alignment_is_the_best_of_its_kind(transform):
     x, y = normal(5, 2), normal(5, 2)
     best = np.asarray(transform(transforms.procrustes_align)(x, y))
     y, residual = np.asarray(y), np.sum((best - y) ** 2)
-    centred = best - np.mean(best, axis=0)
+    centered = best - np.mean(best, axis=0)
     for angle, factor, shift in ((0.02, 1, 0), (0, 1.02, 0), (0, 1, 0.02)):
         c, s = np.cos(angle), np.sin(angle)
-        other = factor * centred @ [[c, s], [-s, c]] + np.mean(best, axis=0) + shift
+        other = factor * centered @ [[c, s], [-s, c]] + np.mean(best, axis=0) + shift
         assert np.sum((other - y) ** 2) > residual
 
 

@@ -1,22 +1,26 @@
-"""Data: packaged sets, users' prepared sets, step-indexed batches, augmentation."""
+"""Data sets, packaged or the user's own, step-indexed batches and augmentation."""
 
 from contrastive_jax.data import images
 from contrastive_jax.data.augment.image import make_augment
 from contrastive_jax.data.batches import (
+    Rows,
     array_batches,
+    array_rows,
     epoch_batches,
-    fetched_batches,
     index_batches,
+    row_batches,
 )
 from contrastive_jax.data.packaged import DataMissing, Images
 
 __all__ = [
     "DataMissing",
     "Images",
+    "Rows",
     "array_batches",
+    "array_rows",
     "epoch_batches",
-    "fetched_batches",
     "images",
     "index_batches",
     "make_augment",
+    "row_batches",
 ]

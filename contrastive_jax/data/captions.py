@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from contrastive_jax.data import packaged, tfds_source
-from contrastive_jax.data.batches import Batch, fetched_batches
+from contrastive_jax.data.batches import Batch, Rows, row_batches
 from contrastive_jax.data.vocabulary import Vocabulary, build_vocabulary, words
 
 VENDORS = ("google", "twitter")
@@ -25,7 +25,7 @@ class Pairs(NamedTuple):
     """Random access to images and captions.
 
     Attributes:
-      total: rows there are.
+      total: number of rows.
       image: reads rows, [n, v, h, w, 3] uint8.
       caption: reads rows, one string each.
     """
@@ -77,15 +77,15 @@ def open_pairs(
         raise ValueError(f"data.name: expected emoji (or a data_dir), got {name!r}")
     if split not in ("train", "test"):
         raise ValueError(f"split: expected train or test, got {split!r}")
-    found = emoji(size)
-    order = np.random.default_rng(0).permutation(len(found.caption))
-    held = round(TEST_SHARE * len(order))
-    # Test concepts stay in the order of the chart, so that neighbours are related.
-    rows = np.sort(order[:held]) if split == "test" else order[held:]
+    concepts = emoji(size)
+    order = np.random.default_rng(0).permutation(len(concepts.caption))
+    num_test = round(TEST_SHARE * len(order))
+    # Test concepts stay in the order of the chart, so that neighbors are related.
+    rows = np.sort(order[:num_test]) if split == "test" else order[num_test:]
     return Pairs(
         len(rows),
-        lambda some: found.image[rows[some]],
-        lambda some: [found.caption[i] for i in rows[some]],
+        lambda indices: concepts.image[rows[indices]],
+        lambda indices: [concepts.caption[i] for i in rows[indices]],
     )
 
 
@@ -94,39 +94,41 @@ def emoji(size: int) -> Emoji:
     """All emoji, decoded once and then kept as arrays in the cache.
 
     Raises:
-      packaged.DataMissing: packages that are not there and cannot be fetched.
+      packaged.DataMissing: the packages cannot be fetched.
     """
     pins = "".join(packaged.PACKAGES[f"emoji-{v}"].sha256[:8] for v in VENDORS)
     file = packaged.cache_dir() / f"emoji-{size}-{pins}.npz"
     table = json.loads(packaged.read_member("emoji-google", "emoji.json"))
     table.sort(key=lambda entry: entry["sort_order"])
-    told = json.loads(packaged.read_member("emojibase", "en/data.json"))
-    told = {entry["hexcode"].replace("-FE0F", ""): entry for entry in told}
+    descriptions = {
+        entry["hexcode"].replace("-FE0F", ""): entry
+        for entry in json.loads(packaged.read_member("emojibase", "en/data.json"))
+    }
     captions = []
     for entry in table:
-        found = told[entry["unified"].replace("-FE0F", "")]
-        named = words(found["label"])
-        more = [w for tag in found.get("tags", []) for w in words(tag)]
-        captions.append(" ".join(dict.fromkeys([*named, *more])))
+        description = descriptions[entry["unified"].replace("-FE0F", "")]
+        name = words(description["label"])
+        tags = [w for tag in description.get("tags", []) for w in words(tag)]
+        captions.append(" ".join(dict.fromkeys([*name, *tags])))
     if not file.exists():
         pictures = [
             [square(data, size) for data in members(vendor, table)]
             for vendor in VENDORS
         ]
         save_atomic(file, np.stack([np.stack(p) for p in pictures], axis=1))
-    with np.load(file) as kept:
-        return Emoji(kept["image"], tuple(captions))
+    with np.load(file) as cached:
+        return Emoji(cached["image"], tuple(captions))
 
 
 def members(vendor: str, table: list[dict]) -> list[bytes]:
     """The PNG files of a vendor, in the order of the table."""
     names = [f"img/{vendor}/64/{entry['image']}" for entry in table]
-    found = packaged.read_members(f"emoji-{vendor}", names)
-    return [found[name] for name in names]
+    files = packaged.read_members(f"emoji-{vendor}", names)
+    return [files[name] for name in names]
 
 
 def square(png: bytes, size: int) -> np.ndarray:
-    """A PNG with transparency on white, [size, size, 3] uint8."""
+    """A PNG with transparency, composed on white, [size, size, 3] uint8."""
     from PIL import Image
 
     picture = Image.open(io.BytesIO(png)).convert("RGBA")
@@ -146,7 +148,7 @@ def save_atomic(file, image: np.ndarray) -> None:
 def open_prepared(
     name: str, split: str, data_dir: str, size: int, caption: str
 ) -> Pairs:
-    """A split of a set in a TFDS folder; reads images only where they are wanted."""
+    """A split of a set in a TFDS folder; captions are read without decoding images."""
     tfds = tfds_source.import_tfds()
     builder = tfds_source.open_builder(name, data_dir)
     if not {"image", caption} <= set(builder.info.features):
@@ -156,18 +158,18 @@ def open_prepared(
         )
     source = builder.as_data_source(split=split)
     skip = {"image": tfds.decode.SkipDecoding()}
-    bare = builder.as_data_source(split=split, decoders=skip)
+    undecoded = builder.as_data_source(split=split, decoders=skip)
 
     def image(rows):
-        found = source.__getitems__([int(row) for row in rows])
-        squares = [tfds_source.resize_square(e["image"], size) for e in found]
+        examples = source.__getitems__([int(row) for row in rows])
+        squares = [tfds_source.resize_square(e["image"], size) for e in examples]
         return np.stack(squares)[:, None]
 
-    def told(rows):
-        found = bare.__getitems__([int(row) for row in rows])
-        return [first_text(e[caption]) for e in found]
+    def first_captions(rows):
+        examples = undecoded.__getitems__([int(row) for row in rows])
+        return [first_text(e[caption]) for e in examples]
 
-    return Pairs(len(source), image, told)
+    return Pairs(len(source), image, first_captions)
 
 
 def first_text(value) -> str:
@@ -201,9 +203,8 @@ def batches(
       ValueError: a batch larger than the set.
     """
 
-    def fetch(rows):
+    def read(rows):
         return {"image": pairs.image(rows), "tokens": encode(pairs.caption(rows))}
 
-    return fetched_batches(
-        fetch, pairs.total, batch_size=batch_size, seed=seed, start_step=start_step
-    )
+    rows = Rows(pairs.total, read)
+    return row_batches(rows, batch_size=batch_size, seed=seed, start_step=start_step)

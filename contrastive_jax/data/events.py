@@ -68,13 +68,13 @@ class EventSet:
                     f"got {list(event)}"
                 )
             rows.append(
-                [known.get(x, -1) for known, x in zip(numbers, event, strict=True)]
+                [names.get(x, -1) for names, x in zip(numbers, event, strict=True)]
             )
         return np.array(rows, np.int32).reshape(-1, len(numbers))
 
 
 def known_only(events: Int[np.ndarray, "n m"]) -> Int[np.ndarray, "k m"]:
-    """The events all of whose entities occur in training."""
+    """The events without an entity that is unseen in training."""
     return events[(events >= 0).all(axis=1)]
 
 
@@ -88,12 +88,12 @@ def load(
       name: "flights", "birdstrikes" or "synthetic"; with a `data_dir` the name of a
         CSV file in it, without its ending.
       data_dir: folder of the user's files; a packaged set when empty.
-      train_share: the earliest so many events are for training.
-      test_share: the latest so many are for the test; those between for validation.
+      train_share: fraction of the events, the earliest, for training.
+      test_share: fraction, the latest, for the test; those between for validation.
 
     Raises:
-      DataMissing: it is not there and cannot be fetched.
-      ValueError: no such set, shares that leave nothing, a malformed file.
+      DataMissing: the set is missing and cannot be fetched.
+      ValueError: no such set, fractions that leave nothing, a malformed file.
     """
     if not (0 < train_share and 0 < test_share and train_share + test_share <= 1):
         raise ValueError(
@@ -122,7 +122,7 @@ def split(
     train_share: float,
     test_share: float,
 ) -> EventSet:
-    """Splits rows of (time, entities) by time and numbers what training holds.
+    """Splits rows of (time, entities) by time and numbers the entities of training.
 
     Raises:
       ValueError: no event for training.
@@ -134,29 +134,33 @@ def split(
         raise ValueError(f"data: {len(ordered)} events leave no training events")
     entities = tuple(tuple(sorted(set(each))) for each in zip(*parts[0], strict=True))
     empty = np.zeros((0, len(types)), np.int32)
-    found = EventSet(tuple(types), entities, empty, empty, empty)
-    train, validation, test = map(found.encode, parts)
-    return dataclasses.replace(found, train=train, validation=validation, test=test)
+    events = EventSet(tuple(types), entities, empty, empty, empty)
+    train, validation, test = map(events.encode, parts)
+    return dataclasses.replace(events, train=train, validation=validation, test=test)
 
 
 def columns_of(
     file: Iterable[str], time: Sequence[str], types: dict[str, str]
 ) -> Table:
-    """Rows of (time, entities) with an entity in each column; others are dropped.
+    """Rows of (time, entities); rows with a missing entity are dropped.
 
     Args:
       file: lines of a CSV file with a header.
-      time: columns that give the time together; filled up to ten characters with 0.
+      time: columns that make up the time, each padded with 0 to ten characters.
       types: column of each type by the name of the type.
     """
     lines = csv.reader(file)
     header = next(lines)
-    when, what = ([header.index(x) for x in names] for names in (time, types.values()))
+    time_columns, type_columns = (
+        [header.index(x) for x in names] for names in (time, types.values())
+    )
     rows = []
     for line in lines:
-        entities = [line[i] for i in what]
+        entities = [line[i] for i in type_columns]
         if "" not in entities and "NA" not in entities:
-            rows.append(("".join(line[i].rjust(10, "0") for i in when), *entities))
+            rows.append(
+                ("".join(line[i].rjust(10, "0") for i in time_columns), *entities)
+            )
     return tuple(types), rows
 
 

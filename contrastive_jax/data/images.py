@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from contrastive_jax.data import tfds_source
-from contrastive_jax.data.batches import Batch, array_batches
+from contrastive_jax.data.batches import Batch, Rows, array_rows, row_batches
 from contrastive_jax.data.packaged import Images, read_member
 
 
@@ -21,7 +21,7 @@ def load(name: str, data_dir: str = "") -> Images:
     """All images of a set that fits in memory.
 
     Raises:
-      packaged.DataMissing: it is not there; the message says what to run.
+      packaged.DataMissing: the set is missing; the message says what to run.
       ValueError: no such set.
     """
     return tfds_source.images(name, data_dir) if data_dir else read(name)
@@ -33,6 +33,15 @@ def class_names(name: str, data_dir: str = "") -> tuple[str, ...]:
         return read(name).class_names
     builder = tfds_source.open_builder(name, data_dir)
     return tuple(builder.info.features["label"].names)
+
+
+def open_rows(name: str, split: str, *, data_dir: str = "", size: int = 0) -> Rows:
+    """The images and labels of a split; see the module for `data_dir` and `size`."""
+    if size:
+        return tfds_source.image_rows(name, data_dir, split=split, size=size)
+    data = load(name, data_dir)
+    image, label = getattr(data, f"{split}_image"), getattr(data, f"{split}_label")
+    return array_rows({"image": image, "label": label})
 
 
 def batches(
@@ -51,15 +60,11 @@ def batches(
       label: [batch_size] int32.
 
     Raises:
-      packaged.DataMissing: it is not there; the message says what to run.
+      packaged.DataMissing: the set is missing; the message says what to run.
       ValueError: no such set, or a batch larger than it.
     """
-    order = dict(batch_size=batch_size, seed=seed, start_step=start_step)
-    if size:
-        return tfds_source.image_batches(name, data_dir, size=size, **order)
-    found = load(name, data_dir)
-    rows = {"image": found.train_image, "label": found.train_label}
-    return array_batches(rows, **order)
+    rows = open_rows(name, "train", data_dir=data_dir, size=size)
+    return row_batches(rows, batch_size=batch_size, seed=seed, start_step=start_step)
 
 
 def one_pass(
@@ -74,31 +79,20 @@ def one_pass(
     """The images and labels of a split once, in order, the last batch shorter.
 
     Args:
-      name: the set.
+      name: name of the set.
       split: "train" or "test"; with `data_dir` any split the set has.
       data_dir: see the module.
       size: see the module.
       batch_size: rows per batch.
-      limit: only so many rows, spread evenly over the split; 0 for all.
+      limit: number of rows, spread evenly over the split; 0 for all.
     """
-    if size:
-        builder = tfds_source.open_builder(name, data_dir)
-        source = tfds_source.open_split(builder, split)
-        total = len(source)
-    else:
-        found = load(name, data_dir)
-        image = getattr(found, f"{split}_image")
-        label = getattr(found, f"{split}_label")
-        total = len(label)
-    rows = np.arange(total)
-    if 0 < limit < total:
-        rows = np.arange(limit) * total // limit
-    for start in range(0, len(rows), batch_size):
-        part = rows[start : start + batch_size]
-        if size:
-            yield tfds_source.read_rows(source, part, size)
-        else:
-            yield image[part], label[part]
+    rows = open_rows(name, split, data_dir=data_dir, size=size)
+    indices = np.arange(rows.total)
+    if 0 < limit < rows.total:
+        indices = np.arange(limit) * rows.total // limit
+    for start in range(0, len(indices), batch_size):
+        part = rows.read(indices[start : start + batch_size])
+        yield part["image"], part["label"]
 
 
 def read_idx(data: bytes) -> np.ndarray:
@@ -115,10 +109,10 @@ def read(name: str) -> Images:
     """An image classification set by name.
 
     "digits" (8 x 8, inside scikit-learn, never fetched), "mnist5k", "fashion". The
-    sets without a test part are split by a fixed permutation, stratified by class.
+    sets without a test split are split by a fixed permutation, stratified by class.
 
     Raises:
-      DataMissing: it is not in the cache and could not be fetched.
+      DataMissing: it is not in the cache and cannot be fetched.
       ValueError: no such set.
     """
     readers = {"digits": read_digits, "mnist5k": read_mnist5k, "fashion": read_fashion}
@@ -130,7 +124,7 @@ def read(name: str) -> Images:
 
 
 def split_by_class(x: np.ndarray, y: np.ndarray, test_fraction: float) -> Images:
-    """Splits a set of ten digits, the same fraction of every class for the test."""
+    """Splits a set of ten digits, stratified by class."""
     order = np.random.default_rng(0).permutation(len(y))
     test = np.zeros(len(y), bool)
     for label in range(10):
@@ -146,9 +140,9 @@ def read_digits() -> Images:
     """scikit-learn's 1,797 digits of 8 x 8 pixels, a fifth for the test."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    x = np.round(found.images * (255 / 16)).astype(np.uint8)[..., None]
-    return split_by_class(x, found.target, 0.2)
+    digits = load_digits()
+    x = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    return split_by_class(x, digits.target, 0.2)
 
 
 def read_mnist5k() -> Images:

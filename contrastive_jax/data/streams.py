@@ -13,23 +13,23 @@ from collections.abc import Iterator
 import numpy as np
 
 from contrastive_jax.data import packaged
-from contrastive_jax.data.batches import Batch, fetched_batches
+from contrastive_jax.data.batches import Batch, Rows, row_batches
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 SPACE = 0
 
-# Texts of each category of the Brown corpus, a (news) to r (humour).
+# Texts of each category of the Brown corpus, a (news) to r (humor).
 COUNTS = (44, 27, 17, 17, 36, 48, 75, 30, 80, 29, 24, 6, 29, 29, 9)
 BROWN = dict(zip("abcdefghjklmnpr", COUNTS, strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
 class Streams:
-    """Streams of tokens, [n] unsigned, of texts that are in one split only.
+    """Streams of tokens, [n] unsigned, one per split; no text is in two splits.
 
     Attributes:
-      train: for learning.
-      validation: for choices.
+      train: for training.
+      validation: for model selection.
       test: for reporting.
     """
 
@@ -39,7 +39,7 @@ class Streams:
 
 
 def encode(text: str) -> np.ndarray:
-    """Text as tokens; what is no letter becomes one space.
+    """Text as tokens; each run of other characters than letters becomes one space.
 
     Examples:
       >>> encode("Ab, c.").tolist()
@@ -51,7 +51,7 @@ def encode(text: str) -> np.ndarray:
 
 
 def decode(tokens: np.ndarray) -> str:
-    """Tokens as text; anything else than letters and space as an underscore.
+    """Tokens as text; tokens other than letters and space become underscores.
 
     Examples:
       >>> decode(np.array([1, 2, 0, 99]))
@@ -62,7 +62,7 @@ def decode(tokens: np.ndarray) -> str:
 
 @functools.cache
 def brown() -> Streams:
-    """The Brown corpus; of ten texts one is for validation and one for the test.
+    """The Brown corpus; one text of ten is for validation and one for the test.
 
     Raises:
       packaged.DataMissing: it is not in the cache and could not be fetched.
@@ -79,25 +79,26 @@ def brown() -> Streams:
 
 
 def synthetic(seed: int = 0, words: int = 4000) -> Streams:
-    """A small language for tests: sentences of a few made-up words, never fetched."""
+    """A Markov chain over 24 made-up words, for tests; needs no download."""
     rng = np.random.default_rng(seed)
-    known = [
+    vocabulary = [
         "".join(rng.choice(list(ALPHABET[1:9]), n)) for n in rng.integers(2, 6, 24)
     ]
-    follow = rng.dirichlet(np.full(len(known), 0.1), size=len(known))
+    size = len(vocabulary)
+    transitions = rng.dirichlet(np.full(size, 0.1), size=size)
 
     def stream(count):
-        word, said = 0, []
+        word, text = 0, []
         for _ in range(count):
-            word = rng.choice(len(known), p=follow[word])
-            said.append(known[word])
-        return encode(" " + " ".join(said))
+            word = rng.choice(size, p=transitions[word])
+            text.append(vocabulary[word])
+        return encode(" " + " ".join(text))
 
     return Streams(stream(words), stream(words // 8), stream(words // 8))
 
 
 def own_files(pattern: str) -> Streams:
-    """Streams in `.npy` files, read as they are needed.
+    """Streams in `.npy` files, memory-mapped.
 
     Args:
       pattern: path with "{split}" for train, validation and test; without a file for
@@ -186,10 +187,9 @@ def window_batches(
     """
     starts = window_starts(stream, length, first)
 
-    def fetch(rows):
-        at = starts[rows][:, None] + np.arange(length)
-        return {"tokens": stream[at].astype(np.int32)}
+    def read(rows):
+        positions = starts[rows][:, None] + np.arange(length)
+        return {"tokens": stream[positions].astype(np.int32)}
 
-    return fetched_batches(
-        fetch, len(starts), batch_size=batch_size, seed=seed, start_step=start_step
-    )
+    rows = Rows(len(starts), read)
+    return row_batches(rows, batch_size=batch_size, seed=seed, start_step=start_step)

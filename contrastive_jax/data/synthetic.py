@@ -7,14 +7,14 @@ PLANE = ("moons", "circles", "pinwheel")
 
 
 def plane_points(name: str, num: int, seed: int) -> Float[np.ndarray, "num 2"]:
-    """Points of a density in the plane, centred, within about 3 of the origin.
+    """Samples of a density in the plane, centered, within about 3 of the origin.
 
     "moons" and "circles" are scikit-learn's (noise 0.1 and 0.06, inner circle half as
-    wide); "pinwheel" are five bent arms.
+    wide); "pinwheel" has five curved arms.
 
     Args:
       name: one of PLANE.
-      num: how many.
+      num: number of samples.
       seed: of the points; every seed gives a fresh sample.
 
     Raises:

@@ -6,13 +6,12 @@ in any order; `prepare_images` writes such a set from arrays.
 
 import io
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from contrastive_jax.data import packaged
-from contrastive_jax.data.batches import Batch, fetched_batches
+from contrastive_jax.data.batches import Rows
 
 
 def import_tfds() -> Any:
@@ -44,22 +43,22 @@ def open_builder(name: str, data_dir: str) -> Any:
     """
     tfds = import_tfds()
     folder = pathlib.Path(data_dir).expanduser()
-    found = sorted(p.parent for p in (folder / name).rglob("dataset_info.json"))
+    versions = sorted(p.parent for p in (folder / name).rglob("dataset_info.json"))
     prepare = (
         f"tfds build {name} --data_dir {data_dir} --file_format array_record "
         f"(on a machine with a network and TensorFlow)"
     )
-    if not found:
+    if not versions:
         raise packaged.DataMissing(
             f"data set {name!r} is not prepared in {folder}. Run: {prepare}"
         )
-    builder = tfds.builder_from_directory(str(found[-1]))
+    builder = tfds.builder_from_directory(str(versions[-1]))
     if str(builder.info.file_format.value) != "array_record":
         raise packaged.DataMissing(
-            f"data set {name!r} in {found[-1]} is prepared as "
+            f"data set {name!r} in {versions[-1]} is prepared as "
             f"{builder.info.file_format.value}, which has no random access. Run: pip "
             f"install 'contrastive_jax[tf]' && tfds convert_format --dataset_dir "
-            f"{found[-1]} --out_file_format array_record"
+            f"{versions[-1]} --out_file_format array_record"
         )
     return builder
 
@@ -103,7 +102,7 @@ def images(
         if len(shapes) != 1:
             raise ValueError(
                 f"data set {name!r}: expected images of one size, got "
-                f"{len(shapes)} sizes; use image_batches, which resizes"
+                f"{len(shapes)} sizes; set data.size, which resizes"
             )
         image = np.stack([row["image"] for row in rows])
         return image, np.array([row["label"] for row in rows], np.int32)
@@ -122,69 +121,44 @@ def resize_square(image: np.ndarray, size: int) -> np.ndarray:
     side = min(h, w)
     top, left = (h - side) // 2, (w - side) // 2
     square = image[top : top + side, left : left + side]
-    grey = square.shape[-1] == 1
-    picture = Image.fromarray(square[..., 0] if grey else square)
+    gray = square.shape[-1] == 1
+    picture = Image.fromarray(square[..., 0] if gray else square)
     resized = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
-    return resized[..., None] if grey else resized
+    return resized[..., None] if gray else resized
 
 
-def read_rows(
-    source: Any, rows: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Some examples of a source: images [n, size, size, c] uint8, labels [n] int32."""
-    examples = source.__getitems__([int(row) for row in rows])
-    image = np.stack([resize_square(e["image"], size) for e in examples])
-    return image, np.array([e["label"] for e in examples], np.int32)
+def image_rows(name: str, data_dir: str, *, split: str, size: int) -> Rows:
+    """The images and labels of a split, decoded as they are read.
 
-
-def image_batches(
-    name: str,
-    data_dir: str,
-    *,
-    split: str = "train",
-    size: int,
-    batch_size: int,
-    seed: int,
-    start_step: int = 0,
-    threads: int = 8,
-) -> Iterator[Batch]:
-    """Endless shuffled batches of a large set, decoded in the background.
-
-    Yields:
-      image: [batch_size, size, size, channels] uint8, the central square resized.
-      label: [batch_size] int32.
+    Reading gives image, [n, size, size, channels] uint8 (the central square, resized),
+    and label, [n] int32.
 
     Raises:
       packaged.DataMissing: see `open_builder` and `open_split`.
-      ValueError: a batch larger than the set.
     """
     source = open_split(open_builder(name, data_dir), split)
 
-    def fetch(rows):
-        image, label = read_rows(source, rows, size)
-        return {"image": image, "label": label}
+    def read(rows):
+        examples = source.__getitems__([int(row) for row in rows])
+        image = np.stack([resize_square(e["image"], size) for e in examples])
+        return {
+            "image": image,
+            "label": np.array([e["label"] for e in examples], np.int32),
+        }
 
-    return fetched_batches(
-        fetch,
-        len(source),
-        batch_size=batch_size,
-        seed=seed,
-        start_step=start_step,
-        prefetch=threads,
-        threads=threads,
-    )
+    return Rows(len(source), read, threads=8)
 
 
-def prepare_images(name: str, found: packaged.Images, data_dir: str) -> pathlib.Path:
+def prepare_images(name: str, data: packaged.Images, data_dir: str) -> pathlib.Path:
     """Writes images as a prepared set in ArrayRecord, without TensorFlow.
 
     Args:
       name: snake_case name of the new set.
-      found: images and labels.
+      data: images and labels.
       data_dir: folder of prepared sets.
 
     Returns:
-      the folder of the prepared set.
+      Folder of the prepared set.
     """
     tfds = import_tfds()
     from PIL import Image
@@ -192,8 +166,8 @@ def prepare_images(name: str, found: packaged.Images, data_dir: str) -> pathlib.
     def png(image):
         # Image features of arrays would be encoded by TensorFlow; PNG bytes are not.
         file = io.BytesIO()
-        grey = image.shape[-1] == 1
-        Image.fromarray(image[..., 0] if grey else image).save(file, "PNG")
+        gray = image.shape[-1] == 1
+        Image.fromarray(image[..., 0] if gray else image).save(file, "PNG")
         file.seek(0)
         return file
 
@@ -201,7 +175,7 @@ def prepare_images(name: str, found: packaged.Images, data_dir: str) -> pathlib.
         for i, (x, y) in enumerate(zip(image, label, strict=True)):
             yield i, {"image": png(x), "label": int(y)}
 
-    shape = found.train_image.shape[1:]
+    shape = data.train_image.shape[1:]
 
     class Prepared(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")
@@ -211,15 +185,15 @@ def prepare_images(name: str, found: packaged.Images, data_dir: str) -> pathlib.
             features = tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=shape, encoding_format="png"),
-                    "label": tfds.features.ClassLabel(names=list(found.class_names)),
+                    "label": tfds.features.ClassLabel(names=list(data.class_names)),
                 }
             )
             return tfds.core.DatasetInfo(builder=self, features=features)
 
         def _split_generators(self, dl_manager):
             return {
-                "train": rows(found.train_image, found.train_label),
-                "test": rows(found.test_image, found.test_label),
+                "train": rows(data.train_image, data.train_label),
+                "test": rows(data.test_image, data.test_label),
             }
 
         def _generate_examples(self, *args):

@@ -24,10 +24,10 @@ def words(caption: str) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Words by number; numbers below 3 are padding, unknown word and end.
+    """Words by number; 0 is padding, 1 an unknown word, 2 the end of a caption.
 
     Attributes:
-      words: every known word, the three special ones first.
+      words: all words, the three special ones first.
     """
 
     words: tuple[str, ...]
@@ -57,16 +57,16 @@ class Vocabulary:
             raise ValueError(f"length: expected at least 2 tokens, got {length}")
         rows = np.full((len(captions), length), PAD, np.int32)
         for row, caption in zip(rows, captions, strict=True):
-            found = [self.numbers.get(w, UNKNOWN) for w in words(caption)]
-            found = [*found[: length - 1], END]
-            row[: len(found)] = found
+            numbers = [self.numbers.get(w, UNKNOWN) for w in words(caption)]
+            numbers = [*numbers[: length - 1], END]
+            row[: len(numbers)] = numbers
         return rows
 
 
 def build_vocabulary(captions: Iterable[str], size: int) -> Vocabulary:
     """The most frequent words of training captions, `size` numbers in all.
 
-    Among equally frequent words the alphabet decides.
+    Equally frequent words are in alphabetical order.
 
     Raises:
       ValueError: a size without room for a word.

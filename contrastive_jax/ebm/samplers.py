@@ -340,7 +340,7 @@ def langevin_step(
         shrink = jnp.minimum(1, clip / jnp.maximum(norm, clip))
         drift = gradient * as_rows(shrink, x)
     keys = fold_keys(rng, state.step)
-    noise = normal(fold_keys(keys, 0), x)
+    noise = normal(fold_keys(keys, 0), x.shape, x.dtype)
     proposal = x + step_size * drift + noise_std * noise
     if bounds is not None:
         proposal = jnp.clip(proposal, *bounds)
@@ -351,7 +351,8 @@ def langevin_step(
         reverse = -per_row(sum_of_squares, back) / (4 * step_size)
         forward = -per_row(sum_of_squares, noise) / 2
         log_ratio = new_log_p + reverse - log_p - forward
-        taken = jnp.log(uniform(fold_keys(keys, 1), len(x), x.dtype)) < log_ratio
+        drawn = uniform(fold_keys(keys, 1), (len(x),), x.dtype)
+        taken = jnp.log(drawn) < log_ratio
         accepted = taken.astype(x.dtype)
         proposal = jnp.where(as_rows(taken, x), proposal, x)
     moved = per_row(numerics.safe_norm, proposal - x)

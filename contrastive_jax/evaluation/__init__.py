@@ -1,4 +1,8 @@
-"""Measures of what was learned: probes, neighbours, retrieval, similarity, geometry."""
+"""Measures: classification, clusters, retrieval, similarity, detection, embeddings.
+
+Predictions (scores, clusters, keypoints) come before targets and labels. Measures of
+whole test sets are plain functions of arrays, most of them in numpy and float64.
+"""
 
 from contrastive_jax.evaluation.classification import (
     BestF1,
@@ -50,11 +54,11 @@ from contrastive_jax.evaluation.ranking import (
     reciprocal_rank,
 )
 from contrastive_jax.evaluation.sts import (
-    average_ranks,
     pearson,
     spearman,
     sts_correlations,
 )
+from contrastive_jax.evaluation.two_sample import nearest_neighbor_accuracy
 
 __all__ = [
     "BestF1",
@@ -68,7 +72,6 @@ __all__ = [
     "auroc",
     "average_cosine",
     "average_precision",
-    "average_ranks",
     "best_f1",
     "binary_f1",
     "collapse_std",
@@ -89,6 +92,7 @@ __all__ = [
     "match_clusters",
     "mpjpe",
     "ndcg",
+    "nearest_neighbor_accuracy",
     "normalized_mutual_information",
     "numerical_rank",
     "ood_metrics",

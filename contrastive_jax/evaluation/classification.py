@@ -1,7 +1,8 @@
 """F1 of predicted classes, and of scores at their best threshold.
 
 0 where precision and recall have nothing to divide by, as scikit-learn with
-`zero_division=0`.
+`zero_division=0`. Predictions and labels are [n] and of one kind; a wrong dtype raises
+TypeError and a wrong shape ValueError, naming the argument.
 """
 
 from typing import NamedTuple
@@ -13,13 +14,13 @@ from contrastive_jax import numerics
 
 
 class BestF1(NamedTuple):
-    """What a threshold chosen for F1 gives.
+    """F1, precision and recall at the threshold of highest F1.
 
     Attributes:
       f1: harmonic mean of precision and recall, in [0, 1].
-      precision: share of true ones among those at or above the threshold.
-      recall: share of the true ones that are at or above the threshold.
-      threshold: the score; positive infinity when no example is true.
+      precision: fraction of positives among examples at or above the threshold.
+      recall: fraction of the positives that are at or above the threshold.
+      threshold: the score; positive infinity when there is no positive.
     """
 
     f1: float
@@ -29,106 +30,97 @@ class BestF1(NamedTuple):
 
 
 def binary_f1(
-    labels: Bool[Array | np.ndarray, " n"], predictions: Bool[Array | np.ndarray, " n"]
+    predictions: Bool[Array | np.ndarray, " n"], labels: Bool[Array | np.ndarray, " n"]
 ) -> float:
-    """Harmonic mean of precision and recall of a yes or no, in [0, 1].
+    """F1 score of binary predictions, in [0, 1].
 
         F1 = 2 TP / (2 TP + FP + FN)
 
     Args:
-      labels: what is true.
-      predictions: what was said.
-
-    Raises:
-      TypeError: anything but booleans.
-      ValueError: not one prediction for each label.
+      predictions: predicted positives.
+      labels: true positives.
 
     Examples:
-      >>> binary_f1(np.array([True, True, False]), np.array([True, False, False]))
+      >>> binary_f1(np.array([True, False, False]), np.array([True, True, False]))
       0.6666666666666666
 
     References:
       van Rijsbergen 1979, Information Retrieval, chapter 7.
     """
-    numerics.check_shapes(labels=(labels, "n"), predictions=(predictions, "n"))
-    labels = np.asarray(numerics.check_mask(labels, "labels"))
+    numerics.check_shapes(predictions=(predictions, "n"), labels=(labels, "n"))
     predictions = np.asarray(numerics.check_mask(predictions, "predictions"))
+    labels = np.asarray(numerics.check_mask(labels, "labels"))
     both, either = np.sum(labels & predictions), np.sum(labels) + np.sum(predictions)
     return float(2 * both / either) if either else 0.0
 
 
 def macro_f1(
-    labels: Int[Array | np.ndarray, " n"], predictions: Int[Array | np.ndarray, " n"]
+    predictions: Int[Array | np.ndarray, " n"], labels: Int[Array | np.ndarray, " n"]
 ) -> float:
     """Mean over classes of each class's F1 against the rest, in [0, 1].
 
-    Classes are the numbers that occur as a label or as a prediction.
+    Classes are the numbers that occur as a prediction or as a label.
 
     Args:
-      labels: true classes.
       predictions: predicted classes.
-
-    Raises:
-      TypeError: anything but integers.
-      ValueError: not one prediction for each label.
+      labels: true classes.
 
     Examples:
-      >>> macro_f1(np.array([0, 0, 1]), np.array([0, 0, 2]))
+      >>> macro_f1(np.array([0, 0, 2]), np.array([0, 0, 1]))
       0.3333333333333333
 
     References:
       Opitz and Burst 2019, arXiv:1911.03347, eq. 2 (mean of F1).
     """
-    numerics.check_shapes(labels=(labels, "n"), predictions=(predictions, "n"))
-    labels = np.asarray(numerics.check_integer(labels, "labels"))
+    numerics.check_shapes(predictions=(predictions, "n"), labels=(labels, "n"))
     predictions = np.asarray(numerics.check_integer(predictions, "predictions"))
-    classes = np.union1d(labels, predictions)
-    return float(np.mean([binary_f1(labels == c, predictions == c) for c in classes]))
+    labels = np.asarray(numerics.check_integer(labels, "labels"))
+    classes = np.union1d(predictions, labels)
+    return float(np.mean([binary_f1(predictions == c, labels == c) for c in classes]))
 
 
 def best_f1(
-    labels: Bool[Array | np.ndarray, " n"], scores: Shaped[Array | np.ndarray, " n"]
+    scores: Shaped[Array | np.ndarray, " n"], labels: Bool[Array | np.ndarray, " n"]
 ) -> BestF1:
-    """F1 at the threshold that makes it largest, over all distinct scores.
+    """Highest F1 over all thresholds on a score.
 
     Equal scores pass a threshold together; among equally good thresholds the lowest is
-    taken. Chosen on the examples that it is measured on, F1 flatters: with half of the
-    examples true, a constant score has 2 / 3.
+    taken. The threshold is chosen on the examples it is measured on, so the value is
+    optimistic: with half of the examples positive, a constant score has 2 / 3.
 
     Args:
-      labels: what is true.
-      scores: higher is more likely true.
+      scores: higher is more likely positive.
+      labels: true positives.
 
     Raises:
-      TypeError: labels that are not booleans.
-      ValueError: not one score for each label, NaN.
+      ValueError: a score that is NaN.
 
     Examples:
-      >>> labels, scores = np.array([True, True, False]), np.array([0.9, 0.2, 0.5])
-      >>> best_f1(labels, scores).f1, best_f1(labels, scores).threshold
+      >>> scores, labels = np.array([0.9, 0.2, 0.5]), np.array([True, True, False])
+      >>> best_f1(scores, labels).f1, best_f1(scores, labels).threshold
       (0.8, 0.2)
 
     References:
       Lipton et al. 2014, arXiv:1402.1892 (F1 at the best threshold).
     """
-    numerics.check_shapes(labels=(labels, "n"), scores=(scores, "n"))
+    numerics.check_shapes(scores=(scores, "n"), labels=(labels, "n"))
     labels = np.asarray(numerics.check_mask(labels, "labels"))
     scores = np.asarray(scores, np.float64)
     if np.any(np.isnan(scores)):
         raise ValueError("scores: expected real numbers, got NaN")
-    true = np.sum(labels)
-    if not true:
+    positives = np.sum(labels)
+    if not positives:
         return BestF1(0.0, 0.0, 0.0, float("inf"))
     thresholds = np.unique(scores)
     order = np.argsort(scores, kind="stable")
     first = np.searchsorted(scores[order], thresholds)
     passed = len(scores) - first
-    hits = true - np.concatenate([[0], np.cumsum(labels[order])])[first]
-    f1 = 2 * hits / (passed + true)
+    hits = positives - np.concatenate([[0], np.cumsum(labels[order])])[first]
+    f1 = 2 * hits / (passed + positives)
     best = int(np.argmax(f1))
     return BestF1(
         float(f1[best]),
         float(hits[best] / passed[best]),
-        float(hits[best] / true),
+        float(hits[best] / positives),
         float(thresholds[best]),
     )

@@ -1,4 +1,4 @@
-"""How well a model that learns tasks one after the other keeps the earlier ones."""
+"""Accuracy and forgetting of a model that learns tasks one after the other."""
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -9,22 +9,18 @@ from contrastive_jax import numerics
 def continual_metrics(
     accuracies: Float[Array | np.ndarray, "t t"],
 ) -> dict[str, float]:
-    """Average accuracy, last accuracy and forgetting, in the unit that came.
+    """Average accuracy, last accuracy and forgetting, in the unit of the input.
 
         A_t = mean_{j <= t} a_tj
         average = mean_t A_t,  last = A_T
         forgetting = mean_{j < T} ( max_{j <= t < T} a_tj - a_Tj )
 
     Args:
-      accuracies: a, on the classes of task j (columns) after training on task t (rows);
-        what stands above the diagonal does not count.
+      accuracies: a, on the classes of task j (columns) after training on task t (rows),
+        floating point; entries above the diagonal are ignored.
 
     Returns:
       "average_accuracy", "last_accuracy" and "forgetting" (0 with one task).
-
-    Raises:
-      TypeError: accuracies that are not floating point.
-      ValueError: not as many columns as rows.
 
     Examples:
       >>> continual_metrics(np.array([[0.9, 0.0], [0.5, 0.7]]))["forgetting"]

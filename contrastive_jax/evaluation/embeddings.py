@@ -1,7 +1,8 @@
-"""How embeddings lie in space: spread, rank, isotropy and signs of collapse.
+"""Geometry of embeddings: alignment, uniformity, rank, isotropy, signs of collapse.
 
-All take [n, d] and can be jitted; `alignment` and `uniformity` of the losses' formulas
-are computed here in tiles, for sets of any size.
+All take floating-point [n, d] and all but `plane` can be jitted. `uniformity` is
+computed in tiles, for sets of any size. A wrong dtype raises TypeError and a wrong
+shape ValueError, naming the argument.
 """
 
 import functools
@@ -17,7 +18,7 @@ Embeddings = Float[Array | np.ndarray, "n d"]
 
 
 def alignment(x: Embeddings, y: Embeddings, *, alpha: float = 2.0) -> Float[Array, ""]:
-    """Mean distance of positive pairs on the unit sphere, to a power; 0 is best.
+    """Mean distance of positive pairs on the unit sphere, to a power; lower is better.
 
         mean_i || x_i / ||x_i|| - y_i / ||y_i|| ||^alpha
 
@@ -27,8 +28,7 @@ def alignment(x: Embeddings, y: Embeddings, *, alpha: float = 2.0) -> Float[Arra
       alpha: the power, above 0.
 
     Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: shapes that do not fit together, an alpha not above 0.
+      ValueError: an alpha not above 0.
 
     Examples:
       >>> alignment(jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 1.0]])).round(4)
@@ -45,7 +45,7 @@ def alignment(x: Embeddings, y: Embeddings, *, alpha: float = 2.0) -> Float[Arra
 
 @functools.partial(jax.jit, static_argnames=("t", "chunk"))
 def uniformity(x: Embeddings, *, t: float = 2.0, chunk: int = 1024) -> Float[Array, ""]:
-    """Log of the mean Gaussian potential of pairs on the unit sphere; lower is better.
+    """Log mean Gaussian potential of pairs on the unit sphere; lower is more uniform.
 
         log mean_{i < j} exp(-t || x_i / ||x_i|| - x_j / ||x_j|| ||^2)          (nats)
 
@@ -57,7 +57,6 @@ def uniformity(x: Embeddings, *, t: float = 2.0, chunk: int = 1024) -> Float[Arr
       chunk: rows of a tile; [chunk, n] distances exist at a time.
 
     Raises:
-      TypeError: embeddings that are not floating point.
       ValueError: fewer than two rows, a t not above 0.
 
     Examples:
@@ -95,7 +94,6 @@ def average_cosine(x: Embeddings) -> Float[Array, ""]:
       x: embeddings, at least 2.
 
     Raises:
-      TypeError: embeddings that are not floating point.
       ValueError: fewer than two rows.
 
     Examples:
@@ -114,17 +112,13 @@ def average_cosine(x: Embeddings) -> Float[Array, ""]:
 
 
 def isotropy(x: Embeddings) -> Float[Array, ""]:
-    """Evenness of the partition function over directions, in (0, 1]; 1 is isotropic.
+    """Ratio of the least to the largest partition function, in (0, 1]; 1 is isotropic.
 
         min_c Z(c) / max_c Z(c),  Z(c) = sum_i exp(c . x_i),
         c over the eigenvectors of x^T x and their negatives
 
     Args:
-      x: embeddings, as they are: neither centred nor normalised here.
-
-    Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: a wrong rank.
+      x: embeddings, as they are: neither centered nor normalized here.
 
     Examples:
       >>> x = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
@@ -153,12 +147,8 @@ def effective_rank(x: Embeddings, *, eps: float = 1e-7) -> Float[Array, ""]:
         exp( -sum_k p_k log p_k ),  p_k = s_k / sum_j s_j + eps
 
     Args:
-      x: embeddings, as they are: not centred here.
+      x: embeddings, as they are: not centered here.
       eps: keeps the logarithm finite.
-
-    Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: a wrong rank.
 
     Examples:
       >>> round(float(effective_rank(jnp.eye(3))), 3)
@@ -178,13 +168,9 @@ def numerical_rank(x: Embeddings, *, tol: float | None = None) -> Int[Array, ""]
     """Number of singular values above a tolerance.
 
     Args:
-      x: embeddings, as they are: not centred here.
+      x: embeddings, as they are: not centered here.
       tol: relative to the largest singular value; max(n, d) times the rounding unit
         when None.
-
-    Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: a wrong rank.
 
     Examples:
       >>> numerical_rank(jnp.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]))
@@ -198,7 +184,7 @@ def numerical_rank(x: Embeddings, *, tol: float | None = None) -> Int[Array, ""]
 
 
 def collapse_std(x: Embeddings) -> Float[Array, ""]:
-    """Mean over channels of the standard deviation of unit vectors.
+    """Mean standard deviation per channel of the normalized embeddings.
 
         mean_k std_i ( x_ik / ||x_i|| )
 
@@ -206,10 +192,6 @@ def collapse_std(x: Embeddings) -> Float[Array, ""]:
 
     Args:
       x: embeddings.
-
-    Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: a wrong rank.
 
     Examples:
       >>> collapse_std(jnp.array([[1.0, 0.0], [3.0, 0.0]]))
@@ -228,9 +210,9 @@ def _unit(x, name):
 
 
 def plane(features: Embeddings, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
-    """A map of embeddings in the plane, to be drawn (`report.maps.embedding_map`).
+    """Two-dimensional map of embeddings, for `report.maps.embedding_map`.
 
-    t-SNE of the normalised rows, started from PCA; below 500 rows PCA alone.
+    t-SNE of the normalized rows, started from PCA; below 500 rows PCA alone.
 
     Args:
       features: a few hundred to a few thousand rows.

@@ -1,4 +1,4 @@
-"""Measures of what a model generates."""
+"""Measures of generated samples: pass@k, entropy of tokens."""
 
 import numpy as np
 from jaxtyping import Array, Int
@@ -9,20 +9,19 @@ from contrastive_jax import numerics
 def pass_at_k(
     num_correct: Int[Array | np.ndarray, " n"], *, num_samples: int, k: int
 ) -> float:
-    """Chance that at least one of k samples solves a problem, over the problems.
+    """pass@k: probability that one of k samples solves a problem; mean over problems.
 
         mean_i ( 1 - C(num_samples - num_correct[i], k) / C(num_samples, k) )
 
-    The unbiased estimate from more samples than k.
+    Unbiased, from `num_samples` samples per problem.
 
     Args:
       num_correct: how many of the samples of each problem were correct.
       num_samples: samples drawn for each problem.
-      k: samples that one may show, 1 to num_samples.
+      k: samples allowed, 1 to num_samples.
 
     Raises:
-      TypeError: counts that are not integers.
-      ValueError: a wrong rank, counts outside of 0 to num_samples, k out of range.
+      ValueError: counts outside of 0 to num_samples, k out of range.
 
     Examples:
       >>> round(pass_at_k(np.array([1, 0]), num_samples=4, k=2), 4)
@@ -45,10 +44,23 @@ def pass_at_k(
 
 
 def unigram_entropy(tokens: Int[Array | np.ndarray, "n t"]) -> float:
-    """Mean over sequences of the entropy (nats) of their own token frequencies."""
+    """Entropy of the token frequencies of each sequence, the mean over sequences.
+
+        mean_i -sum_v p_iv log p_iv      (nats),  p_iv: fraction of tokens of i that are
+        v
+
+    Low where a generator repeats itself.
+
+    Args:
+      tokens: sequences of equal length.
+
+    Examples:
+      >>> round(unigram_entropy(np.array([[0, 1], [2, 2]])), 4)
+      0.3466
+    """
 
     def entropy(row):
-        shares = np.unique(row, return_counts=True)[1] / len(row)
-        return -np.sum(shares * np.log(shares))
+        frequencies = np.unique(row, return_counts=True)[1] / len(row)
+        return -np.sum(frequencies * np.log(frequencies))
 
     return float(np.mean([entropy(row) for row in np.asarray(tokens)]))

@@ -1,4 +1,8 @@
-"""Nearest neighbours by inner product, tile by tile, and the kNN classifier."""
+"""The k-nearest-neighbor classifier, by cosine.
+
+Features are floating point and labels integers. A wrong dtype raises TypeError and
+shapes that do not fit together ValueError, naming the argument.
+"""
 
 import functools
 from typing import Literal
@@ -23,27 +27,26 @@ def knn_classify(
     vote: Literal["weighted", "majority"] = "weighted",
     chunk: int = 4096,
 ) -> Int[Array, " q"]:
-    """Classes of the test rows by their k nearest training rows in cosine.
+    """Predicted class of each test row from its k nearest training rows by cosine.
 
-        weighted: argmax_c sum_{i in neighbours of class c} exp(cosine_i / temperature)
-        majority: argmax_c number of neighbours of class c
+        weighted: argmax_c sum_{i in neighbors of class c} exp(cosine_i / temperature)
+        majority: argmax_c number of neighbors of class c
 
     Equal votes go to the smaller class. A row with a NaN among its votes gets -1.
 
     Args:
-      train: training features, normalised here.
+      train: training features, normalized here.
       train_labels: their classes, 0 to num_classes - 1.
-      test: features to classify, normalised here.
-      k: neighbours that vote.
+      test: features to classify, normalized here.
+      k: neighbors that vote.
       num_classes: number of classes.
       temperature: of the weights.
-      vote: how neighbours count.
+      vote: whether neighbors are weighted by their cosine.
       chunk: see `nearest_neighbors`.
 
     Raises:
-      TypeError: features that are not floating point, labels that are not integers.
-      ValueError: shapes that do not fit together, k beyond the training rows, labels
-        out of range, a temperature not above 0, an unknown vote.
+      ValueError: k beyond the training rows, labels out of range, a temperature not
+        above 0, an unknown vote.
 
     Examples:
       >>> train = jnp.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
@@ -68,18 +71,18 @@ def knn_classify(
     scores, indices = nearest_neighbors(test, train, k=k, chunk=chunk)
     if vote == "majority":
         temperature = jnp.inf
-    return _winners(scores, labels[indices], temperature, num_classes=num_classes)
+    return _most_votes(scores, labels[indices], temperature, num_classes=num_classes)
 
 
 @functools.partial(jax.jit, static_argnames="num_classes")
-def _winners(scores, labels, temperature, *, num_classes) -> Int[Array, " q"]:
-    """The class of most weight among the neighbours of each row."""
-    # The best neighbour has weight 1: the same winner, and no overflow.
+def _most_votes(scores, labels, temperature, *, num_classes) -> Int[Array, " q"]:
+    """Class with the largest sum of weights among the neighbors of each row."""
+    # The best neighbor has weight 1: the same result, and no overflow.
     weights = jnp.exp((scores - scores[:, :1]) / temperature)
 
     def count(weights, labels):
         return jnp.zeros(num_classes, weights.dtype).at[labels].add(weights)
 
     votes = jax.vmap(count)(weights, labels)
-    known = ~jnp.any(jnp.isnan(votes), axis=1)
-    return jnp.where(known, jnp.argmax(votes, axis=1), -1).astype(jnp.int32)
+    finite = ~jnp.any(jnp.isnan(votes), axis=1)
+    return jnp.where(finite, jnp.argmax(votes, axis=1), -1).astype(jnp.int32)

@@ -1,14 +1,16 @@
-"""Telling in-distribution from out-of-distribution by a score, exact under ties.
+"""Out-of-distribution detection: AUROC, AUPR, FPR95, Mahalanobis scores.
 
-A higher score means more in-distribution throughout.
+A higher score means more in-distribution throughout; all measures are exact under ties.
+An empty array of scores, a NaN or a wrong shape raises ValueError and features of a
+wrong dtype TypeError, naming the argument.
 """
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
+from scipy.stats import rankdata
 
 from contrastive_jax import numerics
-from contrastive_jax.evaluation.sts import average_ranks
 
 
 def auroc(
@@ -21,10 +23,7 @@ def auroc(
 
     Args:
       in_scores: scores of in-distribution examples.
-      out_scores: scores of the others.
-
-    Raises:
-      ValueError: an empty side, NaN.
+      out_scores: scores of out-of-distribution examples.
 
     Examples:
       >>> auroc(np.array([2.0, 1.0]), np.array([1.0, 0.0]))
@@ -32,7 +31,7 @@ def auroc(
     """
     scores, inside = _pooled(in_scores, out_scores)
     n, m = np.sum(inside), np.sum(~inside)
-    ranks = np.sum(average_ranks(scores)[inside])
+    ranks = np.sum(rankdata(scores)[inside])
     return float((ranks - n * (n + 1) / 2) / (n * m))
 
 
@@ -44,14 +43,11 @@ def aupr_in(
 
         sum over thresholds t, falling, of (recall_t - recall_before) precision_t
 
-    Equal scores pass a threshold together. Chance level is n / (n + m).
+    Tied scores pass a threshold together. Chance level is n / (n + m).
 
     Args:
       in_scores: scores of in-distribution examples.
-      out_scores: scores of the others.
-
-    Raises:
-      ValueError: an empty side, NaN.
+      out_scores: scores of out-of-distribution examples.
 
     Examples:
       >>> round(aupr_in(np.array([2.0, 1.0]), np.array([1.0, 0.0])), 4)
@@ -71,10 +67,7 @@ def aupr_out(
 
     Args:
       in_scores: scores of in-distribution examples.
-      out_scores: scores of the others.
-
-    Raises:
-      ValueError: an empty side, NaN.
+      out_scores: scores of out-of-distribution examples.
 
     Examples:
       >>> round(aupr_out(np.array([2.0, 1.0]), np.array([1.0, 0.0])), 4)
@@ -90,25 +83,26 @@ def fpr_at_tpr(
     *,
     tpr: float = 0.95,
 ) -> float:
-    """Share of out-of-distribution examples let in when most of the others are.
+    """False-positive rate on out-of-distribution examples at a true-positive rate.
 
-        share of out scores >= t,  t the largest in score that a share of at least
-        `tpr` of the in scores reaches
+        P(out_scores >= t),  t: largest threshold with P(in_scores >= t) >= tpr
+
+    With tpr = 0.95 it is FPR95.
 
     Args:
       in_scores: scores of in-distribution examples.
-      out_scores: scores of the others.
-      tpr: share of in-distribution examples that must pass, in (0, 1].
+      out_scores: scores of out-of-distribution examples.
+      tpr: fraction of in-distribution examples that pass the threshold, in (0, 1].
 
     Raises:
-      ValueError: an empty side, NaN, a share outside of (0, 1].
+      ValueError: a tpr outside of (0, 1].
 
     Examples:
       >>> fpr_at_tpr(np.array([4.0, 3.0, 2.0, 1.0]), np.array([2.0, 0.0]), tpr=0.75)
       0.5
     """
     if not 0 < tpr <= 1:
-        raise ValueError(f"tpr: expected a share in (0, 1], got {tpr}")
+        raise ValueError(f"tpr: expected a fraction in (0, 1], got {tpr}")
     scores, inside = _pooled(in_scores, out_scores)
     ordered = np.sort(scores[inside])[::-1]
     # The least count c with c / n >= tpr, robust to 0.95 * 20 being above 19.
@@ -120,14 +114,14 @@ def ood_metrics(
     in_scores: Shaped[Array | np.ndarray, " n"],
     out_scores: Shaped[Array | np.ndarray, " m"],
 ) -> dict[str, float]:
-    """The four measures that papers report, each in [0, 1].
+    """AUROC, both AUPR and FPR95, each in [0, 1].
 
     Args:
       in_scores: scores of in-distribution examples.
       out_scores: scores of the others.
 
     Returns:
-      "auroc", "aupr_in", "aupr_out" and "fpr95" (false positives at 95 % true ones).
+      "auroc", "aupr_in", "aupr_out" and "fpr95" (`fpr_at_tpr` at 0.95).
 
     Raises:
       ValueError: an empty side, NaN.
@@ -149,9 +143,9 @@ def mahalanobis_scores(
     queries: Float[Array | np.ndarray, "q d"],
     *,
     normalize: bool = True,
-    recentre: bool = False,
+    recenter: bool = False,
 ) -> np.ndarray:
-    """Minus the squared Mahalanobis distance to the training features.
+    """Negative squared Mahalanobis distance to the training features.
 
         u = (x / ||x|| - m) / s,   m, s: mean and standard deviation of x / ||x||
                                          over the training rows, channel by channel
@@ -164,22 +158,21 @@ def mahalanobis_scores(
       train: features of in-distribution training examples.
       queries: features to score.
       normalize: whether rows are scaled to length 1 first.
-      recentre: takes c = m instead, so that the mean is taken off twice.
+      recenter: c = m instead, which subtracts the mean twice.
 
     Returns:
       A score for each query, float64.
 
     Raises:
-      TypeError: features that are not floating point.
-      ValueError: shapes that do not fit together, features that are not finite.
+      ValueError: features that are not finite.
 
     References:
       Lee et al. 2018, arXiv:1807.03888, eq. 2; Sehwag et al. 2021, arXiv:2103.12051,
       section 3 (one cluster).
 
     Deviations:
-      The released code of PALM (Lu et al. 2024, arXiv:2402.02653) takes the mean off
-      twice: `recentre`.
+      The released code of PALM (Lu et al. 2024, arXiv:2402.02653) subtracts the mean
+      twice: `recenter`.
 
     Examples:
       >>> train = np.array([[2.0], [4.0], [6.0]])
@@ -204,7 +197,7 @@ def mahalanobis_scores(
     varies = (np.max(parts[0], axis=0) > np.min(parts[0], axis=0)) & (std > 0)
     train, queries = ((x - mean) / np.where(varies, std, np.inf) for x in parts)
     inverse = np.linalg.pinv(train.T @ train / len(train), hermitian=True)
-    gaps = queries - mean if recentre else queries
+    gaps = queries - mean if recenter else queries
     return -np.einsum("qd,de,qe->q", gaps, inverse, gaps)
 
 

@@ -1,6 +1,8 @@
 """Errors of keypoints: [n, k, d], k keypoints of each of n examples in d dimensions.
 
-`where` marks the keypoints that count (visible, annotated); with none the value is 0.
+`where` marks the keypoints that count (visible, annotated); with none the value is 0. A
+wrong dtype raises TypeError and shapes that do not fit together ValueError, naming the
+argument.
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,7 @@ def mpjpe(
     align: Literal["root", "procrustes"] | None = None,
     root: int = 0,
 ) -> Float[Array, ""]:
-    """Mean distance between predicted and true keypoints, in the unit that came.
+    """Mean per-joint position error, in the unit of the keypoints.
 
         mean_{i, j} ||predictions[i, j] - targets[i, j]||
 
@@ -39,9 +41,7 @@ def mpjpe(
       root: number of the root keypoint.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown align, a root out of
-        range.
+      ValueError: an unknown align, a root out of range.
 
     Examples:
       >>> x = jnp.array([[[0.0, 0.0], [3.0, 4.0]]])
@@ -77,7 +77,7 @@ def pck(
     where: Mask | None = None,
     average: Literal["keypoints", "joints"] | None = "keypoints",
 ) -> Float[Array, "..."]:
-    """Share of keypoints that lie nearer to the truth than a threshold, in [0, 1].
+    """Fraction of keypoints within a distance of the truth (PCK), in [0, 1].
 
         ||predictions[i, j] - targets[i, j]|| / scales[i] < threshold
 
@@ -89,12 +89,10 @@ def pck(
         when None.
       where: keypoints that count.
       average: "keypoints" weighs all that count alike; "joints" takes the mean over
-        joints that have one; None gives the share of each joint, [k].
+        joints that have one; None gives the fraction of each joint, [k].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a threshold that is not positive, an
-        unknown average.
+      ValueError: a threshold that is not positive, an unknown average.
 
     Examples:
       >>> x = jnp.array([[[0.0, 0.0], [3.0, 4.0]]])
@@ -113,14 +111,14 @@ def pck(
     if scales is not None:
         numerics.check_positive(scales=scales)
         gaps = gaps / numerics.at_least_f32(scales, "scales")[:, None]
-    right = (gaps < threshold).astype(gaps.dtype)
+    correct = (gaps < threshold).astype(gaps.dtype)
     if average == "keypoints":
-        return numerics.masked_mean(right, where)
-    shares = numerics.masked_mean(right, where, axis=0)
+        return numerics.masked_mean(correct, where)
+    per_joint = numerics.masked_mean(correct, where, axis=0)
     if average == "joints":
-        return numerics.masked_mean(shares, jnp.any(where, axis=0))
+        return numerics.masked_mean(per_joint, jnp.any(where, axis=0))
     if average is None:
-        return shares
+        return per_joint
     raise ValueError(
         f'average: expected "keypoints", "joints" or None, got {average!r}'
     )
@@ -133,7 +131,7 @@ def pck_auc(
     thresholds: Sequence[float] | np.ndarray,
     where: Mask | None = None,
 ) -> Float[Array, ""]:
-    """Area under the share of right keypoints over thresholds, in [0, 1].
+    """Area under the curve of PCK over thresholds, in [0, 1].
 
         trapezoids over the thresholds, divided by their range
 
@@ -144,8 +142,7 @@ def pck_auc(
       where: keypoints that count.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, thresholds that do not rise.
+      ValueError: thresholds that do not rise.
 
     Examples:
       >>> x = jnp.array([[[0.0, 0.0], [3.0, 4.0]]])
@@ -163,32 +160,28 @@ def pck_auc(
         )
     gaps = distances(predictions, targets)
     marks = jnp.asarray(thresholds, gaps.dtype)
-    right = (gaps[None] < marks[:, None, None]).astype(gaps.dtype)
-    shares = numerics.masked_mean(
-        right, jnp.broadcast_to(where[None], right.shape), axis=(1, 2)
+    correct = (gaps[None] < marks[:, None, None]).astype(gaps.dtype)
+    fractions = numerics.masked_mean(
+        correct, jnp.broadcast_to(where[None], correct.shape), axis=(1, 2)
     )
-    return jnp.trapezoid(shares, marks) / (marks[-1] - marks[0])
+    return jnp.trapezoid(fractions, marks) / (marks[-1] - marks[0])
 
 
 def argmax_keypoints(
     heatmaps: Float[Array | np.ndarray, "n k h w"],
 ) -> tuple[Float[Array, "n k 2"], Float[Array, "n k"]]:
-    """Place (x, y) of the highest cell of each map, and its value.
+    """Location (x, y) of the maximum of each heat map, and its value.
 
-    A map without a value above 0 shows nothing: its place is (0, 0). Among equal cells
-    the first in reading order.
+    A map without a value above 0 has no keypoint: its location is (0, 0). Among equal
+    cells the first in row-major order.
 
     Args:
       heatmaps: one map for each keypoint.
 
-    Raises:
-      TypeError: maps that are not floating point.
-      ValueError: a wrong rank.
-
     Examples:
       >>> maps = jnp.zeros((1, 1, 4, 5)).at[0, 0, 2, 3].set(7.0)
-      >>> place, value = argmax_keypoints(maps)
-      >>> place[0, 0], value[0, 0]
+      >>> location, value = argmax_keypoints(maps)
+      >>> location[0, 0], value[0, 0]
       (Array([3., 2.], dtype=float32), Array(7., dtype=float32))
 
     References:
@@ -198,8 +191,8 @@ def argmax_keypoints(
     maps = numerics.at_least_f32(heatmaps, "heatmaps")
     flat = maps.reshape(*maps.shape[:2], -1)
     cell, value = jnp.argmax(flat, axis=-1), jnp.max(flat, axis=-1)
-    place = jnp.stack([cell % sizes["w"], cell // sizes["w"]], axis=-1)
-    return jnp.where((value > 0)[..., None], place, 0).astype(maps.dtype), value
+    location = jnp.stack([cell % sizes["w"], cell // sizes["w"]], axis=-1)
+    return jnp.where((value > 0)[..., None], location, 0).astype(maps.dtype), value
 
 
 def checked(

@@ -1,8 +1,9 @@
 """Linear readouts of frozen features: logistic regression and ridge regression.
 
-Features are standardised with the statistics of the training rows. The penalty is
+Features are standardized with the statistics of the training rows. The penalty is
 chosen on a held-out part of the training rows and never on the test rows; the readout
-is then fitted again on all training rows.
+is then fitted again on all training rows. A wrong dtype raises TypeError and shapes
+that do not fit together ValueError, naming the argument.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +17,11 @@ from contrastive_jax import numerics
 
 
 class ProbeResult(NamedTuple):
-    """What a probe found.
+    """Score and predictions of a linear readout.
 
     Attributes:
       score: on the test rows; accuracy in [0, 1] for classes, R^2 for real targets.
-      strength: the penalty that was chosen.
+      strength: the selected penalty.
       predictions: for each test row.
     """
 
@@ -44,7 +45,7 @@ def linear_probe(
         min_W  mean_i cross_entropy(W x_i + b, y_i) + strength / 2 ||W||^2      (nats)
 
     Solved by scikit-learn's L-BFGS in float32, to a gradient of 1e-4; the bias is not
-    penalised.
+    penalized.
 
     Args:
       train: training features.
@@ -52,14 +53,13 @@ def linear_probe(
       test: features to report on.
       test_labels: their classes.
       strengths: penalties to choose from, all above 0; a single one is taken as it is.
-      held_out: share of the training rows that the choice is made on. Among equally
-        good penalties the largest is taken.
-      seed: draws these rows.
+      held_out: fraction of the training rows that the penalty is selected on. Among
+        equally good penalties the largest is taken.
+      seed: seed of that split.
 
     Raises:
-      TypeError: features that are not floating point, labels that are not integers.
-      ValueError: shapes that do not fit together, no strength or one not above 0, a
-        share outside of (0, 1), fewer than two classes.
+      ValueError: no strength or one not above 0, a held_out outside of (0, 1), fewer
+        than two classes.
 
     Examples:
       >>> x = np.array([[-2.0], [-1.0], [1.0], [2.0]])
@@ -77,9 +77,9 @@ def linear_probe(
 
     def fit(x, y, strengths, queries):
         """Predictions for the queries, one set per strength."""
-        found = np.unique(y)
-        if len(found) == 1:  # a held-out split may leave a single class
-            return [np.full(len(queries), found[0]) for _ in strengths]
+        classes = np.unique(y)
+        if len(classes) == 1:  # a held-out split may leave a single class
+            return [np.full(len(queries), classes[0]) for _ in strengths]
         x, queries = x.astype(np.float32), queries.astype(np.float32)
         # To choose a penalty a rough solution does; half of the time goes there.
         tol = 1e-4 if len(strengths) == 1 else 1e-3
@@ -124,15 +124,12 @@ def ridge_probe(
       test: features to report on.
       test_targets: theirs.
       strengths: penalties to choose from, all above 0; a single one is taken as it is.
-      held_out: share of the training rows that the choice is made on. Among equally
-        good penalties the largest is taken.
-      seed: draws these rows.
+      held_out: fraction of the training rows that the penalty is selected on. Among
+        equally good penalties the largest is taken.
+      seed: seed of that split.
 
     Raises:
-      TypeError: features that are not floating point, targets that are neither
-        integers nor floating point.
-      ValueError: shapes that do not fit together, no strength or one not above 0, a
-        share outside of (0, 1).
+      ValueError: no strength or one not above 0, a held_out outside of (0, 1).
 
     Examples:
       >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
@@ -239,7 +236,7 @@ def _probe(
         raise ValueError("strengths: expected at least one, got none")
     numerics.check_positive(strengths=np.asarray(strengths))
     if not 0 < held_out < 1:
-        raise ValueError(f"held_out: expected a share in (0, 1), got {held_out}")
+        raise ValueError(f"held_out: expected a fraction in (0, 1), got {held_out}")
     best = 0
     if len(strengths) > 1:
         if len(x) < 2:
@@ -248,8 +245,8 @@ def _probe(
         cut = min(max(1, round(held_out * len(x))), len(x) - 1)
         test_rows, fit_rows = order[:cut], order[cut:]
         inner, outer = _standardize(x[fit_rows], x[test_rows])
-        found = fit(inner, y[fit_rows], strengths, outer)
-        best = int(np.argmax([score(out, y[test_rows]) for out in found]))
+        outputs = fit(inner, y[fit_rows], strengths, outer)
+        best = int(np.argmax([score(out, y[test_rows]) for out in outputs]))
     x, queries = _standardize(x, queries)
     (predictions,) = fit(x, y, strengths[best : best + 1], queries)
     return ProbeResult(score(predictions, targets), strengths[best], predictions)

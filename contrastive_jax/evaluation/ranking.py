@@ -11,8 +11,11 @@ the less relevant first, or "optimistic", the more relevant first. An encoder th
 everything to one point gets chance level, 0, or a perfect value. A query with a NaN
 among its scores has the value NaN.
 
+A wrong dtype raises TypeError; shapes that do not fit together, a k below 1, an unknown
+`gain` or `ties` raise ValueError, naming the argument.
+
 These functions sort whole lists. With many documents use `gold_ranks` where each query
-has one right answer, else `judged_lists` on the best k of `nearest_neighbors`.
+has one correct answer, else `judged_lists` on the best k of `nearest_neighbors`.
 """
 
 import functools
@@ -41,7 +44,7 @@ def reciprocal_rank(
     empty: float | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """One over the rank of the first relevant document; its mean is the MRR.
+    """Reciprocal rank of the first relevant document; its mean is the MRR.
 
     Args:
       scores: of each document for each query, higher is better.
@@ -51,10 +54,6 @@ def reciprocal_rank(
       ties: see the module.
       empty: value of a query without a relevant document; None leaves it out.
       reduce_fn: over queries; None gives [q].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
 
     Examples:
       >>> scores = jnp.array([[3.0, 2.0, 1.0], [1.0, 1.0, 0.0]])
@@ -93,10 +92,6 @@ def hit_rate(
       empty: value of a query without a relevant document; None leaves it out.
       reduce_fn: over queries; None gives [q].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
-
     Examples:
       >>> scores = jnp.array([[3.0, 2.0, 1.0], [1.0, 1.0, 0.0]])
       >>> relevant = jnp.array([[False, True, False], [True, False, False]])
@@ -119,7 +114,7 @@ def recall(
     empty: float | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Share of the relevant documents that are among the first k.
+    """Recall at k: fraction of the relevant documents among the first k.
 
     Args:
       scores: of each document for each query, higher is better.
@@ -130,18 +125,14 @@ def recall(
       empty: value of a query without a relevant document; None leaves it out.
       reduce_fn: over queries; None gives [q].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
-
     Examples:
       >>> scores = jnp.array([[4.0, 3.0, 2.0, 1.0]])
       >>> recall(scores, jnp.array([[True, False, False, True]]), k=2)
       Array(0.5, dtype=float32)
     """
     ranking = _ranking(scores, relevance, where, ties)
-    found = jnp.sum(_cut(ranking.relevant, k), axis=-1)
-    value = found / jnp.maximum(jnp.sum(ranking.relevant, axis=-1), 1)
+    retrieved = jnp.sum(_cut(ranking.relevant, k), axis=-1)
+    value = retrieved / jnp.maximum(jnp.sum(ranking.relevant, axis=-1), 1)
     return _reduce(value, ranking, empty, reduce_fn)
 
 
@@ -155,7 +146,9 @@ def precision(
     empty: float | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Share of the first k documents that are relevant; missing ones are not.
+    """Precision at k: fraction of the first k documents that are relevant.
+
+    Lists shorter than k count as filled up with documents that are not relevant.
 
     Args:
       scores: of each document for each query, higher is better.
@@ -165,10 +158,6 @@ def precision(
       ties: see the module.
       empty: value of a query without a relevant document; None leaves it out.
       reduce_fn: over queries; None gives [q].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
 
     Examples:
       >>> scores = jnp.array([[4.0, 3.0, 2.0, 1.0]])
@@ -190,7 +179,7 @@ def average_precision(
     empty: float | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Mean of the precisions at the ranks of relevant documents; its mean is the MAP.
+    """Average of the precision at each relevant document; its mean is the MAP.
 
         AP = (1 / min(R, k)) sum_{ranks r <= k of relevant documents} precision at r
 
@@ -204,10 +193,6 @@ def average_precision(
       ties: see the module.
       empty: value of a query without a relevant document; None leaves it out.
       reduce_fn: over queries; None gives [q].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown rule for ties.
 
     Examples:
       >>> scores = jnp.array([[4.0, 3.0, 2.0, 1.0]])
@@ -255,11 +240,6 @@ def dcg(
       empty: value of a query without a relevant document; None leaves it out.
       reduce_fn: over queries; None gives [q].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown gain or rule
-        for ties.
-
     Examples:
       >>> scores = jnp.array([[3.0, 2.0, 1.0]])
       >>> dcg(scores, jnp.array([[0.0, 0.0, 2.0]])).round(4)
@@ -285,7 +265,7 @@ def ndcg(
     empty: float | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Discounted cumulative gain over that of the best order, in [0, 1].
+    """Discounted cumulative gain over that of the ideal order, in [0, 1].
 
     Args:
       scores: of each document for each query, higher is better.
@@ -296,11 +276,6 @@ def ndcg(
       ties: see the module.
       empty: value of a query without a relevant document; None leaves it out.
       reduce_fn: over queries; None gives [q].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, k below 1, an unknown gain or rule
-        for ties.
 
     Examples:
       >>> scores = jnp.array([[3.0, 2.0, 1.0]])
@@ -328,7 +303,7 @@ def gold_ranks(
     ties: Ties = "expected",
     chunk: int = 256,
 ) -> Float[Array, " q"]:
-    """Rank of each query's one right candidate by inner product, without sorting.
+    """Rank of each query's one correct candidate by inner product, without sorting.
 
         rank = 1 + candidates above + {1/2, 1, 0} x other candidates of equal score
 
@@ -337,16 +312,14 @@ def gold_ranks(
     rank and the hit rate.
 
     Args:
-      queries: embeddings; normalise both sides for cosines.
+      queries: embeddings; normalize both sides for cosines.
       candidates: embeddings that are ranked.
-      gold: index of each query's right candidate.
+      gold: index of each query's correct candidate.
       ties: what equal scores count.
       chunk: queries at a time.
 
     Raises:
-      TypeError: embeddings that are not floating point, indices that are not integers.
-      ValueError: shapes that do not fit together, an index that is no candidate's, an
-        unknown rule for ties.
+      ValueError: a gold index that is not a candidate's.
 
     Examples:
       >>> candidates = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
@@ -399,10 +372,6 @@ def judged_lists(
     Returns:
       `scores`, `relevance` and `where`, [q, k + r], as the measures take them.
 
-    Raises:
-      TypeError: indices that are not integers.
-      ValueError: shapes that do not fit together.
-
     Examples:
       >>> scores, indices = jnp.array([[0.9, 0.8]]), jnp.array([[4, 7]])
       >>> lists = judged_lists(scores, indices, jnp.array([[7, 3, -1]]))
@@ -426,10 +395,10 @@ def judged_lists(
     match = (indices[:, :, None] == relevant[:, None, :]) & judged[:, None, :]
     match = match & ~empty[:, :, None]
     missed = judged & ~jnp.any(match, axis=1)
-    found = jnp.sum(jnp.where(match, grades[:, None, :], 0), axis=-1)
+    relevance = jnp.sum(jnp.where(match, grades[:, None, :], 0), axis=-1)
     return (
         jnp.concatenate([scores, jnp.full_like(grades, -jnp.inf)], axis=1),
-        jnp.concatenate([found, grades], axis=1),
+        jnp.concatenate([relevance, grades], axis=1),
         jnp.concatenate([jnp.ones_like(indices, bool), missed], axis=1),
     )
 
@@ -534,8 +503,8 @@ def _cut(values: Float[Array, "..."], k: int | None) -> Float[Array, "..."]:
 
 def _reduce(value, ranking: _Ranking, empty, reduce_fn):
     """Over the queries that have a relevant document."""
-    some = jnp.any(ranking.hits > 0, axis=-1)
+    counts = jnp.any(ranking.hits > 0, axis=-1)
     if empty is not None:
-        value = jnp.where(some, value, empty)
-        some = jnp.ones_like(some)
-    return numerics.safe_reduce(value, where=some, reduce_fn=reduce_fn)
+        value = jnp.where(counts, value, empty)
+        counts = jnp.ones_like(counts)
+    return numerics.safe_reduce(value, where=counts, reduce_fn=reduce_fn)

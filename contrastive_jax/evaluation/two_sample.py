@@ -1,4 +1,4 @@
-"""Whether two samples come from the same distribution."""
+"""Whether two samples come from one distribution: the nearest-neighbor test."""
 
 import numpy as np
 from jaxtyping import Float
@@ -7,19 +7,17 @@ from contrastive_jax import numerics
 
 
 def nearest_neighbor_accuracy(
-    real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"]
+    generated: Float[np.ndarray, "n d"], real: Float[np.ndarray, "m d"]
 ) -> float:
-    """How well the nearest other row tells which sample a row is from, in [0, 1].
+    """Leave-one-out accuracy of a 1-NN classifier between two samples, in [0, 1].
 
-    0.5 is what equal distributions give; 1 means that the samples lie apart, below 0.5
-    that rows of one copy rows of the other. The longer sample is cut to the shorter.
+    The 1-NN two-sample test by Euclidean distance: 0.5 where both samples have one
+    distribution, 1 where they are separated, below 0.5 where rows of one sample copy
+    rows of the other. The longer sample is cut to the length of the shorter.
 
     Args:
-      real: rows of one sample.
-      made: rows of the other.
-
-    Raises:
-      ValueError: an empty sample, or rows of different sizes.
+      generated: rows of one sample.
+      real: rows of the other, of equal width.
 
     References:
       Lopez-Paz and Oquab 2017, arXiv:1610.06545, section 3; Xu et al. 2018,
@@ -29,9 +27,9 @@ def nearest_neighbor_accuracy(
       >>> nearest_neighbor_accuracy(np.array([[0.0], [0.1]]), np.array([[5.0], [5.2]]))
       1.0
     """
-    numerics.check_shapes(real=(real, "n d"), made=(made, "m d"))
-    n = min(len(real), len(made))
-    rows = np.concatenate([real[:n], made[:n]]).astype(np.float64)
+    numerics.check_shapes(generated=(generated, "n d"), real=(real, "m d"))
+    n = min(len(generated), len(real))
+    rows = np.concatenate([generated[:n], real[:n]]).astype(np.float64)
     squares = np.sum(rows**2, axis=1)
     scores = rows @ rows.T - squares[None, :] / 2  # falls with the distance
     np.fill_diagonal(scores, -np.inf)

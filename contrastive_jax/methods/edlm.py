@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from contrastive_jax import numerics
 from contrastive_jax.ebm import diffusion, nce, samplers
-from contrastive_jax.randomness import fold_keys, uniforms
+from contrastive_jax.randomness import fold_keys, uniform
 
 # From proposals [n, k, t], the masked sequences [n, t] and the denoiser's
 # log-probabilities [n, t, v] to energies [n, k].
@@ -426,8 +426,8 @@ def diffusion_sample(
             )
             probs = jax.nn.one_hot(chosen, probs.shape[-1], dtype=probs.dtype)
             effective = jnp.mean(size)
-        uniform = uniforms(fold_keys(now, 0), probs.shape[1:])
-        tokens = diffusion.ddpm_step(uniform, tokens, probs, time, dt, mask_id=mask_id)
+        drawn = uniform(fold_keys(now, 0), probs.shape)
+        tokens = diffusion.ddpm_step(drawn, tokens, probs, time, dt, mask_id=mask_id)
         return tokens, SampleInfo(effective, jnp.mean(tokens == mask_id))
 
     tokens, infos = start, []

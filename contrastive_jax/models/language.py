@@ -1,4 +1,4 @@
-"""Models of token sequences with a head: a language model and a sequence energy."""
+"""Language models: a transformer with a linear head over the vocabulary."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,10 +9,10 @@ from contrastive_jax.models.transformer import Transformer
 
 
 class NoiseEmbedding(nn.Module):
-    """A vector from the noise level of a sequence: 256 sines, then a perceptron.
+    """Embedding of the noise level: 128 sines and cosines each, then a two-layer MLP.
 
     Attributes:
-      features: of the vector.
+      features: size of the embedding.
       dtype: compute type.
     """
 
@@ -29,16 +29,17 @@ class NoiseEmbedding(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Tokens to scores of tokens: of the next one (causal) or of the clean one.
+    """Tokens to logits: of the next token (causal) or of the denoised one.
 
     Attributes:
-      vocab_size: tokens, the mask included.
-      width: features of a token.
-      depth: blocks.
+      vocab_size: number of tokens, the mask included.
+      width: features per token.
+      depth: number of blocks.
       heads: attention heads.
-      causal: whether a position sees itself and earlier ones only.
-      adaptive: whether the noise level steers the blocks (adaLN); 0 unless given.
-      dropout: rate in the blocks.
+      causal: whether attention is causal.
+      adaptive: whether blocks are conditioned on the noise level `sigma` (adaLN), 0
+        unless given.
+      dropout: dropout rate of the blocks.
       dtype: compute type; parameters and logits are float32.
 
     References:
@@ -64,7 +65,7 @@ class LanguageModel(nn.Module):
         sigma: Float[Array, " n"] | None = None,
         where: Bool[Array, "n t"] | None = None,
     ) -> Float[Array, "n t v"]:
-        """Scores; `where` marks what is no padding."""
+        """Logits; `where` is False at padding."""
         condition = None
         if self.adaptive:
             sigma = jnp.zeros(len(tokens)) if sigma is None else sigma

@@ -1,4 +1,7 @@
-"""Small parts that many models share: batch normalisation and projection heads."""
+"""Layers that models share: normalizations and projection heads.
+
+Flax's normalizations under one call, `(x, train=)`, so that a model can swap them.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,16 +13,16 @@ from jaxtyping import Array, Float
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation with statistics shared over the devices of `axis_name`.
+    """Batch normalization with statistics shared over the devices of `axis_name`.
 
     Attributes:
-      axis_name: device axis whose batches are normalised as one; None for this
+      axis_name: device axis whose batches are normalized as one; None for this
         device's rows (under the jit mapper those are the whole batch).
-      momentum: how much of the running statistics a step keeps.
+      momentum: decay of the running statistics.
       epsilon: added to the variance.
-      use_scale: whether a learned scale follows.
-      use_bias: whether a learned bias follows.
-      zero_scale: start the scale at 0, so that a residual branch starts as identity.
+      use_scale: whether there is a learned scale.
+      use_bias: whether there is a learned bias.
+      zero_scale: initial scale 0, so that a residual block starts as the identity.
       dtype: compute type; statistics are float32 all the same.
     """
 
@@ -49,11 +52,11 @@ class BatchNorm(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation, which sees one example at a time; `BatchNorm`'s stand-in.
+    """Group normalization: no dependence between the examples of a batch.
 
     Attributes:
       group: channels per group, or the largest divisor of it that fits them.
-      zero_scale: start the scale at 0.
+      zero_scale: initial scale 0.
       dtype: compute type.
 
     References:
@@ -78,14 +81,14 @@ class GroupNorm(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Dense layers with ReLU between them: a projection, prediction or probe head.
+    """Multilayer perceptron with ReLU: a projection, prediction or probe head.
 
     Attributes:
-      widths: output width of every layer.
-      batch_norm: normalise after every layer but the last.
-      last_batch_norm: normalise the last output as well.
-      last_affine: whether that last normalisation has a learned scale and bias.
-      use_bias: whether layers that no normalisation follows have a bias.
+      widths: output width of each layer.
+      batch_norm: batch normalization after every layer but the last.
+      last_batch_norm: batch normalization after the last layer.
+      last_affine: whether that last normalization has a learned scale and bias.
+      use_bias: whether layers without a normalization have a bias.
       axis_name: device axis over which batch statistics are shared.
       dtype: compute type.
     """
@@ -104,11 +107,11 @@ class Mlp(nn.Module):
     ) -> Float[Array, "batch d_out"]:
         for i, width in enumerate(self.widths):
             last = i == len(self.widths) - 1
-            normalised = self.last_batch_norm if last else self.batch_norm
+            normalized = self.last_batch_norm if last else self.batch_norm
             x = nn.Dense(
-                width, use_bias=self.use_bias and not normalised, dtype=self.dtype
+                width, use_bias=self.use_bias and not normalized, dtype=self.dtype
             )(x)
-            if normalised:
+            if normalized:
                 x = BatchNorm(
                     axis_name=self.axis_name,
                     use_scale=not last or self.last_affine,

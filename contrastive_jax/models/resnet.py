@@ -26,14 +26,14 @@ DEPTHS = {
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, a normalisation and (if asked) ReLU.
+    """A convolution without bias, a normalization and (if asked) ReLU.
 
     Attributes:
       features: output channels.
       kernel: side of the square kernel.
-      stride: step in both directions.
+      stride: stride in both directions.
       relu: whether a ReLU follows.
-      zero_scale: start the normalisation's scale at 0.
+      zero_scale: initial scale 0 of the normalization.
       norm: "batch" or "group".
       axis_name: device axis over which batch statistics are shared.
       dtype: compute type.
@@ -78,7 +78,7 @@ class Block(nn.Module):
     Attributes:
       features: width of the block; a bottleneck returns 4 times as many channels.
       block: "basic" or "bottleneck".
-      stride: step of the first 3 x 3 layer.
+      stride: stride of the first 3 x 3 layer.
       norm: "batch" or "group".
       axis_name: device axis over which batch statistics are shared.
       dtype: compute type.
@@ -121,10 +121,10 @@ class Resnet(nn.Module):
       width: channels of the first stage.
       block: "basic" or "bottleneck" blocks.
       stem: "imagenet" or "cifar".
-      stem_stride: step of the "cifar" stem; 2 quarters the cost of all that follows.
+      stem_stride: stride of the "cifar" stem; 2 quarters the cost of all later layers.
       norm: "batch" or "group".
-      grid: cells per side that the mean is taken in; 1 for the mean over all positions.
-        Pictures that are all placed alike (clothes, digits) have a layout to keep.
+      grid: average pooling to grid x grid cells; 1 for global average pooling. More
+        cells keep the layout of aligned images (clothes, digits).
       axis_name: device axis over which batch statistics are shared.
       dtype: compute type; parameters and pooled features are float32.
     """

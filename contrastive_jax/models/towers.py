@@ -1,4 +1,4 @@
-"""Encoders put together: one with a head, two that meet in one space."""
+"""Composed encoders: an encoder with a head, two towers with a shared space."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -51,17 +51,17 @@ def make_towers(
     vocabulary: int,
     dtype: DTypeLike,
 ) -> TwoTowers:
-    """The towers that the section `model` of a config describes.
+    """`TwoTowers` from the section `model` of a config.
 
     Args:
       image: tower ("resnet" or "vit") and the fields of that model.
       text: fields of `TextTower`.
       dim: size of the embeddings.
-      vocabulary: numbers of tokens.
+      vocabulary: number of tokens.
       dtype: compute type.
 
     Raises:
-      ValueError: an unknown tower, or a normalisation over the batch.
+      ValueError: an unknown tower, or a normalization over the batch.
     """
     settings = dict(image)
     name = settings.pop("tower")
@@ -70,7 +70,7 @@ def make_towers(
     elif name == "resnet":
         if settings["norm"] == "batch":
             raise ValueError(
-                "model.image.norm: batch normalisation ties an embedding to the other "
+                "model.image.norm: batch normalization ties an embedding to the other "
                 "rows of its batch; set it to group"
             )
         tower = Resnet(**settings, dtype=dtype)
@@ -84,8 +84,8 @@ class EncoderWithHead(nn.Module):
     """An image encoder and the heads that its objective sees.
 
     Attributes:
-      encoder: images to features; what is kept and evaluated.
-      head: features to embeddings (or class scores); thrown away after training.
+      encoder: images to features; evaluated.
+      head: features to embeddings (or class scores); used in training only.
       predictor: embeddings to predictions of another view's, or None.
     """
 

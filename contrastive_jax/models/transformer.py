@@ -2,9 +2,9 @@
 
 `Blocks` maps [batch, tokens, width] to the same shape; `Transformer` puts a table of
 token embeddings (and, if asked, of positions) in front. Neither has a head: a language
-model adds one `Dense`, a text tower picks a token of `last`. `where` marks real tokens:
-nobody attends to the others, so padding never changes what comes out at real tokens.
-With a `condition` every block is shifted, scaled and gated by it (adaLN-zero).
+model adds one `Dense`, a text tower picks a token of `last`. `where` marks real tokens;
+the others are not attended to, so padding never changes the output at real tokens. With
+a `condition` every block is shifted, scaled and gated by it (adaLN-zero).
 """
 
 from typing import Literal, NamedTuple
@@ -19,10 +19,10 @@ from contrastive_jax import numerics
 
 
 class TransformerOutput(NamedTuple):
-    """What a transformer returns, in float32; values at padding mean nothing.
+    """Output of a transformer, in float32; undefined at padding.
 
     Attributes:
-      last: tokens after the last normalisation.
+      last: tokens after the last normalization.
       hidden: the input of the first block and the output of each, before that.
     """
 
@@ -33,19 +33,19 @@ class TransformerOutput(NamedTuple):
 def rotate(
     x: Float[Array, "b t h d"], *, base: float = 10_000.0
 ) -> Float[Array, "b t h d"]:
-    """Rotary positions: products of rotated rows depend on their distance only.
+    """Rotary position embedding: inner products depend on relative positions only.
 
         (x_i, x_{i + d/2}) turned by the angle  t base^(-2 i / d)
 
     Args:
       x: queries or keys of every head; d is even.
-      base: larger values turn the slow coordinates more slowly.
+      base: base of the frequencies; larger values lengthen the longest period.
 
     Raises:
       ValueError: an odd d.
 
     References:
-      Su et al. 2021, arXiv:2104.09864, eq. 34, with halves in place of neighbours.
+      Su et al. 2021, arXiv:2104.09864, eq. 34, with halves in place of neighbors.
 
     Examples:
       >>> turned = rotate(jnp.ones((1, 2, 1, 2)))[0, :, 0]
@@ -65,7 +65,7 @@ def rotate(
 def modulate(
     x: Float[Array, "b t d"], shift: Float[Array, "b d"], scale: Float[Array, "b d"]
 ) -> Float[Array, "b t d"]:
-    """Tokens scaled by 1 + scale and shifted, the same at every position."""
+    """x (1 + scale) + shift, the same at every position (adaLN)."""
     return x * (1 + scale[:, None]) + shift[:, None]
 
 
@@ -74,7 +74,7 @@ class Attention(nn.Module):
 
     Attributes:
       heads: number of heads; divides the width.
-      causal: whether a token sees only itself and what is before it.
+      causal: whether attention is causal.
       rotary: whether queries and keys are rotated by their position.
       use_bias: whether both matrices have a bias.
       dtype: compute type.
@@ -106,15 +106,15 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and a two-layer perceptron, each behind a normalisation and a skip.
+    """Pre-norm block: self-attention and a two-layer MLP, each with a residual.
 
     Attributes:
       heads: number of heads.
-      mlp_ratio: width of the perceptron's hidden layer in widths of the block.
-      causal: whether a token sees only itself and what is before it.
+      mlp_ratio: width of the MLP's hidden layer over that of the block.
+      causal: whether attention is causal.
       rotary: whether queries and keys are rotated by their position.
-      use_bias: whether attention and normalisations have biases.
-      dropout: share of each branch that is dropped in training.
+      use_bias: whether attention and normalizations have biases.
+      dropout: dropout rate of each residual branch.
       dtype: compute type.
     """
 
@@ -161,22 +161,22 @@ class TransformerBlock(nn.Module):
 def conditioned(
     condition: Float[Array, "b c"], features: int, dtype: DTypeLike
 ) -> Float[Array, "b f"]:
-    """A dense layer that starts at 0; to be called inside a compact module."""
+    """Dense layer with zero initial kernel; to be called inside a compact module."""
     zeros = nn.initializers.zeros_init()
     return nn.Dense(features, kernel_init=zeros, dtype=dtype)(condition)
 
 
 class Blocks(nn.Module):
-    """Transformer blocks and a last normalisation over given embeddings.
+    """Transformer blocks and a last normalization over given embeddings.
 
     Attributes:
       depth: number of blocks.
       heads: heads of each.
-      mlp_ratio: width of the perceptrons' hidden layer in widths of the block.
-      causal: whether a token sees only itself and what is before it.
+      mlp_ratio: width of the MLPs' hidden layer over that of the block.
+      causal: whether attention is causal.
       rotary: whether queries and keys are rotated by their position.
-      use_bias: whether attention and normalisations have biases.
-      dropout: share of each branch that is dropped in training.
+      use_bias: whether attention and normalizations have biases.
+      dropout: dropout rate of each residual branch.
       dtype: compute type; parameters and outputs are float32.
 
     References:
@@ -235,16 +235,16 @@ class Transformer(nn.Module):
     """Tokens to contextual embeddings.
 
     Attributes:
-      vocab_size: number of different tokens.
+      vocab_size: number of tokens.
       width: size of the embeddings.
       depth: number of blocks.
       heads: heads of each; divides the width.
       positions: "rotary", or "learned" for a table of `max_length` embeddings.
       max_length: longest sequence with learned positions.
-      mlp_ratio: width of the perceptrons' hidden layer in widths of the block.
-      causal: whether a token sees only itself and what is before it.
-      use_bias: whether attention and normalisations have biases.
-      dropout: share of each branch that is dropped in training.
+      mlp_ratio: width of the MLPs' hidden layer over that of the block.
+      causal: whether attention is causal.
+      use_bias: whether attention and normalizations have biases.
+      dropout: dropout rate of each residual branch.
       dtype: compute type; parameters and outputs are float32.
     """
 
@@ -292,7 +292,7 @@ class Transformer(nn.Module):
         return self.blocks(x, where=where, condition=condition, train=train)
 
     def embed(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
-        """What the first block sees."""
+        """Input of the first block."""
         numerics.check_shapes(tokens=(tokens, "b t"))
         x = self.token(numerics.check_integer(tokens, "tokens"))
         if self.positions == "rotary":

@@ -1,4 +1,4 @@
-"""Transformers that give one vector: of an image, of a caption."""
+"""Transformer encoders with one output vector: of an image, of a caption."""
 
 from typing import Literal
 
@@ -12,17 +12,17 @@ from contrastive_jax.models.transformer import Blocks, Transformer
 
 
 class Vit(nn.Module):
-    """Images to features: patches, a class token, blocks, the class token's output.
+    """Vision transformer: images to the output at the class token.
 
     Attributes:
       patch: side of the square patches.
-      width: features of a token.
-      depth: blocks.
+      width: features per token.
+      depth: number of blocks.
       heads: attention heads.
       dtype: compute type; parameters and features are float32.
 
     References:
-      Dosovitskiy et al. 2020, arXiv:2010.11929; with the normalisation before the first
+      Dosovitskiy et al. 2020, arXiv:2010.11929; with the normalization before the first
       block of Radford et al. 2021, arXiv:2103.00020, section 2.4.
     """
 
@@ -55,17 +55,17 @@ class Vit(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Tokens to features; padding is seen by nobody.
+    """Text transformer: tokens to one feature vector; padding is masked.
 
     Attributes:
-      vocabulary: numbers of tokens.
-      width: features of a token.
-      depth: blocks.
+      vocabulary: number of tokens.
+      width: features per token.
+      depth: number of blocks.
       heads: attention heads.
-      causal: whether a token sees earlier ones only.
-      pool: "end" (the output at the end token) or "mean" (of all but padding).
-      pad: number of padding.
-      end: number of the end token.
+      causal: whether attention is causal.
+      pool: "end" (the output at the end token) or "mean" (over all but padding).
+      pad: id of padding.
+      end: id of the end token.
       dtype: compute type; parameters and features are float32.
 
     References:
@@ -86,7 +86,7 @@ class TextTower(nn.Module):
     def __call__(
         self, tokens: Int[Array, "n t"], *, train: bool
     ) -> Float[Array, "n d"]:
-        there = tokens != self.pad
+        where = tokens != self.pad
         encoder = Transformer(
             self.vocabulary,
             self.width,
@@ -96,11 +96,11 @@ class TextTower(nn.Module):
             causal=self.causal,
             dtype=self.dtype,
         )
-        x = encoder(tokens, where=there, train=train).last
+        x = encoder(tokens, where=where, train=train).last
         if self.pool == "end":
             last = jnp.argmax(tokens == self.end, axis=1)
             return jax.vmap(lambda row, i: row[i])(x, last)
         if self.pool == "mean":
-            total = jnp.sum(x * there[..., None], axis=1)
-            return total / jnp.maximum(jnp.sum(there, axis=1, keepdims=True), 1)
+            total = jnp.sum(x * where[..., None], axis=1)
+            return total / jnp.maximum(jnp.sum(where, axis=1, keepdims=True), 1)
         raise ValueError(f'pool: expected "end" or "mean", got {self.pool!r}')

@@ -1,4 +1,4 @@
-"""Pictures of images: neighbours and rows of views, as matplotlib figures."""
+"""Pictures of images: neighbors and rows of views, as matplotlib figures."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,23 +17,23 @@ def draw_image(axes, image: np.ndarray) -> None:
 
 def neighbors(
     queries: np.ndarray,
-    found: np.ndarray,
+    nearest: np.ndarray,
     query_labels: np.ndarray,
-    found_labels: np.ndarray,
+    nearest_labels: np.ndarray,
     class_names: Sequence[str],
 ) -> Figure:
-    """Query images and, to their right, their nearest neighbours, best first.
+    """Query images and, to their right, their nearest neighbors, best first.
 
-    A green frame marks a neighbour of the query's class, a red one any other.
+    A green frame marks a neighbor of the query's class, a red one any other.
 
     Args:
       queries: [n, h, w, c] images.
-      found: [n, k, h, w, c] images.
+      nearest: [n, k, h, w, c] images.
       query_labels: [n].
-      found_labels: [n, k].
+      nearest_labels: [n, k].
       class_names: one name per class.
     """
-    n, k = found.shape[:2]
+    n, k = nearest.shape[:2]
     figure = Figure(figsize=(0.85 * (k + 1) + 0.9, 0.9 * n), layout="constrained")
     grid = figure.subplots(n, k + 1, squeeze=False)
     for i in range(n):
@@ -43,12 +43,12 @@ def neighbors(
         )
         for j in range(k):
             axes = grid[i][j + 1]
-            draw_image(axes, found[i, j])
-            same = found_labels[i, j] == query_labels[i]
+            draw_image(axes, nearest[i, j])
+            same = nearest_labels[i, j] == query_labels[i]
             for spine in axes.spines.values():
                 spine.set(color="tab:green" if same else "tab:red", linewidth=2)
     grid[0][0].set_title("query", fontsize=8)
-    grid[0][1].set_title("neighbours", fontsize=8, loc="left")
+    grid[0][1].set_title("neighbors", fontsize=8, loc="left")
     return figure
 
 

@@ -14,21 +14,21 @@ def embedding_map(
     *,
     title: str = "",
 ) -> Figure:
-    """A map of embeddings in the plane, coloured by class.
+    """Scatter plot of embeddings in the plane, colored by class.
 
     Args:
       points: [n, 2], such as `evaluation.plane` makes of embeddings.
       labels: [n] class of each row.
       class_names: one name per class.
-      title: what is shown.
+      title: title of the plot.
     """
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.add_subplot()
-    colours = matplotlib.colormaps["tab10" if len(class_names) <= 10 else "tab20"]
+    colors = matplotlib.colormaps["tab10" if len(class_names) <= 10 else "tab20"]
     for label, name in enumerate(class_names):
-        mine = points[labels == label]
-        colour = colours(label % colours.N)
-        axes.scatter(*mine.T, s=9, color=colour, label=name, linewidths=0)
+        members = points[labels == label]
+        color = colors(label % colors.N)
+        axes.scatter(*members.T, s=9, color=color, label=name, linewidths=0)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(title, fontsize=10)
@@ -43,13 +43,13 @@ def heat_maps(
     points: np.ndarray | None = None,
     label: str = "density",
 ) -> Figure:
-    """Functions on a rectangle beside each other in one colour scale, after the data.
+    """Heat maps of functions on a rectangle in one color scale, beside the data.
 
     Args:
       panels: {title: [h, w] values, the first row lowest}.
       extent: left, right, bottom and top of the rectangle.
       points: [n, 2] data, shown in a panel of their own.
-      label: what the colours mean.
+      label: quantity of the color scale.
     """
     number = len(panels) + (points is not None)
     figure = Figure(figsize=(2.7 * number + 0.9, 3.0), layout="constrained")
@@ -69,5 +69,7 @@ def heat_maps(
         axes.set_xlim(extent[:2])
         axes.set_ylim(extent[2:])
         axes.tick_params(labelsize=7)
+        axes.set_xlabel("$x_1$", fontsize=8)
+    grid[0].set_ylabel("$x_2$", fontsize=8)
     figure.colorbar(drawn, ax=grid, shrink=0.8, label=label)
     return figure

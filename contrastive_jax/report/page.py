@@ -1,7 +1,4 @@
-"""What a run leaves: result.json with all it takes to repeat it, and report.html.
-
-The page is self-contained: pictures are inside it, nothing is loaded from elsewhere.
-"""
+"""The HTML report of a run: one self-contained file with its pictures inside."""
 
 import base64
 import html
@@ -28,7 +25,7 @@ p.note { color: #555; }
 
 
 class Report:
-    """A page that grows from the top.
+    """An HTML report, built section by section.
 
     Args:
       title: heading of the page.
@@ -41,7 +38,7 @@ class Report:
         self.text(summary)
 
     def section(self, heading: str, note: str = "") -> None:
-        """Begins a section; the note says how to read what follows."""
+        """Begins a section; the note is a paragraph under the heading."""
         self.parts.append(f"<h2>{html.escape(heading)}</h2>")
         self.text(note)
 

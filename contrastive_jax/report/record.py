@@ -1,4 +1,4 @@
-"""What a run records: result.json, with all it takes to repeat the run."""
+"""The record of a run: result.json, with config, versions, machine and metrics."""
 
 import importlib.metadata
 import json
@@ -24,12 +24,12 @@ def write_atomic(file: pathlib.Path, text: str) -> pathlib.Path:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that numbers depend on."""
-    found = {"python": platform.python_version()}
-    return found | {name: importlib.metadata.version(name) for name in PACKAGES}
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | packages
 
 
 def machine(devices: Sequence[Any]) -> dict[str, Any]:
-    """What a run ran on: the devices given (`jax.devices()`), and cores."""
+    """Platform, kind and number of the devices (`jax.devices()`), and CPU cores."""
     return {
         "platform": devices[0].platform,
         "device": devices[0].device_kind,

@@ -1,4 +1,4 @@
-"""Search: the nearest rows of a set."""
+"""Search: nearest neighbors in a set of embeddings."""
 
 from contrastive_jax.search.exact import nearest_neighbors
 

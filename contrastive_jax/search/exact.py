@@ -1,4 +1,8 @@
-"""Exact search: nearest neighbours on the device, block by block."""
+"""Exact search: nearest neighbors by inner product on the device, block by block.
+
+A wrong dtype raises TypeError and shapes that do not fit together ValueError, naming
+the argument.
+"""
 
 import functools
 
@@ -25,19 +29,18 @@ def nearest_neighbors(
     the smaller index comes first.
 
     Args:
-      queries: what to look up; normalise both sides for cosines.
-      candidates: where to look.
-      k: neighbours per query, at most n.
+      queries: embeddings to search for; normalize both sides for cosines.
+      candidates: embeddings to search in.
+      k: neighbors per query, at most n.
       exclude: candidate indices that may not be returned, per query (-1 for none).
-        Where fewer than k are left, the rest has score -inf.
+        Where fewer than k remain, the rest has score -inf.
       chunk: rows and columns of one tile.
 
     Returns:
       Scores and candidate indices.
 
     Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: shapes that do not fit together, k beyond the candidates.
+      ValueError: k above the number of candidates.
 
     Examples:
       >>> candidates = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]])
@@ -62,13 +65,13 @@ def nearest_neighbors(
     starts = jnp.arange(len(tiles), dtype=jnp.int32) * width
 
     def best_of_rows(rows):
-        x, left_out = rows
+        x, excluded = rows
 
         def merge(best, tile):
             start, y = tile
             columns = start + jnp.arange(width, dtype=jnp.int32)
             absent = (columns >= n)[None, :] | jnp.any(
-                left_out[:, :, None] == columns[None, None, :], axis=1
+                excluded[:, :, None] == columns[None, None, :], axis=1
             )
             scores = similarity.matmul(x, y)
             # `top_k` takes 0 for more than -0.
@@ -77,8 +80,8 @@ def nearest_neighbors(
             # Earlier candidates stand first, so that they win ties.
             scores = jnp.concatenate([best[0], scores], axis=1)
             scores, place = jax.lax.top_k(scores, k)
-            known = jnp.take_along_axis(best[1], jnp.minimum(place, k - 1), axis=1)
-            return (scores, jnp.where(place < k, known, start + place - k)), None
+            earlier = jnp.take_along_axis(best[1], jnp.minimum(place, k - 1), axis=1)
+            return (scores, jnp.where(place < k, earlier, start + place - k)), None
 
         dtype = jnp.promote_types(jnp.result_type(x, candidates), jnp.float32)
         empty = (

@@ -1,4 +1,9 @@
-"""What a method carries from step to step: pure init and update on pytrees."""
+"""State of a method from step to step: pure init and update functions on pytrees.
+
+Updates take the rows of all devices and stop gradients, unless they say otherwise. A
+wrong dtype raises TypeError; shapes that do not fit together, sizes below 1 and a decay
+outside of [0, 1] raise ValueError, naming the argument.
+"""
 
 from contrastive_jax.states.bank import Bank, bank_init, bank_update
 from contrastive_jax.states.center import Center, center_init, center_update

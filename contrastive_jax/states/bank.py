@@ -1,4 +1,4 @@
-"""A memory bank: one row per training example, looked up and renewed by its id."""
+"""Memory bank: one representation per training example, read and updated by its id."""
 
 import chex
 import jax
@@ -14,7 +14,7 @@ class Bank:
 
     Attributes:
       rows: one per example id.
-      filled: which rows hold a representation and not their random start.
+      filled: True at rows that were updated, False at random initial ones.
     """
 
     rows: Float[Array, "n d"]
@@ -29,9 +29,6 @@ def bank_init(rng: PRNGKeyArray, size: int, dim: int, *, dtype=jnp.float32) -> B
       size: number of examples n.
       dim: size d of a row.
       dtype: type of the rows.
-
-    Raises:
-      ValueError: a size or dim below 1.
 
     Examples:
       >>> bank_init(jax.random.key(0), 8, 4).rows.shape
@@ -53,14 +50,13 @@ def bank_update(
     decay: float | Array = 0.0,
     normalize: bool = True,
 ) -> Bank:
-    """The bank with the rows of a batch moved towards its features.
+    """Moving average of the bank's rows towards the features of a batch.
 
         row <- decay row + (1 - decay) feature,  then row / ||row||
 
-    An id that stands in the batch several times gets the mean of its features, so the
+    An id that occurs several times in the batch gets the mean of its features, so the
     result does not depend on the order of the batch. Ids outside of the bank are
-    dropped. A row's first feature replaces its random start whatever the decay. No
-    gradient passes. With data parallelism hand in the rows of all devices.
+    dropped. A row's first feature replaces its random start whatever the decay.
 
     Args:
       bank: the bank before.
@@ -68,10 +64,6 @@ def bank_update(
       features: their representations.
       decay: in [0, 1]; 0 keeps the newest feature only.
       normalize: whether rows are scaled to length 1.
-
-    Raises:
-      TypeError: ids that are not integers, features that are not floating point.
-      ValueError: shapes that do not fit together, a decay outside of [0, 1].
 
     Examples:
       >>> bank = bank_init(jax.random.key(0), 3, 2)

@@ -25,9 +25,6 @@ def center_init(dim: int) -> Center:
     Args:
       dim: number of outputs k.
 
-    Raises:
-      ValueError: a dim below 1.
-
     Examples:
       >>> center_init(2).value
       Array([0., 0.], dtype=float32)
@@ -37,20 +34,16 @@ def center_init(dim: int) -> Center:
 
 
 def center_update(center: Center, mean: Float[Array, " k"], *, decay: float) -> Center:
-    """The center moved towards the mean of a batch.
+    """Moving average of the center towards the mean of a batch.
 
         value <- decay value + (1 - decay) mean
 
-    The loss of a step uses the center from before this step's update. With data
-    parallelism hand in the mean over all devices. No gradient passes.
+    The loss of a step uses the center from before this step's update.
 
     Args:
       center: the center before.
       mean: mean of the teacher's outputs over the batch, before the softmax.
       decay: in [0, 1].
-
-    Raises:
-      ValueError: a mean of another size, a decay outside of [0, 1].
 
     Examples:
       >>> center_update(center_init(2), jnp.array([1.0, 2.0]), decay=0.5).value

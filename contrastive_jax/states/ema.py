@@ -1,4 +1,4 @@
-"""Moving averages of parameter trees, and how fast they move."""
+"""Exponential moving averages of parameter trees, and schedules of their decay."""
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +12,17 @@ def ema_update(target: PyTree, online: PyTree, *, decay: float | Array) -> PyTre
 
         target <- decay target + (1 - decay) online
 
-    Floating-point leaves are averaged in at least float32 and keep the target's type.
-    All other leaves (counters, random keys) are copied from `online`. No gradient
-    passes.
+    Unlike `optax.incremental_update`, floating-point leaves are averaged in at least
+    float32 and keep the target's dtype, all other leaves (counters, random keys) are
+    copied from `online`, and no gradient passes.
 
     Args:
-      target: the average so far.
-      online: what it follows, a tree of the same structure and shapes.
+      target: the moving average.
+      online: new values, a tree of the same structure and shapes.
       decay: in [0, 1]; 1 keeps the target, 0 copies.
 
     Raises:
-      ValueError: trees of different structure or shapes, a decay outside of [0, 1].
+      ValueError: trees of different structure or shapes.
 
     Examples:
       >>> ema_update({"w": jnp.array([1.0])}, {"w": jnp.array([3.0])}, decay=0.75)
@@ -58,14 +58,14 @@ def ema_update(target: PyTree, online: PyTree, *, decay: float | Array) -> PyTre
 def ema_schedule(
     progress: float | Float[Array, "..."], *, base: float, final: float = 1.0
 ) -> Float[Array, "..."]:
-    """Half a cosine from `base` to `final`: the decay of BYOL, MoCo v3 and DINO.
+    """Cosine schedule from `base` to `final`: the EMA decay of BYOL, MoCo v3 and DINO.
 
         value = final - (final - base) (1 + cos(pi progress)) / 2
 
     Args:
-      progress: share of the training that is over, clipped to [0, 1].
-      base: the value at 0.
-      final: the value at 1.
+      progress: fraction of the training that is done, clipped to [0, 1].
+      base: value at 0.
+      final: value at 1.
 
     Examples:
       >>> [round(float(ema_schedule(p, base=0.9)), 4) for p in (0.0, 0.5, 1.0)]
@@ -88,21 +88,22 @@ def cosine_schedule(
     warmup_steps: int = 0,
     start: float = 0.0,
 ) -> Float[Array, "..."]:
-    """A straight line from `start` to `base`, then half a cosine to `final`.
+    """Linear warm-up from `start` to `base`, then a cosine schedule to `final`.
 
         value = start + (base - start) step / (warmup_steps - 1)    in the warm-up
                 ema_schedule((step - warmup_steps) / (num_steps - warmup_steps))
 
-    DINO's schedule of the decay, the weight decay and the temperature of the teacher.
-    `base` stands at the last step of the warm-up and at the step after it; `final` is
-    what step `num_steps` would have.
+    DINO's schedule of the EMA decay, the weight decay and the teacher temperature.
+    Unlike optax's, it may rise, and as in DINO's code the warm-up ends one step early:
+    `base` is the value of its last step and of the step after it. `final` would be the
+    value at step `num_steps`.
 
     Args:
       step: number of the step, from 0.
       num_steps: steps of the training, warm-up included.
       base: the value after the warm-up.
       final: the value at the end.
-      warmup_steps: steps of the line, 0 to num_steps; a single one has `start`.
+      warmup_steps: steps of the warm-up, 0 to num_steps; a single one has `start`.
       start: the value at step 0 of a warm-up.
 
     Raises:

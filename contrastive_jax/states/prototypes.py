@@ -1,4 +1,4 @@
-"""Prototypes: k directions that follow the features assigned to them."""
+"""Prototypes: moving averages of the features assigned to each of k clusters."""
 
 import chex
 import jax
@@ -10,11 +10,11 @@ from contrastive_jax import numerics, similarity
 
 @chex.dataclass(frozen=True)
 class Prototypes:
-    """Cluster or class centres.
+    """Cluster or class centers.
 
     Attributes:
       vectors: one per prototype.
-      used: which prototypes were ever assigned a feature.
+      used: True at prototypes that were assigned a feature.
     """
 
     vectors: Float[Array, "k d"]
@@ -28,9 +28,6 @@ def prototypes_init(rng: PRNGKeyArray, num_prototypes: int, dim: int) -> Prototy
       rng: random key.
       num_prototypes: number of prototypes k.
       dim: size d of each.
-
-    Raises:
-      ValueError: a number below 1.
 
     Examples:
       >>> prototypes_init(jax.random.key(0), 8, 4).vectors.shape
@@ -46,7 +43,7 @@ def prototypes_init(rng: PRNGKeyArray, num_prototypes: int, dim: int) -> Prototy
 def assigned_means(
     features: Float[Array, "n d"], assignments: Float[Array, "n k"] | Bool[Array, "n k"]
 ) -> tuple[Float[Array, "k d"], Bool[Array, " k"]]:
-    """Weighted mean of the features assigned to each of k centres.
+    """Weighted mean of the features assigned to each of k centers.
 
         mean_k = sum_i a_ik x_i / sum_i a_ik
 
@@ -57,11 +54,7 @@ def assigned_means(
       assignments: non-negative weights, or a mask.
 
     Returns:
-      The means, 0 where nothing was assigned, and a mask of the others.
-
-    Raises:
-      TypeError: features that are not floating point.
-      ValueError: shapes that do not fit together.
+      The means, 0 where nothing was assigned, and a mask of the non-empty ones.
 
     Examples:
       >>> x = jnp.array([[1.0], [3.0], [5.0]])
@@ -73,9 +66,9 @@ def assigned_means(
     features = numerics.at_least_f32(features, "features")
     assignments = jnp.asarray(assignments, features.dtype)
     total = jnp.sum(assignments, axis=0)
-    some = total > 0
-    shares = assignments / jnp.where(some, total, 1)[None, :]
-    return similarity.matmul(shares.T, features.T), some
+    nonempty = total > 0
+    weights = assignments / jnp.where(nonempty, total, 1)[None, :]
+    return similarity.matmul(weights.T, features.T), nonempty
 
 
 def prototypes_update(
@@ -87,25 +80,20 @@ def prototypes_update(
     normalize: bool = True,
     stop_gradient: bool = True,
 ) -> Prototypes:
-    """Prototypes moved towards the mean of the features assigned to them.
+    """Moving average of prototypes towards the mean of their assigned features.
 
         p_k <- decay p_k + (1 - decay) sum_i a_ik x_i / sum_i a_ik,  then p_k / ||p_k||
 
-    A prototype with no assigned feature keeps its value. With data parallelism hand in
-    the features and assignments of all devices.
+    A prototype with no assigned feature keeps its value.
 
     Args:
       prototypes: the prototypes before.
-      features: rows to follow.
+      features: features of the batch.
       assignments: non-negative weights, or a mask, of each feature for each prototype.
       decay: in [0, 1].
       normalize: whether prototypes are scaled to length 1.
       stop_gradient: False lets gradients reach the features, as PALM does; never the
         prototypes from before and never the assignments.
-
-    Raises:
-      TypeError: features that are not floating point.
-      ValueError: shapes that do not fit together, a decay outside of [0, 1].
 
     Examples:
       >>> start = Prototypes(vectors=jnp.array([[1.0, 0.0]]), used=jnp.array([False]))
@@ -123,11 +111,11 @@ def prototypes_update(
     )
     numerics.check_fraction(decay=decay)
     old = jax.lax.stop_gradient(prototypes.vectors)
-    mean, some = assigned_means(features, jax.lax.stop_gradient(assignments))
+    mean, nonempty = assigned_means(features, jax.lax.stop_gradient(assignments))
     new = decay * old + (1 - decay) * mean
     new = similarity.l2_normalize(new) if normalize else new
-    new = jnp.where(some[:, None], new, old)
+    new = jnp.where(nonempty[:, None], new, old)
     new = jax.lax.stop_gradient(new) if stop_gradient else new
     return prototypes.replace(
-        vectors=new.astype(old.dtype), used=prototypes.used | some
+        vectors=new.astype(old.dtype), used=prototypes.used | nonempty
     )

@@ -1,4 +1,4 @@
-"""Ring buffers of past keys: one ring, or one ring per class or language."""
+"""First-in first-out queues of past keys: one queue, or one per class or language."""
 
 import chex
 import jax
@@ -13,10 +13,10 @@ class Queue:
     """The last k keys.
 
     Attributes:
-      keys: the rows, oldest at `head`.
+      keys: a ring buffer, the oldest row at `head`.
       labels: label of each row, -1 where none was given.
-      head: the row that the next key overwrites.
-      count: how many rows hold pushed keys, 0 to k. They are the first `count` rows.
+      head: row that the next key overwrites.
+      count: number of pushed keys in the queue, 0 to k: the first `count` rows.
     """
 
     keys: Float[Array, "k d"]
@@ -30,9 +30,9 @@ class ClassQueue:
     """The last k keys of each of c classes (or languages, or domains).
 
     Attributes:
-      keys: one ring per class.
-      head: per class, the row that its next key overwrites.
-      count: per class, how many of its first rows hold pushed keys.
+      keys: one ring buffer per class.
+      head: row that the next key of each class overwrites.
+      count: number of pushed keys of each class: its first `count` rows.
     """
 
     keys: Float[Array, "c k d"]
@@ -43,17 +43,14 @@ class ClassQueue:
 def queue_init(rng: PRNGKeyArray, size: int, dim: int, *, dtype=jnp.float32) -> Queue:
     """A queue of random directions, as MoCo starts.
 
-    The rows are normalised Gaussian vectors. They serve as negatives from the first
-    step on; `queue_filled` tells them from pushed keys.
+    The rows are normalized Gaussian vectors. They serve as negatives from the first
+    step on; `queue_filled` is False at them.
 
     Args:
       rng: random key.
       size: number of rows k.
       dim: size d of a key.
       dtype: type of the rows.
-
-    Raises:
-      ValueError: a size or dim below 1.
 
     Examples:
       >>> queue_init(jax.random.key(0), 8, 4).keys.shape
@@ -74,19 +71,17 @@ def queue_init(rng: PRNGKeyArray, size: int, dim: int, *, dtype=jnp.float32) -> 
 def queue_push(
     queue: Queue, keys: Float[Array, "b d"], labels: Int[Array, " b"] | None = None
 ) -> Queue:
-    """The queue with its b oldest rows overwritten by the keys, in their order.
+    """Replaces the b oldest keys of the queue by new ones.
 
-    The size need not be a multiple of b. No gradient passes. With data parallelism
-    hand in the keys of all devices, so that the copies of the queue stay equal.
+    The size need not be a multiple of b.
 
     Args:
       queue: the queue before.
-      keys: new rows; at most as many as the queue has.
+      keys: new keys, at most k.
       labels: their labels; -1 when None.
 
     Raises:
-      TypeError: labels that are not integers.
-      ValueError: more keys than rows, or keys of another size.
+      ValueError: more keys than rows.
 
     Examples:
       >>> queue = queue_init(jax.random.key(0), 3, 1)
@@ -121,7 +116,7 @@ def queue_push(
 
 
 def queue_filled(queue: Queue | ClassQueue) -> Bool[Array, "..."]:
-    """True at the rows that hold pushed keys, [k] or [c, k].
+    """Mask of the rows that hold pushed keys, [k] or [c, k].
 
     Examples:
       >>> queue = queue_init(jax.random.key(0), 3, 1)
@@ -140,13 +135,10 @@ def class_queue_init(
 
     Args:
       rng: random key.
-      num_classes: number of rings c.
+      num_classes: number of queues c.
       size: rows k of each.
       dim: size d of a key.
       dtype: type of the rows.
-
-    Raises:
-      ValueError: a number below 1.
 
     Examples:
       >>> class_queue_init(jax.random.key(0), 5, 8, 4).keys.shape
@@ -163,19 +155,15 @@ def class_queue_init(
 def class_queue_push(
     queue: ClassQueue, keys: Float[Array, "b d"], labels: Int[Array, " b"]
 ) -> ClassQueue:
-    """Each key pushed into the ring of its class, in the order of the batch.
+    """Pushes each key into the queue of its class, in the order of the batch.
 
-    Of a class with more keys than rows only the last k keys stay. A key whose label is
-    no class (below 0, or c and above) is dropped. No gradient passes.
+    Of a class with more than k new keys the last k stay. A key whose label is not a
+    class (below 0, or c and above) is dropped.
 
     Args:
-      queue: the rings before.
-      keys: new rows.
+      queue: the queues before.
+      keys: new keys.
       labels: class of each.
-
-    Raises:
-      TypeError: labels that are not integers.
-      ValueError: keys of another size, or not one label each.
 
     Examples:
       >>> queue = class_queue_init(jax.random.key(0), 2, 2, 1)

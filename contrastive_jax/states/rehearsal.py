@@ -1,6 +1,6 @@
-"""Examples of earlier classes, kept to be seen again: which to keep, and where.
+"""Rehearsal memory of continual learning: exemplars of earlier classes.
 
-`herd_*` say on the host which rows to keep, class by class in rising order of the label
+`herd_*` select the exemplars on the host, class by class in rising order of the label
 and the best first, so that a smaller quota later keeps the first ones. `Rehearsal` is
 the memory itself, arrays of fixed shape with a count for each class.
 """
@@ -35,9 +35,6 @@ def rehearsal_init(num_classes: int, size: int, example: PyTree) -> Rehearsal:
       size: examples m that a class can have at most.
       example: one example: an array, or a tree of arrays, that gives shapes and types.
 
-    Raises:
-      ValueError: a number below 1.
-
     Examples:
       >>> memory = rehearsal_init(10, 3, {"image": np.zeros((8, 8), np.uint8)})
       >>> memory.examples["image"].shape
@@ -58,20 +55,15 @@ def rehearsal_init(num_classes: int, size: int, example: PyTree) -> Rehearsal:
 def rehearsal_store(
     memory: Rehearsal, examples: PyTree, labels: Int[Array, " b"]
 ) -> Rehearsal:
-    """The memory with new examples for the classes that the labels name.
+    """Replaces the exemplars of the classes in a batch.
 
-    What these classes had is given up; all others keep theirs. Rows come best first: of
-    a class with more than m rows the first m stay. A row whose label is no class is
-    dropped.
+    Classes without a row in the batch keep theirs. Rows come best first: of a class
+    with more than m rows the first m stay. A row whose label is not a class is dropped.
 
     Args:
       memory: the memory before.
       examples: arrays [b, ...] in the layout of the memory.
       labels: class of each row.
-
-    Raises:
-      TypeError: labels that are not integers.
-      ValueError: arrays of another shape.
 
     Examples:
       >>> memory = rehearsal_init(3, 2, np.zeros(1, np.float32))
@@ -98,16 +90,16 @@ def rehearsal_store(
             )
         return old.at[home, rank].set(new.astype(old.dtype), mode="drop")
 
-    found = jnp.sum(labels[:, None] == jnp.arange(c)[None, :], axis=0)
-    counts = jnp.minimum(found, m).astype(memory.counts.dtype)
+    new_counts = jnp.sum(labels[:, None] == jnp.arange(c)[None, :], axis=0)
+    counts = jnp.minimum(new_counts, m).astype(memory.counts.dtype)
     return memory.replace(
         examples=jax.tree.map(store, memory.examples, examples),
-        counts=jnp.where(found > 0, counts, memory.counts),
+        counts=jnp.where(new_counts > 0, counts, memory.counts),
     )
 
 
 def rehearsal_trim(memory: Rehearsal, quota: int | Int[Array, ""]) -> Rehearsal:
-    """The memory with at most `quota` examples for each class, the best ones.
+    """Cuts the memory to the `quota` best exemplars of each class.
 
     Examples:
       >>> memory = rehearsal_init(2, 3, np.zeros(1, np.float32))
@@ -121,10 +113,10 @@ def rehearsal_trim(memory: Rehearsal, quota: int | Int[Array, ""]) -> Rehearsal:
 def rehearsal_rows(
     memory: Rehearsal,
 ) -> tuple[PyTree, Int[Array, " k"], Bool[Array, " k"]]:
-    """All rows of the memory as one batch.
+    """The memory as one batch.
 
     Returns:
-      The examples, arrays [c * m, ...]; their labels; and which of them are there.
+      The examples, arrays [c * m, ...]; their labels; and a mask of the filled rows.
 
     Examples:
       >>> memory = rehearsal_init(2, 2, np.zeros(1, np.float32))
@@ -143,17 +135,15 @@ def rehearsal_rows(
 def rehearsal_quota(
     size: int, *, seen_classes: int, total_classes: int | None = None
 ) -> int:
-    """Examples that each class may keep out of a memory of `size` in all.
+    """Exemplars per class of a memory of `size` exemplars in all.
 
         size // total_classes, or size // seen_classes when None
 
     Args:
-      size: examples that fit into the memory.
+      size: exemplars in the memory.
       seen_classes: classes up to now.
-      total_classes: classes in the end: a fixed share from the first task on.
-
-    Raises:
-      ValueError: a number below 1.
+      total_classes: classes in the end, for a quota that is fixed from the first task
+        on.
 
     Examples:
       >>> rehearsal_quota(30, seen_classes=4)
@@ -162,7 +152,7 @@ def rehearsal_quota(
       3
 
     References:
-      Rebuffi et al. 2017, arXiv:1611.07725, section 2 (the share shrinks).
+      Rebuffi et al. 2017, arXiv:1611.07725, section 2 (the quota shrinks).
     """
     classes = seen_classes if total_classes is None else total_classes
     numerics.check_positive(size=size, seen_classes=seen_classes, total_classes=classes)
@@ -172,16 +162,12 @@ def rehearsal_quota(
 def herd_random(
     rng: Key[Array, ""], labels: Int[Array | np.ndarray, " n"], *, per_class: int
 ) -> np.ndarray:
-    """Rows to keep, drawn at random within each class.
+    """Exemplars drawn at random within each class, as row numbers.
 
     Args:
       rng: random key.
       labels: class of each row.
-      per_class: rows to keep; all of a class with fewer.
-
-    Raises:
-      TypeError: labels that are not integers.
-      ValueError: per_class below 1.
+      per_class: exemplars per class; all rows of a class with fewer.
 
     Examples:
       >>> labels = np.array([7, 3, 7, 7])
@@ -191,8 +177,8 @@ def herd_random(
     numerics.check_positive(per_class=per_class)
     labels = np.asarray(numerics.check_integer(labels, "labels"))
     order = np.asarray(jax.random.permutation(rng, len(labels)))
-    kept = [order[labels[order] == c][:per_class] for c in np.unique(labels)]
-    return np.concatenate(kept)
+    rows = [order[labels[order] == c][:per_class] for c in np.unique(labels)]
+    return np.concatenate(rows)
 
 
 def herd_nearest(
@@ -201,16 +187,12 @@ def herd_nearest(
     *,
     per_class: int,
 ) -> np.ndarray:
-    """Rows to keep: those nearest to the mean of their class, the nearest first.
+    """Exemplars nearest to the mean of their class, as row numbers, nearest first.
 
     Args:
-      features: of each row, as they are.
+      features: features of each row, not normalized here.
       labels: class of each row.
-      per_class: rows to keep; all of a class with fewer.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, per_class below 1.
+      per_class: exemplars per class; all rows of a class with fewer.
 
     Examples:
       >>> x = np.array([[0.0], [1.0], [5.0]])
@@ -220,11 +202,11 @@ def herd_nearest(
     References:
       Rebuffi et al. 2017, arXiv:1611.07725 (the baseline of its herding).
     """
-    kept = []
+    exemplars = []
     for rows, x in classes(features, labels, per_class):
         gaps = np.sum((x - np.mean(x, axis=0)) ** 2, axis=1)
-        kept.append(rows[np.argsort(gaps, kind="stable")[:per_class]])
-    return np.concatenate(kept)
+        exemplars.append(rows[np.argsort(gaps, kind="stable")[:per_class]])
+    return np.concatenate(exemplars)
 
 
 def herd_barycenter(
@@ -234,19 +216,15 @@ def herd_barycenter(
     per_class: int,
     normalize: bool = True,
 ) -> np.ndarray:
-    """Rows to keep: each brings the mean of those kept nearest to that of the class.
+    """Exemplars by herding (iCaRL), as row numbers: greedy, to match the class mean.
 
         p_k = argmin_x || mean - (x + p_1 + ... + p_{k-1}) / k ||
 
     Args:
-      features: of each row.
+      features: features of each row.
       labels: class of each row.
-      per_class: rows to keep; all of a class with fewer.
+      per_class: exemplars per class; all rows of a class with fewer.
       normalize: whether features are scaled to length 1 first.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, per_class below 1.
 
     Examples:
       >>> x = np.array([[0.0], [3.0], [4.0], [9.0]])
@@ -256,23 +234,20 @@ def herd_barycenter(
     References:
       Rebuffi et al. 2017, arXiv:1611.07725, algorithm 4.
     """
-    kept = []
+    exemplars = []
     for rows, x in classes(features, labels, per_class):
         if normalize:
-            length = np.linalg.norm(x, axis=1, keepdims=True)
-            x = x / np.where(length > 0, length, 1)
-        mean, total, left = (
-            np.mean(x, axis=0),
-            np.zeros(x.shape[1]),
-            np.full(len(x), 0.0),
-        )
+            norm = np.linalg.norm(x, axis=1, keepdims=True)
+            x = x / np.where(norm > 0, norm, 1)
+        mean, total = np.mean(x, axis=0), np.zeros(x.shape[1])
+        selected = np.zeros(len(x), bool)
         for k in range(1, min(per_class, len(x)) + 1):
             gaps = np.sum((mean - (x + total) / k) ** 2, axis=1)
-            best = int(np.argmin(gaps + left))
-            left[best] = np.inf
+            best = int(np.argmin(np.where(selected, np.inf, gaps)))
+            selected[best] = True
             total = total + x[best]
-            kept.append(rows[best])
-    return np.array(kept)
+            exemplars.append(rows[best])
+    return np.array(exemplars)
 
 
 def classes(

@@ -1,7 +1,6 @@
-"""Whitening: batch and running moments, ZCA by two routes, groups of channels.
+"""Whitening: batch and running moments, ZCA and Cholesky, groups of channels.
 
-Rows are whitened as `(x - mean) @ matrix`. With data parallelism hand in the rows of
-all devices, or moments computed from them.
+Rows are whitened as `(x - mean) @ matrix`, with moments over the rows of all devices.
 """
 
 import functools
@@ -21,8 +20,8 @@ class Moments:
     """First and second moments of features.
 
     Attributes:
-      mean: of each channel.
-      covariance: between channels.
+      mean: mean of each channel.
+      covariance: covariance between channels.
     """
 
     mean: Float[Array, " d"]
@@ -34,9 +33,6 @@ def moments_init(dim: int) -> Moments:
 
     Args:
       dim: number of channels d.
-
-    Raises:
-      ValueError: a dim below 1.
 
     Examples:
       >>> moments_init(2).covariance
@@ -64,10 +60,6 @@ def batch_moments(
       where: rows that count; all when None.
       ddof: 0 for the covariance of the batch, 1 for the unbiased estimate.
 
-    Raises:
-      TypeError: x that is not floating point, a mask that is not boolean.
-      ValueError: shapes that do not fit together.
-
     Examples:
       >>> batch_moments(jnp.array([[0.0, 0.0], [2.0, 4.0]])).covariance
       Array([[1., 2.],
@@ -77,25 +69,20 @@ def batch_moments(
     x = numerics.at_least_f32(x, "x")
     where = numerics.mask_or_all(where, x.shape[:1])[:, None]
     mean = numerics.masked_mean(x, where, axis=0)
-    centred = jnp.where(where, x - mean[None, :], 0)
+    centered = jnp.where(where, x - mean[None, :], 0)
     divisor = jnp.maximum(jnp.sum(where) - ddof, 1)
-    return Moments(mean=mean, covariance=_matmul(centred.T, centred) / divisor)
+    return Moments(mean=mean, covariance=_matmul(centered.T, centered) / divisor)
 
 
 def moments_update(moments: Moments, new: Moments, *, decay: float | Array) -> Moments:
-    """Running moments moved towards those of a batch.
+    """Moving average of the moments towards those of a batch.
 
         mean <- decay mean + (1 - decay) new mean,  covariance alike
-
-    No gradient passes.
 
     Args:
       moments: the running moments before.
       new: moments of the batch, over all devices.
       decay: in [0, 1].
-
-    Raises:
-      ValueError: moments of another size, a decay outside of [0, 1].
 
     Examples:
       >>> batch = batch_moments(jnp.array([[0.0], [2.0]]))
@@ -112,27 +99,26 @@ def whitening_matrix(
     eps: float = 0.0,
     num_iters: int = 5,
 ) -> Float[Array, "d d"]:
-    """A matrix W with W^T (covariance + eps I) W = I.
+    """Whitening matrix: W with W^T (covariance + eps I) W = I.
 
         eigh:     W = U diag(1 / sqrt(s + eps)) U^T,  covariance = U diag(s) U^T  (ZCA)
         newton:   the same by P <- (3 P - P^3 C / tr C) / 2 from P = I, where
                   C = covariance + eps I and W = P / sqrt(tr C)
         cholesky: W = inverse(L)^T,  L L^T = covariance + eps I
 
-    Eigenvalues at the level of rounding are raised to it, so that no direction without
-    variance gives infinities. The gradient of "eigh" is that of the matrix function:
-    finite when eigenvalues are equal.
+    Eigenvalues below the level of rounding are raised to it, so that directions without
+    variance do not give infinities. The gradient of "eigh" is that of the matrix
+    function: finite when eigenvalues are equal.
 
     Args:
-      covariance: symmetric, no negative eigenvalue.
-      method: how the root is found. "newton" needs matrix products only, and with few
-        iterations it whitens the strong directions only.
+      covariance: symmetric positive semidefinite.
+      method: algorithm. "newton" needs matrix products only; with few iterations it
+        whitens the strong directions only.
       eps: added to the diagonal, at least 0.
-      num_iters: of the Newton iteration.
+      num_iters: Newton iterations.
 
     Raises:
-      TypeError: a covariance that is not floating point.
-      ValueError: a covariance that is not square, a negative eps, an unknown method.
+      ValueError: a negative eps, an unknown method.
 
     Examples:
       >>> whitening_matrix(jnp.diag(jnp.array([4.0, 25.0]))).round(3)
@@ -191,17 +177,16 @@ def group_whiten(
 
     Args:
       x: features of the whole batch.
-      permutation: order in which channels are dealt to groups; as they stand when None.
+      permutation: order in which channels fill the groups; their own order when None.
       num_groups: number of groups G, a divisor of d.
       method: see `whitening_matrix`.
       eps: see `whitening_matrix`.
       ddof: see `batch_moments`.
       num_iters: see `whitening_matrix`.
-      stop_gradient: whether W_g is a constant to the gradient; the mean never is.
+      stop_gradient: whether gradients stop at W_g; they always flow through the mean.
 
     Raises:
-      TypeError: x that is not floating point, a permutation that is not of integers.
-      ValueError: shapes that do not fit together, groups that do not divide d.
+      ValueError: groups that do not divide d.
 
     Examples:
       >>> x = jnp.array([[0.0, 1.0], [4.0, 3.0]])
@@ -248,10 +233,6 @@ def shuffled_group_whiten(
       permutations: one order of the channels per view, from `channel_permutations`.
       **options: those of `group_whiten`.
 
-    Raises:
-      TypeError: views that are not floating point, permutations that are not integers.
-      ValueError: shapes that do not fit together.
-
     Examples:
       >>> views = jax.random.normal(jax.random.key(0), (3, 8, 4))
       >>> orders = channel_permutations(jax.random.key(1), 3, 4)
@@ -274,9 +255,6 @@ def channel_permutations(
       rng: random key.
       num_views: number of orders v.
       dim: number of channels d.
-
-    Raises:
-      ValueError: a number below 1.
 
     Examples:
       >>> channel_permutations(jax.random.key(0), 2, 5).sort(axis=1)

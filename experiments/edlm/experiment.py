@@ -109,7 +109,7 @@ def make_step(config, axis_name=None):
         noise_keys, own_keys, fresh_keys = (
             randomness.fold_keys(keys, i) for i in range(3)
         )
-        drawn = randomness.uniforms(noise_keys, (length + 1,))
+        drawn = randomness.uniform(noise_keys, (n, length + 1))
         rows = parallel.global_rows(n, axis_name)
         times = ebm.antithetic_times(
             drawn[:, 0], rows, total=total, min_t=config.loss.min_t

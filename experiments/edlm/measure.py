@@ -35,7 +35,7 @@ def bounds_of(
     n, length = tokens.shape
     noise_keys, draw_keys = (randomness.fold_keys(keys, i) for i in range(2))
     masked = ebm.mask_tokens(
-        randomness.uniforms(noise_keys, (length,)),
+        randomness.uniform(noise_keys, (n, length)),
         tokens,
         ebm.loglinear_schedule(times, eps=eps).move_chance,
         mask_id=nets.mask_id,
@@ -109,7 +109,7 @@ def likelihood_bounds(
         jax.random.key(seed), jnp.arange(total)
     )
     time_keys, other_keys = (randomness.fold_keys(keys, i) for i in range(2))
-    even = ebm.antithetic_times(randomness.uniforms(time_keys, ()), min_t=min_t)
+    even = ebm.antithetic_times(randomness.uniform(time_keys, (total,)), min_t=min_t)
     # Held-out windows come in the order of their texts: times must not follow it.
     rows = np.random.default_rng(seed).permutation(total).reshape(times, -1)
 

@@ -43,6 +43,8 @@ def write(
         f"whether a method repeats itself; held-out text has "
         f"{results['text/entropy']:.3g} nats.",
     )
+    bits = {k.removesuffix("/bits"): x for k, x in results.items() if "/bits" in k}
+    colors = plots.method_colors([*methods, *bits, "held-out text", "ar (exact)"])
     shown = (
         ("perplexity", "generative perplexity", "perplexity under the judge", "xy"),
         ("entropy", "entropy of the letters of a sample", "nats", "x"),
@@ -55,7 +57,11 @@ def write(
         drawn["held-out text"] = (steps, [results[f"text/{measure}"]] * len(steps))
         page.figure(
             plots.lines(
-                {title: drawn}, xlabel="sampling steps", ylabel=ylabel, log=log
+                {title: drawn},
+                xlabel="sampling steps",
+                ylabel=ylabel,
+                log=log,
+                colors=colors,
             ),
             f"{measure} against sampling steps for every method",
         )
@@ -73,10 +79,10 @@ def write(
                 xlabel="seconds for all samples",
                 ylabel="perplexity under the judge",
                 log="xy",
+                colors=colors,
             ),
             "perplexity against sampling time for every method",
         )
-    bits = {k.removesuffix("/bits"): x for k, x in results.items() if "/bits" in k}
     lengths = ["", *(f"_{k}" for k in steps)]
     page.section(
         "Likelihood",
@@ -104,6 +110,7 @@ def write(
             xlabel="steps of the chain",
             ylabel="bits per letter",
             log="x",
+            colors=colors,
         ),
         "likelihood against the steps of the chain",
     )

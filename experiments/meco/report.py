@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from contrastive_jax.evaluation import quadrature
 from contrastive_jax.report import images as pictures
 from contrastive_jax.report import maps, plots
 from contrastive_jax.training import metrics
@@ -197,7 +196,7 @@ def set_part(page, name, fitted, results, workdir):
     config = fitted["noise"][0]
     split = data.load(name, config.eval.held_out, config.data.data_dir)
     if not split.outside:
-        x, _ = quadrature.square_grid(config.eval.grid, data.HALF_WIDTH)
+        x, _ = measure.square_grid(config.eval.grid, data.HALF_WIDTH)
         panels = {}
         for method, (chosen, f, g) in fitted.items():
             log_z, _ = measure.log_normalizer(chosen, f, g)

@@ -54,9 +54,9 @@ def test_wrong_input():
 
 def test_epoch_batches_cover_every_epoch_and_start_anywhere():
     arrays = {"x": np.arange(11), "y": 2 * np.arange(11)}
-    found = [*itertools.islice(data.epoch_batches(arrays, batch_size=3, seed=5), 9)]
-    rows = np.stack([batch["x"] for batch in found])
-    np.testing.assert_array_equal(np.stack([b["y"] for b in found]), 2 * rows)
+    batches = [*itertools.islice(data.epoch_batches(arrays, batch_size=3, seed=5), 9)]
+    rows = np.stack([batch["x"] for batch in batches])
+    np.testing.assert_array_equal(np.stack([b["y"] for b in batches]), 2 * rows)
     epochs = rows.reshape(3, 9)
     assert all(len(set(epoch)) == 9 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3

@@ -10,15 +10,15 @@ from PIL import Image
 from contrastive_jax.data import captions, packaged
 
 
-def png(colour):
+def png(color):
     file = io.BytesIO()
-    Image.new("RGBA", (64, 64), colour).save(file, "PNG")
+    Image.new("RGBA", (64, 64), color).save(file, "PNG")
     return file.getvalue()
 
 
 @pytest.fixture
 def fake_emoji(tmp_path, monkeypatch):
-    """Ten emoji of which vendor and number can be read off the colour."""
+    """Ten emoji of which vendor and number can be read off the color."""
     monkeypatch.setenv("CONTRASTIVE_JAX_CACHE", str(tmp_path))
     captions.emoji.cache_clear()
     table = [

@@ -24,18 +24,18 @@ def folder(tmp_path):
 
 
 def test_a_users_file_is_split_by_time(folder):
-    found = events.load("logs", folder, 0.5, 0.25)
-    assert found.types == ("user", "host")
-    assert found.entities == (("ann", "bob"), ("a",))
-    np.testing.assert_array_equal(found.train, [[0, 0], [1, 0]])
-    np.testing.assert_array_equal(found.validation, [[-1, -1]])
-    np.testing.assert_array_equal(found.test, [[0, -1]])
-    np.testing.assert_array_equal(found.sizes, [2, 1])
-    assert [c.tolist() for c in found.counts] == [[1, 1], [2]]
-    assert len(events.known_only(found.test)) == 0
-    np.testing.assert_array_equal(found.encode([("bob", "z")]), [[1, -1]])
+    logs = events.load("logs", folder, 0.5, 0.25)
+    assert logs.types == ("user", "host")
+    assert logs.entities == (("ann", "bob"), ("a",))
+    np.testing.assert_array_equal(logs.train, [[0, 0], [1, 0]])
+    np.testing.assert_array_equal(logs.validation, [[-1, -1]])
+    np.testing.assert_array_equal(logs.test, [[0, -1]])
+    np.testing.assert_array_equal(logs.sizes, [2, 1])
+    assert [c.tolist() for c in logs.counts] == [[1, 1], [2]]
+    assert len(events.known_only(logs.test)) == 0
+    np.testing.assert_array_equal(logs.encode([("bob", "z")]), [[1, -1]])
     with pytest.raises(ValueError, match="expected one entity of each of user, host"):
-        found.encode([("bob",)])
+        logs.encode([("bob",)])
 
 
 def test_what_is_wrong_with_a_file_is_said(folder, tmp_path):
@@ -60,11 +60,11 @@ def test_what_is_wrong_with_a_file_is_said(folder, tmp_path):
 
 
 def test_synthetic_events_have_groups():
-    found = events.load("synthetic")
-    assert found.sizes.tolist() == [12, 18, 30, 4, 1]
-    assert len(found.train) == 2250 and len(found.test) == 450
-    groups = [found.entities[i] for i in range(3)]
-    for event in found.train[:50]:
+    logs = events.load("synthetic")
+    assert logs.sizes.tolist() == [12, 18, 30, 4, 1]
+    assert len(logs.train) == 2250 and len(logs.test) == 450
+    groups = [logs.entities[i] for i in range(3)]
+    for event in logs.train[:50]:
         numbers = [int(groups[i][event[i]]) // n for i, n in enumerate((2, 3, 5))]
         assert len(set(numbers)) == 1
 

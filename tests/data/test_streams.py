@@ -14,8 +14,8 @@ def test_windows_begin_with_the_chosen_token_and_are_whole():
     stream = streams.encode(" ab cd ef")
     assert streams.window_starts(stream, 4).tolist() == [0, 3]
     assert streams.window_starts(stream, 3, first=1).tolist() == [1]
-    found = streams.windows(stream, 4, 2)
-    assert [streams.decode(row) for row in found] == [" ab ", " cd "]
+    rows = streams.windows(stream, 4, 2)
+    assert [streams.decode(row) for row in rows] == [" ab ", " cd "]
     with pytest.raises(ValueError, match="no window of 20 tokens"):
         streams.window_starts(stream, 20)
 
@@ -36,15 +36,15 @@ def test_own_files_and_what_is_missing(tmp_path):
     with pytest.raises(packaged.DataMissing, match=r"validation\.npy is not there"):
         streams.load(pattern)
     np.save(tmp_path / "validation.npy", np.arange(5, dtype=np.uint16))
-    found = streams.load(pattern)
-    assert found.train[3] == 3 and len(found.test) == 5
+    split = streams.load(pattern)
+    assert split.train[3] == 3 and len(split.test) == 5
     with pytest.raises(ValueError, match=r"data\.name: expected brown, synthetic"):
         streams.load("austen")
 
 
 @pytest.mark.network
 def test_brown_is_split_by_text():
-    found = streams.brown()
-    sizes = [len(x) for x in (found.train, found.validation, found.test)]
+    split = streams.brown()
+    sizes = [len(x) for x in (split.train, split.validation, split.test)]
     assert sum(sizes) > 5_000_000 and 0.75 < sizes[0] / sum(sizes) < 0.85
-    assert streams.decode(found.test[:40]).startswith(" the fulton county grand jury")
+    assert streams.decode(split.test[:40]).startswith(" the fulton county grand jury")

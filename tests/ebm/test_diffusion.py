@@ -32,7 +32,7 @@ def test_times_cover_the_unit_interval_on_any_number_of_devices():
 
 def test_masks_come_at_the_rate_of_the_time():
     keys = jax.random.split(jax.random.key(0), 2000)
-    uniform = randomness.uniforms(keys, (8,))
+    uniform = randomness.uniform(keys, (2000, 8))
     tokens = jnp.zeros((2000, 8), jnp.int32)
     t = jnp.full(2000, 0.3)
     chance = ebm.loglinear_schedule(t).move_chance
@@ -89,7 +89,7 @@ def test_a_step_reveals_at_the_rate_of_the_time_and_keeps_what_is_known():
     keys = jax.random.split(jax.random.key(1), 3000)
     tokens = jnp.tile(jnp.array([1, MASK]), (3000, 1))
     probs = jnp.tile(jnp.array([0.7, 0.1, 0.2, 0.0]), (3000, 2, 1))
-    uniform = randomness.uniforms(keys, (2, 4))
+    uniform = randomness.uniform(keys, (3000, 2, 4))
     after = ebm.ddpm_step(uniform, tokens, probs, 0.8, 0.2, mask_id=MASK)
     assert (after[:, 0] == 1).all()
     share = np.bincount(np.asarray(after[:, 1]), minlength=4) / 3000

@@ -11,9 +11,9 @@ from contrastive_jax import evaluation
 def test_f1_equals_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     labels, predictions = rng.integers(-1, 4, 40), rng.integers(-1, 5, 40)
-    got = evaluation.macro_f1(labels, predictions)
+    got = evaluation.macro_f1(predictions, labels)
     np.testing.assert_allclose(got, f1_score(labels, predictions, average="macro"))
-    got = evaluation.binary_f1(labels > 1, predictions > 1)
+    got = evaluation.binary_f1(predictions > 1, labels > 1)
     np.testing.assert_allclose(got, f1_score(labels > 1, predictions > 1))
 
 
@@ -22,7 +22,7 @@ def test_best_f1_equals_the_best_of_all_thresholds(decimals):
     rng = np.random.default_rng(decimals)
     labels = rng.random(50) < 0.4
     scores = np.round(rng.normal(size=50) + labels, decimals)
-    got = evaluation.best_f1(labels, scores)
+    got = evaluation.best_f1(scores, labels)
     every = {t: f1_score(labels, scores >= t) for t in np.unique(scores)}
     np.testing.assert_allclose(got.f1, max(every.values()))
     first = min(t for t, f1 in every.items() if np.isclose(f1, got.f1, rtol=1e-12))
@@ -35,19 +35,19 @@ def test_best_f1_equals_the_best_of_all_thresholds(decimals):
 def test_one_class_only():
     none, all_true = np.zeros(4, bool), np.ones(4, bool)
     assert evaluation.binary_f1(none, none) == 0
-    assert evaluation.binary_f1(all_true, none) == 0
-    assert evaluation.best_f1(none, np.arange(4.0)) == (0, 0, 0, np.inf)
-    assert evaluation.best_f1(all_true, np.arange(4.0)) == (1, 1, 1, 0)
+    assert evaluation.binary_f1(none, all_true) == 0
+    assert evaluation.best_f1(np.arange(4.0), none) == (0, 0, 0, np.inf)
+    assert evaluation.best_f1(np.arange(4.0), all_true) == (1, 1, 1, 0)
     # A constant score says yes to all.
     half = np.array([True, False] * 3)
-    assert evaluation.best_f1(half, np.zeros(6)).f1 == pytest.approx(2 / 3)
+    assert evaluation.best_f1(np.zeros(6), half).f1 == pytest.approx(2 / 3)
 
 
 def test_wrong_input_is_named(without_type_hooks):
     labels, scores = np.array([True, False]), np.array([1.0, np.nan])
     with pytest.raises(ValueError, match=r"^scores: expected real numbers"):
-        evaluation.best_f1(labels, scores)
+        evaluation.best_f1(scores, labels)
     with pytest.raises(TypeError, match=r"^labels: "):
-        evaluation.best_f1(labels.astype(int), scores)
-    with pytest.raises(ValueError, match=r"^predictions: "):
+        evaluation.best_f1(scores, labels.astype(int))
+    with pytest.raises(ValueError, match=r"^labels: "):
         evaluation.macro_f1(np.zeros(3, int), np.zeros(2, int))

@@ -20,14 +20,14 @@ def test_hungarian_accuracy_against_all_matchings(num_clusters):
         np.mean(np.array(names)[clusters] == labels)
         for names in itertools.permutations(names, num_clusters)
     )
-    got = evaluation.hungarian_accuracy(labels, clusters)
+    got = evaluation.hungarian_accuracy(clusters, labels)
     np.testing.assert_allclose(got, best, rtol=1e-12)
 
 
 def test_clusters_beyond_the_classes_match_nothing():
-    labels, clusters = np.array([5, 5, 5, 5]), np.array([1, 1, 1, 2])
-    assert evaluation.match_clusters(labels, clusters).tolist() == [5, 5, 5, 4]
-    assert evaluation.hungarian_accuracy(labels, clusters) == 0.75
+    clusters, labels = np.array([1, 1, 1, 2]), np.array([5, 5, 5, 5])
+    assert evaluation.match_clusters(clusters, labels).tolist() == [5, 5, 5, 4]
+    assert evaluation.hungarian_accuracy(clusters, labels) == 0.75
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -35,10 +35,10 @@ def test_equal_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(-2, 3, 50)
     clusters = np.where(rng.uniform(size=50) < 0.5, labels, rng.integers(0, 7, 50))
-    got = evaluation.normalized_mutual_information(labels, clusters)
+    got = evaluation.normalized_mutual_information(clusters, labels)
     want = normalized_mutual_info_score(labels, clusters)
     np.testing.assert_allclose(got, want, rtol=1e-10)
-    got = evaluation.adjusted_rand_index(labels, clusters)
+    got = evaluation.adjusted_rand_index(clusters, labels)
     np.testing.assert_allclose(got, adjusted_rand_score(labels, clusters), rtol=1e-10)
 
 
@@ -51,12 +51,12 @@ def test_equal_scikit_learn(seed):
         ([1], [0]),
     ],
 )
-def test_trivial_partitions_equal_scikit_learn(labels, clusters):
+def test_trivial_partitions_equal_scikit_learn(clusters, labels):
     labels, clusters = np.array(labels), np.array(clusters)
-    got = evaluation.normalized_mutual_information(labels, clusters)
+    got = evaluation.normalized_mutual_information(clusters, labels)
     want = normalized_mutual_info_score(labels, clusters)
     np.testing.assert_allclose(got, want, atol=1e-12)
-    got = evaluation.adjusted_rand_index(labels, clusters)
+    got = evaluation.adjusted_rand_index(clusters, labels)
     np.testing.assert_allclose(got, adjusted_rand_score(labels, clusters), atol=1e-12)
 
 
@@ -69,24 +69,24 @@ def test_names_of_clusters_do_not_matter():
         evaluation.normalized_mutual_information,
         evaluation.adjusted_rand_index,
     ):
-        np.testing.assert_allclose(measure(labels, clusters), measure(labels, renamed))
+        np.testing.assert_allclose(measure(clusters, labels), measure(renamed, labels))
 
 
 def test_kmeans_finds_the_best_of_all_partitions():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(7, 2))
-    found = evaluation.kmeans(jax.random.key(0), x, 3)
+    result = evaluation.kmeans(jax.random.key(0), x, 3)
 
     def inertia(names):
         parts = [x[np.array(names) == c] for c in set(names)]
         return sum(np.sum((part - part.mean(axis=0)) ** 2) for part in parts)
 
     best = min(inertia(names) for names in itertools.product(range(3), repeat=7))
-    np.testing.assert_allclose(found.inertia, best, rtol=1e-6)
-    np.testing.assert_allclose(inertia(found.assignments), best, rtol=1e-6)
-    for c, centre in enumerate(found.centres):
-        mean = x[found.assignments == c].mean(axis=0)
-        np.testing.assert_allclose(centre, mean, rtol=1e-6)
+    np.testing.assert_allclose(result.inertia, best, rtol=1e-6)
+    np.testing.assert_allclose(inertia(result.assignments), best, rtol=1e-6)
+    for c, center in enumerate(result.centers):
+        mean = x[result.assignments == c].mean(axis=0)
+        np.testing.assert_allclose(center, mean, rtol=1e-6)
 
 
 def test_kmeans_follows_its_key_and_recovers_far_clusters():
@@ -99,13 +99,13 @@ def test_kmeans_follows_its_key_and_recovers_far_clusters():
 
     np.testing.assert_array_equal(run(0), run(0))
     assert (run(0) != run(1)).any()  # other names of the same clusters
-    assert evaluation.hungarian_accuracy(labels, run(1)) > 0.97
+    assert evaluation.hungarian_accuracy(run(1), labels) > 0.97
 
 
 def test_clusters_without_a_class_get_a_number_below_all():
     # Also of unsigned labels, as images come with.
     labels = np.array([0, 0, 0, 255], np.uint8)
-    got = evaluation.match_clusters(labels, np.array([5, 6, 6, 9]))
+    got = evaluation.match_clusters(np.array([5, 6, 6, 9]), labels)
     assert got.tolist() == [-1, 0, 0, 255]
 
 
@@ -113,17 +113,17 @@ def test_split_accuracy_is_one_match_and_its_parts():
     rng = np.random.default_rng(2)
     labels, clusters = rng.integers(0, 4, 40), rng.integers(0, 4, 40)
     old = labels < 2
-    got = evaluation.split_cluster_accuracy(labels, clusters, old)
-    assert got["all"] == evaluation.hungarian_accuracy(labels, clusters)
+    got = evaluation.split_cluster_accuracy(clusters, labels, old)
+    assert got["all"] == evaluation.hungarian_accuracy(clusters, labels)
     parts = np.mean(old) * got["old"] + np.mean(~old) * got["new"]
     np.testing.assert_allclose(parts, got["all"])
     # One cluster goes to the bigger class, though alone it would be the old one's.
     labels_of_one = np.array([0, 0, 1, 1, 1])
     got = evaluation.split_cluster_accuracy(
-        labels_of_one, np.full(5, 7), labels_of_one == 0
+        np.full(5, 7), labels_of_one, labels_of_one == 0
     )
     assert got == {"all": 0.6, "old": 0.0, "new": 1.0}
-    none = evaluation.split_cluster_accuracy(labels, clusters, np.zeros(40, bool))
+    none = evaluation.split_cluster_accuracy(clusters, labels, np.zeros(40, bool))
     assert none["old"] == 0 and none["new"] == none["all"]
 
 
@@ -135,6 +135,6 @@ def test_wrong_input_is_named():
             np.zeros(3, int), np.zeros(3, int), np.zeros(3)
         )
     with pytest.raises((TypeError, ValueError), match="clusters"):
-        evaluation.hungarian_accuracy(np.zeros(3, int), np.zeros(3))
-    with pytest.raises((TypeError, ValueError), match="clusters"):
+        evaluation.hungarian_accuracy(np.zeros(3), np.zeros(3, int))
+    with pytest.raises((TypeError, ValueError), match="labels"):
         evaluation.adjusted_rand_index(np.zeros(3, int), np.zeros(4, int))

@@ -90,7 +90,7 @@ def test_mahalanobis_equals_scikit_learn(normalize):
         train, queries = (
             x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, queries)
         )
-    # Invariant to scaling channels, so standardising makes no difference.
+    # Invariant to scaling channels, so standardizing makes no difference.
     want = -EmpiricalCovariance().fit(train).mahalanobis(queries)
     np.testing.assert_allclose(got, want, rtol=1e-8)
 
@@ -101,7 +101,7 @@ def test_mahalanobis_with_the_mean_taken_off_twice_by_hand():
     options = dict(normalize=False)
     got = evaluation.mahalanobis_scores(train, queries, **options)
     np.testing.assert_allclose(got, [-9, -1])
-    got = evaluation.mahalanobis_scores(train, queries, **options, recentre=True)
+    got = evaluation.mahalanobis_scores(train, queries, **options, recenter=True)
     np.testing.assert_allclose(got, [-((3 - 4) ** 2), -((-1 - 4) ** 2)])
 
 
@@ -130,5 +130,5 @@ def test_wrong_input_is_named():
         evaluation.auroc(np.ones(3), np.array([np.nan]))
     with pytest.raises(ValueError, match="in_scores: n must be at least 1"):
         evaluation.auroc(np.ones(0), np.ones(2))
-    with pytest.raises(ValueError, match="tpr: expected a share"):
+    with pytest.raises(ValueError, match="tpr: expected a fraction"):
         evaluation.fpr_at_tpr(np.ones(3), np.ones(2), tpr=0.0)

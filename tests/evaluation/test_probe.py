@@ -16,7 +16,7 @@ def digits():
     return x[:600], y[:600], x[600:1000], y[600:1000]
 
 
-def standardised(train, test):
+def standardized(train, test):
     scaler = StandardScaler().fit(train)
     return scaler.transform(train), scaler.transform(test)
 
@@ -24,7 +24,7 @@ def standardised(train, test):
 def test_linear_probe_equals_scikit_learn(digits):
     train, labels, test, test_labels = digits
     got = evaluation.linear_probe(*digits, strengths=(1e-2,))
-    x, queries = standardised(train, test)
+    x, queries = standardized(train, test)
     model = LogisticRegression(C=1 / (1e-2 * 600), max_iter=2000, tol=1e-8)
     want = model.fit(x, labels).predict(queries)
     assert np.mean(got.predictions != want) < 0.01
@@ -72,7 +72,7 @@ def test_ridge_regression_equals_scikit_learn(columns):
     y, z = train @ weights + 2, test @ weights + 2
     y = y + rng.normal(size=y.shape)
     got = evaluation.ridge_probe(train, y, test, z, strengths=(0.3,))
-    x, queries = standardised(train, test)
+    x, queries = standardized(train, test)
     want = Ridge(alpha=0.3 * 80).fit(x, y).predict(queries)
     np.testing.assert_allclose(got.predictions, want, rtol=1e-8)
     np.testing.assert_allclose(got.score, r2_score(z, want), rtol=1e-8)
@@ -121,7 +121,7 @@ def test_wrong_input_is_named(digits):
         evaluation.linear_probe(*digits, strengths=(0.0,))
     with pytest.raises(ValueError, match="strengths: expected at least one"):
         evaluation.ridge_probe(*digits, strengths=())
-    with pytest.raises(ValueError, match="held_out: expected a share"):
+    with pytest.raises(ValueError, match="held_out: expected a fraction"):
         evaluation.linear_probe(*digits, held_out=1.5)
     with pytest.raises(ValueError, match="train_labels: expected at least two"):
         evaluation.linear_probe(train, np.zeros(600, int), test, test_labels)

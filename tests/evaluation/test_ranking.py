@@ -39,8 +39,8 @@ def plain_precision(y, k):
 
 def plain_ap(y, k=None):
     k = len(y) if k is None else k
-    found = [plain_precision(y, r) for r in range(1, k + 1) if y[r - 1 : r] > [0]]
-    return sum(found) / min(sum(grade > 0 for grade in y), k)
+    precisions = [plain_precision(y, r) for r in range(1, k + 1) if y[r - 1 : r] > [0]]
+    return sum(precisions) / min(sum(grade > 0 for grade in y), k)
 
 
 def plain_dcg(y, k=None, gain="exponential"):

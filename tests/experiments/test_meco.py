@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax import parallel
-from experiments.meco import data, experiment
+from experiments.meco import data, experiment, measure, model
 from tests.experiments import common
 
 
@@ -20,6 +20,14 @@ def steps(method, m, max_steps=5000):
             name, m, learning_rate=rate, normalize=normalize, max_steps=max_steps
         )
         return int(count), abs(float(path[count, 0]) - m)
+
+
+def test_midpoint_rule_integrates_a_gaussian():
+    x, area = measure.square_grid(60, 6.0)
+    total = area * jnp.sum(jnp.exp(-jnp.sum(x**2, axis=1) / 2))
+    np.testing.assert_allclose(total, 2 * np.pi, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"^cells: "):
+        measure.square_grid(0, 1.0)
 
 
 def test_likelihood_descends_quickly_from_any_distance():

@@ -22,8 +22,8 @@ def test_parameters_of_the_published_model():
         image, text, dim=512, vocabulary=49_408, dtype=jnp.float32
     )
     shapes = jnp.zeros((1, 224, 224, 3)), jnp.zeros((1, 77), jnp.int32)
-    found = jax.eval_shape(lambda: model.init(jax.random.key(0), *shapes))
-    assert count(found) + 1 == 151_277_313
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), *shapes))
+    assert count(variables) + 1 == 151_277_313
 
 
 def tower(**settings):
@@ -65,7 +65,7 @@ def test_bad_settings_are_named():
         models.Vit(8, 16, 1, 2).init(
             jax.random.key(0), jnp.zeros((1, 30, 30, 3)), train=False
         )
-    with pytest.raises(ValueError, match=r"model.image.norm: batch normalisation"):
+    with pytest.raises(ValueError, match=r"model.image.norm: batch normalization"):
         models.make_towers(
             dict(tower="resnet", norm="batch"), {}, dim=4, vocabulary=9, dtype="float32"
         )

@@ -8,7 +8,7 @@ import pytest
 from contrastive_jax import states
 
 
-def test_momentum_and_normalisation(transform):
+def test_momentum_and_normalization(transform):
     bank = states.bank_init(jax.random.key(0), 4, 2)
     update = transform(lambda b, i, x: states.bank_update(b, i, x, decay=0.5))
     ids = jnp.array([2, 0])

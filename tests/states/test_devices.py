@@ -21,7 +21,7 @@ def step(state, batch, axis_name=None):
         "prototypes": states.prototypes_update(
             state["prototypes"], x, pairs.one_column(labels, 3), decay=0.9
         ),
-        "centre": states.center_update(state["centre"], mean, decay=0.9),
+        "center": states.center_update(state["center"], mean, decay=0.9),
         "moments": states.moments_update(
             state["moments"], states.batch_moments(x), decay=0.9
         ),
@@ -35,7 +35,7 @@ def test_eight_devices_equal_one():
         "rings": states.class_queue_init(rng, 3, 4, 4),
         "bank": states.bank_init(rng, 5, 4),
         "prototypes": states.prototypes_init(rng, 3, 4),
-        "centre": states.center_init(4),
+        "center": states.center_init(4),
         "moments": states.moments_init(4),
     }
     batch = {

@@ -1,4 +1,4 @@
-"""Prototypes by assignment and the running centre."""
+"""Prototypes by assignment and the running center."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def test_closed_form(transform):
     assert got.used.tolist() == [True, True, False]
 
 
-def test_normalised():
+def test_normalized():
     x = jax.random.normal(jax.random.key(0), (6, 2))
     weights = jax.random.uniform(jax.random.key(1), (6, 3))
     got = states.prototypes_update(start(), x, weights, decay=0.9)
@@ -62,12 +62,12 @@ def test_wrong_input_is_named():
         states.prototypes_update(start(), jnp.ones((2, 2)), jnp.ones((2, 4)), decay=0.5)
 
 
-def test_centre(transform):
+def test_center(transform):
     update = transform(lambda c, m: states.center_update(c, m, decay=0.9))
-    centre = update(states.center_init(2), jnp.array([1.0, -2.0]))
-    centre = update(centre, jnp.array([1.0, 0.0]))
-    np.testing.assert_allclose(centre.value, [0.09 + 0.1, -0.18], rtol=1e-6)
-    grad = jax.grad(lambda m: jnp.sum(update(centre, m).value))(jnp.ones(2))
+    center = update(states.center_init(2), jnp.array([1.0, -2.0]))
+    center = update(center, jnp.array([1.0, 0.0]))
+    np.testing.assert_allclose(center.value, [0.09 + 0.1, -0.18], rtol=1e-6)
+    grad = jax.grad(lambda m: jnp.sum(update(center, m).value))(jnp.ones(2))
     assert jnp.all(grad == 0)
     with pytest.raises(ValueError, match="mean: expected shape"):
-        states.center_update(centre, jnp.ones(3), decay=0.9)
+        states.center_update(center, jnp.ones(3), decay=0.9)

@@ -76,7 +76,7 @@ def test_random_herding_follows_its_key():
     assert set(one) != set(other)
 
 
-def test_barycentre_is_greedily_the_best():
+def test_barycenter_is_greedily_the_best():
     kept = HERDS["barycenter"](3)
     unit = FEATURES / np.linalg.norm(FEATURES, axis=1, keepdims=True)
     for c in (2, 5):
@@ -91,7 +91,7 @@ def test_barycentre_is_greedily_the_best():
             assert mine[k] == min(gaps, key=gaps.get)
 
 
-def test_barycentre_keeps_a_better_mean_than_the_nearest():
+def test_barycenter_keeps_a_better_mean_than_the_nearest():
     gaps = {}
     for name in ("nearest", "barycenter"):
         herd = getattr(states, f"herd_{name}")

@@ -133,7 +133,7 @@ def test_groups_are_whitened_apart_and_channels_return(x64, transform):
         np.testing.assert_allclose(got[:, channels], want, rtol=1e-6, atol=1e-7)
 
 
-def test_one_channel_per_group_is_standardisation(x64):
+def test_one_channel_per_group_is_standardization(x64):
     x = data()
     x = np.asarray(x)
     want = (x - x.mean(axis=0)) / x.std(axis=0)

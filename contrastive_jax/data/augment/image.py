@@ -1,9 +1,9 @@
 """Random views of images, on device: functions of one key and one image.
 
 Images are [height, width, channels] in [0, 1]. Every function is pure and meant to be
-vmapped over keys and images; `make_augment` chains them in SimCLR's order. Colour
-operations come from dm_pix; on images with one channel those that need colour
-(saturation, hue, greyscale) change nothing and are left out.
+vmapped over keys and images; `make_augment` chains them in SimCLR's order. Color
+operations come from dm_pix; on images with one channel those that need color
+(saturation, hue, grayscale) change nothing and are left out.
 """
 
 import math
@@ -98,9 +98,9 @@ def random_affine(
     shear: float = 0.0,
     shift: float = 0.1,
 ) -> Float[Array, "h w c"]:
-    """The image turned, zoomed, sheared and shifted about its centre, zeros outside.
+    """The image turned, zoomed, sheared and shifted about its center, zeros outside.
 
-    For small centred pictures such as digits, of which a random crop may leave out
+    For small centered pictures such as digits, of which a random crop may leave out
     what tells them apart. All four are uniform.
 
     Args:
@@ -123,8 +123,8 @@ def random_affine(
     turn = jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])])
     slant = jnp.eye(2).at[0, 1].set(slope)
     source = (slant @ turn) / scale[:, None]
-    centre = (sides - 1) / 2
-    return affine_view(image, source, centre + moved - source @ centre)
+    center = (sides - 1) / 2
+    return affine_view(image, source, center + moved - source @ center)
 
 
 def affine_view(
@@ -230,11 +230,11 @@ def color_jitter(
 def random_grayscale(
     rng: Key[Array, ""], image: Float[Array, "h w c"], *, p: float = 0.2
 ) -> Float[Array, "h w c"]:
-    """The image without its colour, with probability p."""
+    """The image without its color, with probability p."""
     if image.shape[-1] != 3:
         return image
-    grey = dm_pix.rgb_to_grayscale(image, keep_dims=True)
-    return jnp.where(jax.random.bernoulli(rng, p), grey, image)
+    gray = dm_pix.rgb_to_grayscale(image, keep_dims=True)
+    return jnp.where(jax.random.bernoulli(rng, p), gray, image)
 
 
 def random_blur(
@@ -303,7 +303,7 @@ def make_augment(
     blur: dict[str, Any] | None = None,
     solarize: float = 0.0,
 ) -> Callable[[Key[Array, ""], Array], Array]:
-    """Chains the operations: crop, affine, flip, jitter, greyscale, blur, solarise.
+    """Chains the operations: crop, affine, flip, jitter, grayscale, blur, solarize.
 
     Args:
       size: height and width of the views; those of the image when None.
@@ -311,9 +311,9 @@ def make_augment(
       affine: arguments of `random_affine`; none when None.
       flip: probability of mirroring.
       jitter: arguments of `color_jitter`; none when None.
-      gray: probability of losing colour.
+      gray: probability of losing color.
       blur: arguments of `random_blur`; none when None.
-      solarize: probability of solarising.
+      solarize: probability of solarizing.
 
     Returns:
       `augment(rng, image) -> view`, for one key and one image.

@@ -10,7 +10,7 @@ from scipy import ndimage
 from contrastive_jax.data.augment import image as augment
 
 PHOTO = jnp.asarray(np.random.default_rng(0).uniform(size=(16, 16, 3)), jnp.float32)
-GREY = PHOTO[..., :1]
+GRAY = PHOTO[..., :1]
 RNG = jax.random.key(0)
 
 
@@ -59,7 +59,7 @@ def test_solarize_inverts_above_the_threshold():
     np.testing.assert_allclose(got, np.where(PHOTO < 0.5, PHOTO, 1 - PHOTO), rtol=1e-6)
 
 
-def test_greyscale_uses_luma_weights():
+def test_grayscale_uses_luma_weights():
     got = augment.random_grayscale(RNG, PHOTO, p=1.0)
     luma = PHOTO @ jnp.array([0.2989, 0.587, 0.114])
     np.testing.assert_allclose(got, jnp.repeat(luma[..., None], 3, -1), rtol=1e-5)
@@ -100,11 +100,11 @@ def test_crop_takes_a_box_of_the_image():
     assert abs(area.mean() - 0.5) < 0.04
     assert 0.72 < ratio.min() < 0.8 and 1.25 < ratio.max() < 1.38
     assert abs(np.log(ratio).mean()) < 0.04
-    centres = views[:, middle, middle].mean(axis=(1, 2))
-    assert centres.std() > 0.05
+    centers = views[:, middle, middle].mean(axis=(1, 2))
+    assert centers.std() > 0.05
 
 
-def test_crop_that_cannot_fit_falls_back_to_the_centre():
+def test_crop_that_cannot_fit_falls_back_to_the_center():
     wide = jnp.tile(jnp.linspace(0, 1, 40)[None, :, None], (10, 1, 1))
     got = augment.random_resized_crop(
         RNG, wide, size=(8, 8), scale=(1.0, 1.0), ratio=(0.9, 1.1), method="linear"
@@ -151,10 +151,10 @@ def test_jitter_draws_all_orders():
     assert len(np.unique(views.max(axis=(1, 2, 3)).round(4))) > 100
 
 
-def test_grey_images_have_no_colour_to_lose():
-    views = many(lambda k, x: augment.random_grayscale(k, x, p=1.0), image=GREY, n=4)
-    assert share_changed(views, GREY) == 0
-    assert augment.color_jitter(RNG, GREY).shape == GREY.shape
+def test_gray_images_have_no_color_to_lose():
+    views = many(lambda k, x: augment.random_grayscale(k, x, p=1.0), image=GRAY, n=4)
+    assert share_changed(views, GRAY) == 0
+    assert augment.color_jitter(RNG, GRAY).shape == GRAY.shape
 
 
 def test_affine_identity_turn_and_shift():
@@ -169,7 +169,7 @@ def test_affine_identity_turn_and_shift():
         image=dot,
         n=20,
     )
-    np.testing.assert_allclose(turned[:, 7, 7], 1, atol=1e-4)  # the centre stays
+    np.testing.assert_allclose(turned[:, 7, 7], 1, atol=1e-4)  # the center stays
     moved = many(
         lambda k, x: augment.random_affine(
             k, x, degrees=0.0, zoom=(1.0, 1.0), shift=0.2
@@ -177,8 +177,8 @@ def test_affine_identity_turn_and_shift():
         image=dot,
     )
     np.testing.assert_allclose(moved.sum(axis=(1, 2, 3)), 1, atol=1e-4)
-    centre = (moved[..., 0].sum(axis=2) * np.arange(15)).sum(axis=1) - 7
-    assert -3.01 <= centre.min() < -2.8 and 2.8 < centre.max() <= 3.01
+    center = (moved[..., 0].sum(axis=2) * np.arange(15)).sum(axis=1) - 7
+    assert -3.01 <= center.min() < -2.8 and 2.8 < center.max() <= 3.01
 
 
 def test_affine_view_is_bilinear_with_zeros_outside():

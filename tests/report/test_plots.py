@@ -1,0 +1,92 @@
+"""One color per name, ticks where something was measured, axes and lines with names."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from contrastive_jax.report import plots
+
+POINTS = ([1, 4, 64], [3.0, 2.0, 1.0])
+
+
+def legend_colors(figure):
+    """{name: colors of its legend entries in all panels}."""
+    colors = {}
+    for axes in figure.axes:
+        handles, names = axes.get_legend_handles_labels()
+        for handle, name in zip(handles, names, strict=True):
+            artist = handle[0] if hasattr(handle, "patches") else handle
+            color = getattr(artist, "get_color", None) or artist.get_facecolor
+            colors.setdefault(name, set()).add(to_hex(color()))
+    return colors
+
+
+@pytest.mark.parametrize("number", [3, 10, 11, 20, 21, 40])
+def test_colors_are_different_and_do_not_depend_on_the_order(number):
+    names = [f"method {i:02}" for i in range(number)]
+    colors = plots.method_colors(names)
+    assert set(colors) == set(names) and len(set(colors.values())) == number
+    assert plots.method_colors([*names[::-1], names[0]]) == colors
+
+
+def test_a_name_has_one_color_in_every_figure_of_a_report():
+    names = ["ours", "moco", "simclr", "chance level", "clip"]
+    colors = plots.method_colors(names)
+    parts = [names, names[::-1], names[1:], names[3:]]
+    curve = np.array([1.0, 0.5]), np.array([0.0, 1.0])
+    lines = {str(i): dict.fromkeys(part, POINTS) for i, part in enumerate(parts)}
+    recalls = {str(i): dict.fromkeys(part, curve) for i, part in enumerate(parts)}
+    values = {str(i): {n: np.arange(9.0) for n in part} for i, part in enumerate(parts)}
+    figures = [
+        plots.lines(lines, xlabel="k", ylabel="accuracy", colors=colors),
+        plots.lines({"": lines["3"]}, xlabel="k", ylabel="loss", colors=colors),
+        plots.bars({"knn": dict.fromkeys(names[2:], 1.0)}, ylabel="%", colors=colors),
+        plots.precision_recall(recalls, chance=0.5, colors=colors),
+        plots.histograms({"f": {"clip": np.arange(9.0)}}, xlabel="f", colors=colors),
+    ]
+    for figure in figures:
+        drawn = legend_colors(figure)
+        drawn.pop("chance", None)
+        assert drawn == {name: {colors[name]} for name in drawn} and drawn
+    # Without colors from outside, one color in all panels of a figure.
+    for figure in (
+        plots.lines(lines, xlabel="k", ylabel="accuracy"),
+        plots.histograms(values, xlabel="f"),
+    ):
+        assert all(len(drawn) == 1 for drawn in legend_colors(figure).values())
+
+
+@pytest.mark.parametrize("log", ["", "x", "xy"])
+def test_ticks_are_where_something_was_measured(log):
+    panels = {"a": {"m": POINTS, "n": ([4, 1000], [1.0, 2.0])}}
+    figure = plots.lines(panels, xlabel="steps", ylabel="loss", log=log)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert axes.get_xticks().tolist() == [1, 4, 64, 1000]
+    assert len(axes.get_xticks(minor=True)) == 0
+    labels = [x.get_text() for x in axes.get_xticklabels()]
+    # On the linear axis the labels of 4 and 64 would run into that of 1.
+    assert labels == (["1", "4", "64", "1000"] if log else ["1", "", "", "1000"])
+
+
+def test_many_points_have_ordinary_ticks():
+    x = list(range(1, 101))
+    figure = plots.lines({"a": {"m": (x, [1 / v for v in x])}}, xlabel="x", ylabel="y")
+    assert len(figure.axes[0].get_xticks()) < 12
+
+
+def test_every_axis_and_every_line_has_a_name():
+    curve = np.array([1.0, 0.5]), np.array([0.0, 1.0])
+    figures = [
+        plots.curves([{"step": 1, "loss": 2.0}, {"step": 9, "loss": 1.0}], ["loss"]),
+        plots.lines({"a": {"m": POINTS, "": POINTS}}, xlabel="x", ylabel="y"),
+        plots.lines({"a": {"": POINTS}}, xlabel="x", ylabel="y"),
+        plots.precision_recall({"task": {"m": curve}}, chance=0.5),
+        plots.histograms({"a": {"m": np.arange(9.0)}}, xlabel="f"),
+    ]
+    legends = []
+    for figure in figures:
+        assert all(a.get_xlabel() and a.get_ylabel() for a in figure.axes)
+        legend = figure.axes[0].get_legend()
+        legends.append(legend and [text.get_text() for text in legend.get_texts()])
+    assert legends == [None, ["m"], None, ["m", "chance"], ["m"]]

@@ -1,0 +1,53 @@
+"""Nearest neighbors against a full sort in numpy."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from contrastive_jax import search
+
+
+def rows(n, seed=0, d=6):
+    return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+
+
+@pytest.mark.parametrize("chunk", [7, 64, 4096])
+def test_neighbors_equal_a_full_sort(chunk):
+    x, y = rows(50), rows(30, seed=1)
+    scores, indices = search.nearest_neighbors(y, x, k=5, chunk=chunk)
+    full = y @ x.T
+    want = np.argsort(-full, axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(indices, want)
+    np.testing.assert_allclose(scores, np.take_along_axis(full, want, 1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [3, 100])
+def test_equal_scores_go_by_index(chunk):
+    candidates = jnp.ones((10, 2)).at[4].set(2.0)
+    _, indices = search.nearest_neighbors(
+        jnp.ones((1, 2)), candidates, k=10, chunk=chunk
+    )
+    assert indices[0].tolist() == [4, 0, 1, 2, 3, 5, 6, 7, 8, 9]
+
+
+def test_zero_and_minus_zero_are_equal_scores():
+    candidates = jnp.array([[-1.0], [2.0], [-3.0]])  # times 0: -0, 0, -0
+    _, indices = search.nearest_neighbors(jnp.zeros((1, 1)), candidates, k=3)
+    assert indices[0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("chunk", [6, 100])
+def test_excluded_candidates_do_not_return(chunk):
+    x = rows(20)
+    exclude = np.stack([np.arange(20), np.full(20, -1), (np.arange(20) + 1) % 20], 1)
+    scores, indices = search.nearest_neighbors(x, x, k=18, exclude=exclude, chunk=chunk)
+    for row, out in zip(indices.tolist(), exclude.tolist(), strict=True):
+        assert sorted([*row, out[0], out[2]]) == list(range(20))
+    scores, _ = search.nearest_neighbors(x, x, k=20, exclude=exclude, chunk=chunk)
+    assert jnp.all(jnp.isneginf(scores[:, 18:])) and jnp.all(scores[:, :18] > -1e9)
+
+
+def test_more_neighbors_than_candidates_are_refused():
+    x = rows(10)
+    with pytest.raises(ValueError, match="k: expected 1 to 10"):
+        search.nearest_neighbors(x, x, k=11)
