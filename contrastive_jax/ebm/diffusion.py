@@ -54,8 +54,8 @@ def loglinear_schedule(t: Float[Array, " n"], *, eps: float = 1e-3) -> Schedule:
       Sahoo et al. 2024, arXiv:2406.07524 (MDLM).
 
     Examples:
-      >>> found = loglinear_schedule(jnp.array([0.5]), eps=0.0)
-      >>> f"{found.move_chance[0]:.2f} {found.weight[0]:.2f}"
+      >>> schedule = loglinear_schedule(jnp.array([0.5]), eps=0.0)
+      >>> f"{schedule.move_chance[0]:.2f} {schedule.weight[0]:.2f}"
       '0.50 2.00'
     """
     numerics.check_fraction(eps=eps)
@@ -182,8 +182,8 @@ def subs_log_probs(
       Sahoo et al. 2024, arXiv:2406.07524 (substitution parameterisation).
 
     Examples:
-      >>> found = subs_log_probs(jnp.zeros((1, 2, 3)), jnp.array([[0, 2]]), mask_id=2)
-      >>> jnp.exp(found[0]).round(2).tolist()
+      >>> log_p = subs_log_probs(jnp.zeros((1, 2, 3)), jnp.array([[0, 2]]), mask_id=2)
+      >>> jnp.exp(log_p[0]).round(2).tolist()
       [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
     """
     numerics.check_shapes(logits=(logits, "n t v"), tokens=(tokens, "n t"))

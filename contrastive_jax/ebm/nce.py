@@ -276,12 +276,12 @@ def energy_hinge(
     negative_energies = numerics.at_least_f32(negative_energies, "negative_energies")
     where = numerics.mask_or_all(where, positive_energies.shape)
     negatives = numerics.mask_or_all(negatives, negative_energies.shape, "negatives")
-    some = where & jnp.any(negatives, axis=-1)
-    lowest = numerics.masked_min(negative_energies, negatives & some[:, None])
-    gaps = jnp.where(some, margin + positive_energies - lowest, 0)
+    has_negative = where & jnp.any(negatives, axis=-1)
+    lowest = numerics.masked_min(negative_energies, negatives & has_negative[:, None])
+    gaps = jnp.where(has_negative, margin + positive_energies - lowest, 0)
     return numerics.safe_reduce(
         numerics.hinge(gaps),
-        where=some,
+        where=has_negative,
         weights=weights,
         reduce_fn=reduce_fn,
     )

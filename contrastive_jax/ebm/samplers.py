@@ -444,7 +444,7 @@ def replay_init(x: Float[Array, "k ..."]) -> ReplayBuffer:
 
 
 def replay_draw(
-    rng: Key[Array, " n"],
+    rngs: Key[Array, " n"],
     buffer: ReplayBuffer,
     fresh: Float[Array, "n ..."],
     *,
@@ -459,7 +459,7 @@ def replay_draw(
     chains get the same row, on one device or on many.
 
     Args:
-      rng: one key per chain.
+      rngs: one key per chain.
       buffer: where to draw from, at least `total` rows.
       fresh: a fresh starting point per chain, used at a rate of `fresh_rate`.
       rows: numbers of the chains among those of all devices (`parallel.global_rows`).
@@ -476,9 +476,9 @@ def replay_draw(
 
     Examples:
       >>> buffer = replay_init(jnp.arange(4.0)[:, None])
-      >>> keys = jax.random.split(jax.random.key(0), 2)
+      >>> rngs = jax.random.split(jax.random.key(0), 2)
       >>> draw = replay_draw(
-      ...     keys, buffer, jnp.zeros((2, 1)), rows=jnp.arange(2), total=2
+      ...     rngs, buffer, jnp.zeros((2, 1)), rows=jnp.arange(2), total=2
       ... )
       >>> [int(s) // 2 for s in draw.slots]
       [0, 1]
@@ -497,13 +497,13 @@ def replay_draw(
 
     least, longer = divmod(size, total)
 
-    def draw_one(key, row):
-        within, renew = jax.random.split(key)
+    def draw_one(rng, row):
+        within, renew = jax.random.split(rng)
         place = jax.random.randint(within, (), 0, least + (row < longer))
         slot = row * least + jnp.minimum(row, longer) + place
         return slot, jax.random.uniform(renew) < fresh_rate
 
-    slots, renewed = jax.vmap(draw_one)(rng, rows)
+    slots, renewed = jax.vmap(draw_one)(rngs, rows)
     x = jnp.where(as_rows(renewed, fresh), fresh, buffer.x[slots])
     return Draw(x, slots, jnp.where(renewed, 0, buffer.age[slots]))
 

@@ -1,10 +1,10 @@
 """Objectives as pure functions: arrays in, nats out, one contract for all."""
 
+from contrastive_jax.losses import catalogue
 from contrastive_jax.losses.adversarial import (
     least_squares_discriminator,
     least_squares_generator,
 )
-from contrastive_jax.losses.catalogue import Entry, catalogue
 from contrastive_jax.losses.distillation import (
     clip_distillation,
     distillation_kl,
@@ -101,7 +101,6 @@ from contrastive_jax.losses.tokens import (
 )
 
 __all__ = [
-    "Entry",
     "alignment",
     "all_direction_info_nce",
     "angle_loss",

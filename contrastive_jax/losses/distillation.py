@@ -199,7 +199,7 @@ def clip_distillation(
     """
     reverse = {"reverse_logits": reverse_logits, "reverse_teacher": reverse_teacher}
     numerics.check_shapes(**{k: (x, "n m") for k, x in reverse.items()})
-    logits, teacher, kept = checked(logits, teacher, where, weights)
+    logits, teacher, valid = checked(logits, teacher, where, weights)
     numerics.check_shapes(
         logits=(logits, "n m"), **{k: (x, "n m") for k, x in reverse.items()}
     )
@@ -209,7 +209,7 @@ def clip_distillation(
                 f"reverse_logits: needed when logits are not square, got logits of "
                 f"shape {list(logits.shape)}"
             )
-        reverse_logits, reverse_teacher, back = logits.T, teacher.T, kept.T
+        reverse_logits, reverse_teacher, back = logits.T, teacher.T, valid.T
     elif reverse_logits is None or reverse_teacher is None:
         raise ValueError("reverse_teacher: goes together with reverse_logits")
     elif where is not None:
@@ -217,7 +217,7 @@ def clip_distillation(
     else:
         reverse_logits = numerics.at_least_f32(reverse_logits, "reverse_logits")
         reverse_teacher = numerics.at_least_f32(reverse_teacher, "reverse_teacher")
-        back = kept
+        back = valid
 
     def entropy(logits, teacher, where):
         targets = jnp.exp(numerics.masked_log_softmax(teacher, where))
@@ -229,7 +229,7 @@ def clip_distillation(
             reduce_fn=reduce_fn,
         )
 
-    forward = entropy(logits, teacher, kept)
+    forward = entropy(logits, teacher, valid)
     return (forward + entropy(reverse_logits, reverse_teacher, back)) / 2
 
 

@@ -280,12 +280,12 @@ def weighted_supervised_contrastive(
         pair_weights = jnp.where(where, pair_weights, 1)
         tilted = logits + numerics.safe_log(pair_weights)
         inside = where & ~(pair_weights <= 0)
-    some = jnp.any(inside, axis=1)
-    total = jnp.where(some, numerics.masked_logsumexp(tilted, inside), 0)
+    has_pair = jnp.any(inside, axis=1)
+    total = jnp.where(has_pair, numerics.masked_logsumexp(tilted, inside), 0)
     loss = numerics.masked_mean(total[:, None] - logits, positives, axis=1)
     return numerics.safe_reduce(
         loss,
-        where=jnp.any(positives, axis=1) & some,
+        where=jnp.any(positives, axis=1) & has_pair,
         weights=weights,
         reduce_fn=reduce_fn,
     )

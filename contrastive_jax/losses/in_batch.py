@@ -661,20 +661,21 @@ def pairwise_sigmoid(
 
 
 def two_view_pairs(
-    logits: Array, rows: Array | None
+    logits: Array, labels: Array | None
 ) -> tuple[Bool[Array, "nn mm"], Int[Array, " nn"]]:
     """Everyone but oneself, and the column of each anchor's other view.
 
     Both layouts are all first views, then all second views.
     """
-    numerics.check_shapes(logits=(logits, "2n 2m"), rows=(rows, "n"))
+    numerics.check_shapes(logits=(logits, "2n 2m"), labels=(labels, "n"))
     if logits.shape[0] % 2 or logits.shape[1] % 2:
         raise ValueError(
             f"logits: expected two views in rows and in columns (even sizes), got "
             f"shape {list(logits.shape)}"
         )
     n, m = logits.shape[0] // 2, logits.shape[1] // 2
-    rows = jnp.arange(n) if rows is None else numerics.check_integer(rows, "rows")
-    numerics.check_shapes(logits=(logits[:n], "n 2m"), rows=(rows, "n"))
-    others = ~pairs.one_column(jnp.concatenate([rows, rows + m]), 2 * m)
-    return others, jnp.concatenate([rows + m, rows])
+    labels = jnp.arange(n) if labels is None else labels
+    labels = numerics.check_integer(labels, "labels")
+    numerics.check_shapes(logits=(logits[:n], "n 2m"), labels=(labels, "n"))
+    others = ~pairs.one_column(jnp.concatenate([labels, labels + m]), 2 * m)
+    return others, jnp.concatenate([labels + m, labels])

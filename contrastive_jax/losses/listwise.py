@@ -324,10 +324,10 @@ def neural_ndcg(
         log_p = numerics.masked_log_softmax(log_p, real, axis=1)
         log_p = numerics.masked_log_softmax(log_p, real)
     gain = normalized_gains(relevance, where, k)
-    found = jnp.sum(jnp.where(real, jnp.exp(log_p), 0) * gain[:, None, :], axis=2)
-    discount = 1 / jnp.log2(1 + rank.astype(found.dtype))
+    gains = jnp.sum(jnp.where(real, jnp.exp(log_p), 0) * gain[:, None, :], axis=2)
+    discount = 1 / jnp.log2(1 + rank.astype(gains.dtype))
     return numerics.safe_reduce(
-        -jnp.sum((found * discount[None, :])[:, :k], axis=1),
+        -jnp.sum((gains * discount[None, :])[:, :k], axis=1),
         where=jnp.any(gain > 0, axis=1),
         weights=weights,
         reduce_fn=reduce_fn,

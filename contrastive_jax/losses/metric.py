@@ -499,7 +499,7 @@ def mega_batch_margin(
 
 def n_pairs(
     anchors: Float[Array, "n d"],
-    positives: Float[Array, "n d"],
+    positive_embeddings: Float[Array, "n d"],
     *,
     where: Bool[Array, " n"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -515,7 +515,7 @@ def n_pairs(
 
     Args:
       anchors: one embedding of each class.
-      positives: another embedding of the same class, in the same order.
+      positive_embeddings: another embedding of the same class, in the same order.
       where: pairs that count.
       weights: one non-negative weight per pair.
       l2_weight: of the squared lengths, which keeps them from growing.
@@ -536,12 +536,12 @@ def n_pairs(
     """
     numerics.check_shapes(
         anchors=(anchors, "n d"),
-        positives=(positives, "n d"),
+        positive_embeddings=(positive_embeddings, "n d"),
         where=(where, "n"),
         weights=(weights, "n"),
     )
     anchors = numerics.at_least_f32(anchors, "anchors")
-    positives = numerics.at_least_f32(positives, "positives")
+    positives = numerics.at_least_f32(positive_embeddings, "positive_embeddings")
     n = anchors.shape[0]
     where = numerics.mask_or_all(where, (n,))
     anchors = jnp.where(where[:, None], anchors, 0)
@@ -601,12 +601,15 @@ def lifted_structure(
         positives, where, weights, distances=distances
     )
     spread = numerics.masked_logsumexp(margin - distances, negatives)
-    some = jnp.any(negatives, axis=1)
+    has_negative = jnp.any(negatives, axis=1)
     both = jnp.logaddexp(spread[:, None], spread[None, :])
-    some = some[:, None] | some[None, :]
-    loss = jnp.square(numerics.hinge(jnp.where(some, both, 0) + distances)) / 2
+    has_negative = has_negative[:, None] | has_negative[None, :]
+    loss = jnp.square(numerics.hinge(jnp.where(has_negative, both, 0) + distances)) / 2
     return numerics.reduce_terms(
-        jnp.where(some, loss, 0), where=positives, weights=weights, reduce_fn=reduce_fn
+        jnp.where(has_negative, loss, 0),
+        where=positives,
+        weights=weights,
+        reduce_fn=reduce_fn,
     )
 
 
@@ -913,11 +916,11 @@ def nca(
       1.3863
     """
     logits, positives, negatives = check_pairs(positives, where, weights, logits=logits)
-    some = jnp.any(positives, axis=1)
-    near = jnp.where(some, numerics.masked_logsumexp(logits, positives), 0)
+    has_positive = jnp.any(positives, axis=1)
+    near = jnp.where(has_positive, numerics.masked_logsumexp(logits, positives), 0)
     gap = numerics.masked_logsumexp(logits, negatives) - near
     return numerics.safe_reduce(
-        jax.nn.softplus(gap), where=some, weights=weights, reduce_fn=reduce_fn
+        jax.nn.softplus(gap), where=has_positive, weights=weights, reduce_fn=reduce_fn
     )
 
 
@@ -969,8 +972,8 @@ def fast_ap(
     )
     where = positives | negatives
     width = max_distance / num_bins
-    centres = width * jnp.arange(num_bins + 1, dtype=distances.dtype)
-    gaps = jnp.abs(distances[:, :, None] - centres[None, None, :])
+    centers = width * jnp.arange(num_bins + 1, dtype=distances.dtype)
+    gaps = jnp.abs(distances[:, :, None] - centers[None, None, :])
     shares = numerics.hinge(1 - gaps / width)
     histogram = jnp.sum(jnp.where(positives[:, :, None], shares, 0), axis=1)
     everyone = jnp.sum(jnp.where(where[:, :, None], shares, 0), axis=1)
@@ -985,8 +988,8 @@ def fast_ap(
 
 def angular_loss(
     anchors: Float[Array, "n d"],
-    positives: Float[Array, "n d"],
-    negatives: Float[Array, "m d"] | None = None,
+    positive_embeddings: Float[Array, "n d"],
+    negative_embeddings: Float[Array, "m d"] | None = None,
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -1000,11 +1003,11 @@ def angular_loss(
 
     Args:
       anchors: unit vectors.
-      positives: unit vectors of the same classes, in the same order.
-      negatives: unit vectors of other classes; the positives of the other rows when
-        None.
-      where: negatives that count for each anchor (pairs of rows when negatives is
-        None, which never counts a row against itself).
+      positive_embeddings: unit vectors of the same classes, in the same order.
+      negative_embeddings: unit vectors of other classes; the positives of the other
+        rows when None.
+      where: negatives that count for each anchor (pairs of rows when there are no
+        `negative_embeddings`, which never counts a row against itself).
       weights: one non-negative weight per anchor.
       angle: bound, in radians, in (0, pi / 2); 45 degrees in the paper, which also
         tries 36 to 55.
@@ -1027,17 +1030,17 @@ def angular_loss(
         raise ValueError(f"angle: expected radians in (0, pi / 2), got {angle}")
     numerics.check_shapes(
         anchors=(anchors, "n d"),
-        positives=(positives, "n d"),
-        negatives=(negatives, "m d"),
+        positive_embeddings=(positive_embeddings, "n d"),
+        negative_embeddings=(negative_embeddings, "m d"),
         weights=(weights, "n"),
     )
     anchors = numerics.at_least_f32(anchors, "anchors")
-    positives = numerics.at_least_f32(positives, "positives")
+    positives = numerics.at_least_f32(positive_embeddings, "positive_embeddings")
     n = anchors.shape[0]
-    if negatives is None:
+    if negative_embeddings is None:
         negatives, allowed = positives, ~jnp.eye(n, dtype=bool)
     else:
-        negatives = numerics.at_least_f32(negatives, "negatives")
+        negatives = numerics.at_least_f32(negative_embeddings, "negative_embeddings")
         allowed = jnp.ones((n, negatives.shape[0]), bool)
     numerics.check_shapes(where=(where, f"{n} {negatives.shape[0]}"))
     where = allowed & numerics.mask_or_all(where, allowed.shape)

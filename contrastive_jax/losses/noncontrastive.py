@@ -399,7 +399,7 @@ def two_views(
     return jnp.where(keep, a, 0), jnp.where(keep, b, 0), where
 
 
-def centre(x: Float[Array, "n d"], where: Bool[Array, " n"]) -> Float[Array, "n d"]:
+def center(x: Float[Array, "n d"], where: Bool[Array, " n"]) -> Float[Array, "n d"]:
     """Rows less their mean; 0 in rows that do not count."""
     mean = numerics.masked_mean(x, where[:, None], axis=0)
     return jnp.where(where[:, None], x - mean[None, :], 0)
@@ -409,19 +409,19 @@ def standardise(
     x: Float[Array, "n d"], where: Bool[Array, " n"], eps: float
 ) -> Float[Array, "n d"]:
     """Columns with mean 0 and biased variance 1 over the rows that count."""
-    centred = centre(x, where)
-    variance = numerics.masked_mean(centred**2, where[:, None], axis=0) + eps
-    some = variance > 0
-    scale = jnp.where(some, jax.lax.rsqrt(jnp.where(some, variance, 1)), 0)
-    return centred * scale[None, :]
+    centered = center(x, where)
+    variance = numerics.masked_mean(centered**2, where[:, None], axis=0) + eps
+    varies = variance > 0
+    scale = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1)), 0)
+    return centered * scale[None, :]
 
 
 def spread_and_overlap(
     x: Float[Array, "n d"], where: Bool[Array, " n"], eps: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The variance and the covariance term of VICReg for one view."""
-    centred = centre(x, where)
-    covariance = similarity.matmul(centred.T, centred.T)
+    centered = center(x, where)
+    covariance = similarity.matmul(centered.T, centered.T)
     covariance = covariance / jnp.maximum(jnp.sum(where) - 1, 1)
     deviation = numerics.safe_sqrt(jnp.diagonal(covariance) + eps)
     others = ~jnp.eye(x.shape[1], dtype=bool)

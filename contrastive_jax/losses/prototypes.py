@@ -60,9 +60,11 @@ def sinkhorn(
     where = numerics.mask_or_all(where, scores.shape[:1])
     if queued is not None:
         queued = numerics.at_least_f32(queued, "queued").astype(scores.dtype)
-        kept = numerics.mask_or_all(where_queued, queued.shape[:1], "where_queued")
+        queued_where = numerics.mask_or_all(
+            where_queued, queued.shape[:1], "where_queued"
+        )
         scores = jnp.concatenate([scores, queued])
-        where = jnp.concatenate([where, kept])
+        where = jnp.concatenate([where, queued_where])
     rows = jnp.broadcast_to(where[:, None], scores.shape)
     log_n = numerics.safe_log(jnp.sum(where, dtype=scores.dtype))
     log_k = jnp.log(jnp.asarray(scores.shape[1], scores.dtype))
@@ -139,7 +141,7 @@ def swav(
 def dino(
     student: Float[Array, "v n k"],
     teacher: Float[Array, "a n k"],
-    centre: Float[Array, " k"] | None = None,
+    center: Float[Array, " k"] | None = None,
     *,
     crops: tuple[int, ...] | None = None,
     student_temperature: float = 0.1,
@@ -150,7 +152,7 @@ def dino(
 ) -> Float[Array, "..."]:
     """Each crop's student predicts the centred teacher of the other crops (DINO).
 
-        p = softmax((teacher - centre) / teacher_temperature)
+        p = softmax((teacher - center) / teacher_temperature)
         s = log softmax(student / student_temperature)
         loss_i = mean_{a, v != crops[a]} -sum_k p[a, i, k] s[v, i, k]    (nats)
 
@@ -159,7 +161,7 @@ def dino(
     Args:
       student: outputs for v crops of n images.
       teacher: outputs for some of the crops, by the averaged network.
-      centre: running mean of the teacher's outputs; 0 when None.
+      center: running mean of the teacher's outputs; 0 when None.
       crops: which crops the teacher saw; the first ones when None.
       student_temperature: > 0.
       teacher_temperature: > 0, below the student's to sharpen.
@@ -183,7 +185,7 @@ def dino(
     numerics.check_shapes(
         student=(student, "v n k"),
         teacher=(teacher, "a n k"),
-        centre=(centre, "k"),
+        center=(center, "k"),
         where=(where, "n"),
         weights=(weights, "n"),
     )
@@ -196,8 +198,8 @@ def dino(
     where = numerics.mask_or_all(where, student.shape[1:2])
     student = jnp.where(where[None, :, None], student, 0)
     teacher = jnp.where(where[None, :, None], teacher, 0)
-    if centre is not None:
-        teacher = teacher - numerics.at_least_f32(centre, "centre")[None, None, :]
+    if center is not None:
+        teacher = teacher - numerics.at_least_f32(center, "center")[None, None, :]
     targets = jax.nn.softmax(teacher / teacher_temperature, axis=-1)
     log_p = jax.nn.log_softmax(student / student_temperature, axis=-1)
     return numerics.safe_reduce(

@@ -208,7 +208,7 @@ def cross_entropy_supervised_contrastive(
     class_logits, classes = numerics.masked_logits(class_logits, None, "class_logits")
     labels = numerics.check_columns(labels, class_logits.shape[1], "labels")
     logits, where = numerics.masked_logits(logits, where)
-    some = jnp.any(where, axis=-1)
+    has_candidate = jnp.any(where, axis=-1)
     if positives is None:
         if logits.shape[0] != logits.shape[1]:
             raise ValueError(
@@ -220,7 +220,7 @@ def cross_entropy_supervised_contrastive(
     positives = numerics.check_mask(positives, "positives")
     options = dict(weights=weights, reduce_fn=reduce_fn)
     entropy = numerics.negative_log_softmax(class_logits, labels, classes)
-    entropy = numerics.safe_reduce(entropy, where=some, **options)
+    entropy = numerics.safe_reduce(entropy, where=has_candidate, **options)
     contrast = supervised_contrastive(
         logits, positives, where=where, form=form, **options
     )

@@ -156,7 +156,7 @@ def negative_log_probs(
     logits = numerics.at_least_f32(logits, "logits")
     # What does not count is replaced before the softmax, so that it leaves no trace.
     logits = jnp.where(where[:, :, None], logits, 0).reshape(labels.size, -1)
-    logits, kept = numerics.masked_logits(logits, None)
-    loss = numerics.negative_log_softmax(logits, labels, kept)
-    has_label = jnp.take_along_axis(kept, labels[:, None], axis=1)
+    logits, valid = numerics.masked_logits(logits, None)
+    loss = numerics.negative_log_softmax(logits, labels, valid)
+    has_label = jnp.take_along_axis(valid, labels[:, None], axis=1)
     return loss.reshape(where.shape), where & has_label.reshape(where.shape)

@@ -21,6 +21,19 @@ from contrastive_jax import numerics
 from contrastive_jax.ebm import diffusion, nce, samplers
 from contrastive_jax.randomness import fold_keys, uniforms
 
+__all__ = [
+    "LogPartition",
+    "SampleInfo",
+    "autoregressive_energy",
+    "diffusion_sample",
+    "importance_choice",
+    "log_partition_bounds",
+    "proposals",
+    "residual_bound",
+    "residual_nce",
+    "weighed_steps",
+]
+
 # From proposals [n, k, t], the masked sequences [n, t] and the denoiser's
 # log-probabilities [n, t, v] to energies [n, k].
 Energy = Callable[[Array, Array, Array], Array]
@@ -184,8 +197,8 @@ def log_partition_bounds(energies: Float[Array, "*batch k"]) -> LogPartition:
       of the upper one).
 
     Examples:
-      >>> found = log_partition_bounds(jnp.array([1.0, 1.0]))
-      >>> [float(x) for x in found]
+      >>> bounds = log_partition_bounds(jnp.array([1.0, 1.0]))
+      >>> [float(x) for x in bounds]
       [-1.0, -1.0, -1.0]
     """
     energies = numerics.at_least_f32(energies, "energies")
@@ -256,14 +269,14 @@ def residual_bound(
 
 
 def proposals(
-    keys: Key[Array, " n"],
+    rngs: Key[Array, " n"],
     log_probs: Float[Array, "n t v"],
     num_proposals: int,
 ) -> Int[Array, "n k t"]:
     """Whole sequences drawn from the denoiser, tokens independent; known ones stay.
 
     Args:
-      keys: one per sequence.
+      rngs: one per sequence.
       log_probs: of the denoiser, see `diffusion.subs_log_probs`.
       num_proposals: k.
 
@@ -277,14 +290,14 @@ def proposals(
     """
     numerics.check_positive(num_proposals=num_proposals)
 
-    def draw(key, row):
-        return jax.random.categorical(key, row, shape=(num_proposals, len(row)))
+    def draw(rng, row):
+        return jax.random.categorical(rng, row, shape=(num_proposals, len(row)))
 
-    return jax.vmap(draw)(keys, log_probs)
+    return jax.vmap(draw)(rngs, log_probs)
 
 
 def importance_choice(
-    keys: Key[Array, " n"],
+    rngs: Key[Array, " n"],
     candidates: Int[Array, "n k t"],
     energies: Float[Array, "n k"],
     *,
@@ -294,7 +307,7 @@ def importance_choice(
     """One of the proposals of each sequence, drawn in proportion to exp(-E).
 
     Args:
-      keys: one per sequence.
+      rngs: one per sequence.
       candidates: proposals.
       energies: of each.
       temperature: E is divided by it, > 0.
@@ -313,9 +326,9 @@ def importance_choice(
       Xu et al. 2024, arXiv:2410.21357; MinkaiXu/Energy-Diffusion-LLM.
 
     Examples:
-      >>> keys = jax.random.split(jax.random.key(0), 1)
+      >>> rngs = jax.random.split(jax.random.key(0), 1)
       >>> candidates, energies = jnp.array([[[5], [6]]]), jnp.array([[1e3, -1e3]])
-      >>> importance_choice(keys, candidates, energies)[0].tolist()
+      >>> importance_choice(rngs, candidates, energies)[0].tolist()
       [[6]]
     """
     numerics.check_shapes(candidates=(candidates, "n k t"), energies=(energies, "n k"))
@@ -323,7 +336,7 @@ def importance_choice(
     if sign not in SIGNS:
         raise ValueError(f"sign: expected one of {', '.join(SIGNS)}, got {sign!r}")
     log_w = SIGNS[sign] * numerics.at_least_f32(energies, "energies") / temperature
-    chosen = samplers.gumbel_argmax(keys, log_w)
+    chosen = samplers.gumbel_argmax(rngs, log_w)
     rows = jnp.take_along_axis(candidates, chosen[:, None, None], axis=1)[:, 0]
     return rows, samplers.effective_sample_size(log_w)
 
@@ -354,7 +367,7 @@ class SampleInfo(NamedTuple):
 
 
 def diffusion_sample(
-    keys: Key[Array, " n"],
+    rngs: Key[Array, " n"],
     start: Int[Array, "n t"],
     denoise: diffusion.Denoise,
     energy: Energy | None = None,
@@ -374,7 +387,7 @@ def diffusion_sample(
     Positions still masked at the end get their most probable token.
 
     Args:
-      keys: one per sequence; the number of the step is folded in.
+      rngs: one per sequence; the number of the step is folded in.
       start: masks at all positions to be drawn, tokens at those that are given.
       denoise: the denoiser; its log-probabilities as `diffusion.subs_log_probs` gives.
       energy: the residual energy, or None.
@@ -396,12 +409,12 @@ def diffusion_sample(
       >>> def denoise(tokens):
       ...     logits = jnp.broadcast_to(jnp.array([0.0, 9e9, 0.0]), (*tokens.shape, 3))
       ...     return diffusion.subs_log_probs(logits, tokens, mask_id=2)
-      >>> keys = jax.random.split(jax.random.key(0), 1)
+      >>> rngs = jax.random.split(jax.random.key(0), 1)
       >>> start = jnp.array([[0, 2, 2]])
-      >>> diffusion_sample(keys, start, denoise, num_steps=2, mask_id=2)[0].tolist()
+      >>> diffusion_sample(rngs, start, denoise, num_steps=2, mask_id=2)[0].tolist()
       [[0, 1, 1]]
     """
-    numerics.check_shapes(keys=(keys, "n"), start=(start, "n t"))
+    numerics.check_shapes(rngs=(rngs, "n"), start=(start, "n t"))
     numerics.check_fraction(window=window)
     numerics.check_positive(num_proposals=num_proposals)
     start = numerics.check_integer(start, "start")
@@ -412,7 +425,7 @@ def diffusion_sample(
 
     def step(tokens, at, weigh):
         index, time = at
-        now = fold_keys(keys, index)
+        now = fold_keys(rngs, index)
         log_probs = denoise(tokens)
         probs, effective = jnp.exp(log_probs), jnp.ones(())
         if weigh:

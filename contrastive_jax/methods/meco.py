@@ -14,6 +14,13 @@ from contrastive_jax.ebm.importance import (
     logs_of,
 )
 
+__all__ = [
+    "MecoState",
+    "meco",
+    "meco_init",
+    "meco_update",
+]
+
 
 def meco(
     f_data: Float[Array, " n"],

@@ -7,6 +7,11 @@ from jaxtyping import Array, Bool, Float, Int
 from contrastive_jax import numerics
 from contrastive_jax.losses import info_nce
 
+__all__ = [
+    "moco",
+    "moco_v3",
+]
+
 
 def moco(
     positive_logits: Float[Array, " n"],

@@ -52,9 +52,11 @@ def exports(path: str, level: int = 2) -> str:
 
 def home(package, name: str) -> str | None:
     """The module that a name of a package comes from; None for plain values."""
-    found = getattr(getattr(package, name), "__module__", None)
+    module = getattr(getattr(package, name), "__module__", None)
     return (
-        found if found in sys.modules and found.startswith("contrastive_jax") else None
+        module
+        if module in sys.modules and module.startswith("contrastive_jax")
+        else None
     )
 
 
