@@ -107,6 +107,8 @@ def importance_nll(
     is 0. With data parallelism hand in the noise of all devices
     (`parallel.all_gather`).
 
+    Also known as Monte Carlo maximum likelihood.
+
     Args:
       f_data: unnormalised log-density of the model at the data.
       f_noise: the same at samples of the noise.
@@ -155,7 +157,7 @@ def exponential_nce(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Noise-contrastive estimation with the exponential loss (eNCE).
+    """Noise-contrastive estimation with the exponential loss.
 
         loss_i = exp(-h(x_i) / 2) / 2 + mean_j exp(h(z_j) / 2) / 2
         h(x) = log p(x) - log q(x)
@@ -163,6 +165,8 @@ def exponential_nce(
     Meant for normalised gradient descent (`normalized_gradient`). Data that the noise
     cannot produce (log q = -inf) costs nothing. Without noise that counts the loss is
     0.
+
+    Also known as eNCE.
 
     Args:
       log_p_data: log-density of the model at the data, its learned constant included.

@@ -29,6 +29,8 @@ def binary_nce(
         s'(x) = s(x) - shift, less log(k q(x)) with noise probabilities q
         loss_i = softplus(-s'(x_i)) + sum_k softplus(s'(y_ik))           (nats)
 
+    Also known as NCE.
+
     Args:
       positive_scores: log-probabilities of the data, up to a constant that the model
         learns.
@@ -88,9 +90,11 @@ def negative_sampling(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Binary contrast without noise probabilities (skip-gram negative sampling).
+    """Binary contrast without noise probabilities.
 
         loss_i = softplus(-s(x_i)) + sum_k softplus(s(y_ik))             (nats)
+
+    Also known as skip-gram negative sampling, SGNS and word2vec.
 
     Args:
       positive_scores: scores of the positives.
@@ -133,12 +137,14 @@ def ranking_nce(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Cross entropy of the positive among itself and k negatives (sampled softmax).
+    """Cross entropy of the positive among itself and k negatives.
 
         s'(x) = s(x) - log q(x) with noise probabilities q, else s(x)
         loss_i = log(1 + sum_k exp(s'(y_ik) - s'(x_i)))                  (nats)
 
     Unlike `binary_nce` it is consistent for models that are not normalised.
+
+    Also known as sampled softmax.
 
     Args:
       positive_scores: scores of the positives.

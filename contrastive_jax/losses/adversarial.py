@@ -22,6 +22,8 @@ def least_squares_generator(
 
         loss_i = scale sum_k (fake_scores[i, k] - 1)^2
 
+    Also known as LSGAN.
+
     Args:
       fake_scores: outputs of the discriminator, with gradient to the generator.
       where: examples that count.
@@ -65,6 +67,8 @@ def least_squares_discriminator(
     """Squared distance of outputs on real examples from 1 and on fakes from 0.
 
         loss_i = scale sum_k ( (real_scores[i, k] - 1)^2 + fake_scores[i, k]^2 )
+
+    Also known as LSGAN.
 
     Args:
       real_scores: outputs of the discriminator on real examples.

@@ -76,6 +76,8 @@ def distillation_kl(
         p = softmax(teacher / temperature), q = softmax(logits / temperature)
         loss_i = temperature^2 sum_j p_ij log(p_ij / q_ij)               (nats)
 
+    Also known as knowledge distillation.
+
     Args:
       logits: the student's scores of n anchors against m candidates.
       teacher: the teacher's scores.
@@ -175,6 +177,8 @@ def clip_distillation(
         loss_i = (H(teacher, logits)_i + H(reverse_teacher, reverse_logits)_i) / 2
                                                                          (nats)
 
+    Also known as contrastive relational distillation.
+
     Args:
       logits: the student's scores of n images against m texts, scale applied.
       teacher: the teacher's scores, likewise.
@@ -241,10 +245,12 @@ def relational_distance(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Huber loss between the distances within student and within teacher (RKD-D).
+    """Huber loss between the distances within student and within teacher.
 
         D_ij = ||x_i - x_j|| / mean_{k != l} ||x_k - x_l||
         loss_i = mean_{j != i} huber(D_ij(student) - D_ij(teacher))
+
+    Also known as RKD-D.
 
     Args:
       student: the student's embeddings.
@@ -288,12 +294,14 @@ def relational_angle(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Huber loss between the angles within student and within teacher (RKD-A).
+    """Huber loss between the angles within student and within teacher.
 
         A_ijk = cos of the angle at x_i between x_j and x_k
         loss_i = mean_{j != i, k != i, j != k} huber(A_ijk(student) - A_ijk(teacher))
 
     Takes memory of n^3.
+
+    Also known as RKD-A.
 
     Args:
       student: the student's embeddings.

@@ -80,6 +80,8 @@ def cosent(
 
     A loss of the whole batch: gather pairs over devices before the call.
 
+    Also known as CoSENT.
+
     Args:
       logits: one score per pair, temperature applied (cosine / 0.05 is usual).
       targets: one real value per pair; only their order matters.
@@ -118,7 +120,7 @@ def angle_loss(
     where: Bool[Array, " n"] | None = None,
     temperature: float | Float[Array, ""] = 0.05,
 ) -> Float[Array, ""]:
-    """`cosent` on angle scores of embeddings read as complex vectors (AnglE).
+    """`cosent` on angle scores of embeddings read as complex vectors.
 
         loss = log(1 + sum exp((g_k - g_l) / temperature)),
                sum over k, l with targets[k] < targets[l]                     (nats)
@@ -126,6 +128,8 @@ def angle_loss(
 
     x and y are a and b with the first half of the entries as real, the second half as
     imaginary part; of an odd number the last imaginary part is 0.
+
+    Also known as AnglE.
 
     Args:
       a: first embedding of each pair.
@@ -179,6 +183,8 @@ def rank_n_contrast(
         loss_ik = logsumexp_{j: t_ij >= t_ik} logits[i, j] - logits[i, k]     (nats)
 
     Sorts each row once: n * m numbers, not n * m * m.
+
+    Also known as RnC.
 
     Args:
       logits: minus Euclidean distances of n anchors to m candidates, temperature (2 in
@@ -238,6 +244,8 @@ def weighted_supervised_contrastive(
                                                                               (nats)
 
     With all weights 1 it is `supervised_contrastive`.
+
+    Also known as SupCon for regression.
 
     Args:
       logits: scores of n anchors against m candidates, temperature applied.

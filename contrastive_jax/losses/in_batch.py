@@ -29,8 +29,9 @@ def info_nce(
 
     with e the label smoothing.
 
-    Also known as multiple negatives ranking and in-batch softmax; hard negatives and
-    queued keys are further columns.
+    Hard negatives and queued keys are further columns.
+
+    Also known as multiple negatives ranking, in-batch softmax, SimCSE and logQ.
 
     Args:
       logits: scores of n anchors against m candidates, temperature applied.
@@ -96,11 +97,11 @@ def two_way_info_nce(
     label_smoothing: float = 0.0,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """InfoNCE from a to b and from b to a, averaged (the CLIP objective).
+    """InfoNCE from a to b and from b to a, averaged.
 
         loss_i = (info_nce(a_i -> b) + info_nce(b_i -> a)) / 2           (nats)
 
-    Also known as symmetric multiple negatives ranking.
+    Also known as CLIP and symmetric multiple negatives ranking.
 
     Args:
       logits: scores of n rows of a against m rows of b, temperature applied.
@@ -171,7 +172,7 @@ def all_direction_info_nce(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """InfoNCE whose negatives are also of the anchor's own type (GTE).
+    """InfoNCE whose negatives are also of the anchor's own type.
 
         Z_i = sum_j (e^(q_i d_j) + e^(d_i q_j))
               + sum_{j != i} (e^(q_i q_j) + e^(d_i d_j))
@@ -179,6 +180,8 @@ def all_direction_info_nce(
 
     The positive pair stands in Z_i twice, once in each direction, so that the loss is
     above 0 at the optimum.
+
+    Also known as GTE.
 
     Args:
       logits: scores of n queries against m documents, temperature applied.
@@ -250,9 +253,11 @@ def nt_xent(
     weights: Float[Array, " nn"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """InfoNCE between two views in one set, oneself left out (SimCLR).
+    """InfoNCE between two views in one set, oneself left out.
 
         loss_i = logsumexp_{j != i} logits[i, j] - logits[i, other view of i]   (nats)
+
+    Also known as SimCLR.
 
     Args:
       logits: scores of 2n anchors, first views then second views, against 2m
@@ -301,10 +306,12 @@ def decoupled_info_nce(
     positive_weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """InfoNCE without the positive in the denominator (DCL); may be negative.
+    """InfoNCE without the positive in the denominator; may be negative.
 
         loss_i = logsumexp_{j != labels[i]} logits[i, j]
                  - positive_weights[i] logits[i, labels[i]]              (nats)
+
+    Also known as DCL and DCLW.
 
     Args:
       logits: scores of n anchors against m candidates, temperature applied.
@@ -441,6 +448,8 @@ def debiased_info_nce(
 
     with N negatives, s = logits and p the class prior.
 
+    Also known as DCL (debiased).
+
     Args:
       logits: scores of n anchors against m candidates, cosines over the temperature.
       labels: column of each anchor's positive; the diagonal when None.
@@ -490,11 +499,13 @@ def hard_negative_info_nce(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Debiased InfoNCE with more weight on similar negatives (HCL).
+    """Debiased InfoNCE with more weight on similar negatives.
 
         w_j = e^(beta s_j) / mean_neg e^(beta s)
         G_i = max( (sum_neg w e^s - N p e^(s+)) / (1 - p), N e^(-1 / temperature) )
         loss_i = -log( e^(s+) / (e^(s+) + G_i) )                         (nats)
+
+    Also known as HCL.
 
     Args:
       logits: scores of n anchors against m candidates, cosines over the temperature.
@@ -615,10 +626,12 @@ def pairwise_sigmoid(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Every pair judged on its own: matching or not (SigLIP).
+    """Every pair judged on its own: matching or not.
 
         loss_i = sum_j softplus(-y_ij logits[i, j]),  y = 1 for positives, else -1
                                                                              (nats)
+
+    Also known as SigLIP.
 
     Args:
       logits: scores of n anchors against m candidates, scale and bias applied.

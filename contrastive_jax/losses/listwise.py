@@ -28,6 +28,8 @@ def list_softmax(
 
         loss_i = sum_j relevance[i, j] (logsumexp_k logits[i, k] - logits[i, j])  (nats)
 
+    Also known as ranking softmax.
+
     Args:
       logits: scores of m items in each of n lists, temperature applied.
       relevance: non-negative labels, used as they are.
@@ -70,6 +72,8 @@ def listnet(
 
         loss_i = -sum_j t_ij log p_ij,  t = softmax(relevance), p = softmax(logits)
                                                                               (nats)
+
+    Also known as ListNet.
 
     Args:
       logits: scores of m items in each of n lists, temperature applied.
@@ -119,6 +123,8 @@ def list_mle(
         loss_i = sum_j ( logsumexp_{l >= j} s_il - s_ij )                     (nats)
 
     with s the logits in falling order of relevance.
+
+    Also known as ListMLE.
 
     Args:
       logits: scores of m items in each of n lists, temperature applied.
@@ -219,6 +225,8 @@ def approx_ndcg(
 
     Lies in [-1, 0]. Holds n * m * m numbers.
 
+    Also known as ApproxNDCG.
+
     Args:
       logits: scores of m items in each of n lists; the smaller the temperature that
         divides them, the closer the ranks are to true ones.
@@ -276,6 +284,8 @@ def neural_ndcg(
                  / idealDCG_i
 
     where P was first made doubly stochastic. Lies in [-1, 0]. Holds n * m * m numbers.
+
+    Also known as NeuralNDCG and NeuralSort.
 
     Args:
       logits: s, scores of m items in each of n lists.
@@ -369,6 +379,8 @@ def lambda_loss(
     G = (2^y - 1) / idealDCG.
 
     Ranks have no gradient. Holds n * m * m numbers.
+
+    Also known as LambdaLoss, LambdaRank and RankNet.
 
     Args:
       logits: s, scores of m items in each of n lists, times sigma if wanted.
@@ -500,6 +512,8 @@ def gaussian_wasserstein(
     with X and Y the rows less their mean and the nuclear norm (sum of singular values)
     in place of the trace of a matrix root: it needs [n, n] and never [m, m], and its
     gradient is finite. A loss of the whole batch: gather rows over devices first.
+
+    Also known as SyCL and Fréchet distance.
 
     Args:
       values: x, for example the softmax of each list's scores.

@@ -99,6 +99,8 @@ def triplet_batch_all(
 
     Holds n * m * m numbers.
 
+    Also known as batch all.
+
     Args:
       distances: of n anchors to m candidates.
       positives: which candidates belong to which anchor.
@@ -158,6 +160,8 @@ def triplet_batch_hard(
 
         loss_i = max(0, max_{p in P(i)} d_ip - min_{k in N(i)} d_ik + margin)
         soft:    log(1 + exp(...))
+
+    Also known as batch hard.
 
     Args:
       distances: of n anchors to m candidates, >= 0.
@@ -228,6 +232,8 @@ def triplet_semi_hard(
         k = argmin d_ik over negatives with d_ik > d_ip, or the farthest negative
         soft: log(1 + exp(...))
 
+    Also known as FaceNet.
+
     Args:
       distances: of n anchors to m candidates, >= 0.
       positives: which candidates belong to which anchor.
@@ -286,6 +292,8 @@ def pair_margin(
 
         loss_i = factor * d_i^2                    for positives
                  factor * max(0, margin - d_i)^2   for negatives
+
+    Also known as contrastive loss.
 
     Args:
       distances: one per pair.
@@ -400,6 +408,8 @@ def contrastive_margin(
 
         loss = mean_{positives} max(0, d_ij - positive_margin)
              + mean_{negatives} max(0, negative_margin - d_ij)
+
+    Also known as margin based loss.
 
     Args:
       distances: of n anchors to m candidates; 1 - cosine for the cosine form.
@@ -892,6 +902,8 @@ def nca(
 
         loss_i = logsumexp_j logits[i, j] - logsumexp_{p in P(i)} logits[i, p]   (nats)
 
+    Also known as neighbourhood components analysis.
+
     Args:
       logits: minus squared distances of n anchors to m candidates, scaled.
       positives: which candidates belong to which anchor.
@@ -941,6 +953,8 @@ def fast_ap(
     h+_b is the soft count of positives in bin b of the distance (triangular weights
     around num_bins + 1 equally spaced centres), H+_b and H_b the counts of positives
     and of all candidates up to bin b.
+
+    Also known as FastAP.
 
     Args:
       distances: of n anchors to m candidates; squared Euclidean distances of unit

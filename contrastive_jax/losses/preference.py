@@ -35,6 +35,8 @@ def dpo(
 
     The reference carries no gradient.
 
+    Also known as direct preference optimization and IPO.
+
     Args:
       chosen: log-probability of each preferred response under the model.
       rejected: log-probability of each response that is not preferred.

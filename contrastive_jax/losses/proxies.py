@@ -28,6 +28,8 @@ def proxy_nca(
 
     It can be negative. With the positive in the denominator it is cross entropy.
 
+    Also known as ProxyNCA++.
+
     Args:
       logits: minus squared distances of n unit vectors to c unit proxies, scaled.
       labels: class of each example.
@@ -128,6 +130,8 @@ def arcface(
         own class: z = scale cos(t + margin),            where t <= pi - margin
                    z = scale (cos t - margin sin(margin)) beyond, to stay monotone
 
+    Also known as additive angular margin.
+
     Args:
       cosines: cos t of n examples to c class vectors.
       labels: class of each example.
@@ -177,6 +181,8 @@ def cosface(
 
         loss_i = logsumexp_c z_ic - z_{i,labels[i]}                           (nats)
         z_ic = scale (cos t_ic - margin [c = labels[i]])
+
+    Also known as AM-Softmax.
 
     Args:
       cosines: cos t of n examples to c class vectors.

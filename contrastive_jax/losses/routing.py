@@ -21,6 +21,8 @@ def load_balancing(
 
     The shares have no gradient. Among equal scores the first expert has the row.
 
+    Also known as Switch Transformer.
+
     Args:
       router_logits: scores of the experts for each row.
       where: rows that count; leave padding out.
@@ -65,6 +67,8 @@ def router_mutual_information(
 
     with the sums of J over experts and over tasks, plus eps, as P_t and P_k. Least when
     each task has experts of its own and all are used.
+
+    Also known as Mod-Squad.
 
     Args:
       router_logits: scores of the experts for each row.

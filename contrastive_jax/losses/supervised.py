@@ -24,7 +24,7 @@ def supervised_contrastive(
     count_all: bool = False,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Cross entropy against all positives of an anchor (SupCon).
+    """Cross entropy against all positives of an anchor.
 
         out: loss_i = mean_{p in P(i)} ( logsumexp_a logits[i, a] - logits[i, p] )
         in:  loss_i = logsumexp_a logits[i, a] - logsumexp_p logits[i, p] + log |P(i)|
@@ -32,6 +32,8 @@ def supervised_contrastive(
 
     The candidates a are all columns that count, positives included, unless
     `denominator` says otherwise. Leave the anchor itself out of `where`.
+
+    Also known as SupCon.
 
     Args:
       logits: scores of n anchors against m candidates, temperature applied.
@@ -109,6 +111,8 @@ def multi_positive_info_nce(
 
     Averaged over pairs it is NT-Xent by labels: one term for each (anchor, positive),
     whose denominator leaves the other positives out.
+
+    Also known as NT-Xent by labels.
 
     Args:
       logits: scores of n anchors against m candidates, temperature applied.

@@ -26,6 +26,8 @@ def token_cross_entropy(
 
         loss_it = logsumexp_w logits[i, t, w] - logits[i, t, labels[i, t]]      (nats)
 
+    Also known as language modelling and masked language modelling.
+
     Args:
       logits: scores of the vocabulary at each position.
       labels: token to predict at each position, or `ignore_index`.
@@ -95,10 +97,12 @@ def replaced_token_detection(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Each token judged: from the text, or from the generator (ELECTRA).
+    """Each token judged: from the text, or from the generator.
 
         loss_it = softplus(-logits[i, t]) where replaced, else softplus(logits[i, t])
                                                                               (nats)
+
+    Also known as ELECTRA.
 
     Args:
       logits: the discriminator's output at each token; high for replaced ones.

@@ -21,9 +21,11 @@ def moco(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """InfoNCE of a query's key against a queue of past keys (MoCo v1 and v2).
+    """InfoNCE of a query's key against a queue of past keys.
 
         loss_i = log(1 + sum_k exp(negative_logits[i, k] - positive_logits[i]))   (nats)
+
+    Also known as MoCo v1 and MoCo v2.
 
     Args:
       positive_logits: score of each query and its own key, temperature applied.
@@ -68,11 +70,13 @@ def moco_v3(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """InfoNCE against the keys of the batch, scaled by twice the temperature (MoCo v3).
+    """InfoNCE against the keys of the batch, scaled by twice the temperature.
 
         loss_i = 2 temperature info_nce_i                                (nats)
 
     The objective is the sum of this over the two pairs of views, (q1, k2) and (q2, k1).
+
+    Also known as MoCo v3.
 
     Args:
       logits: scores of n queries against the keys of the whole batch, temperature
