@@ -46,10 +46,6 @@ def loglinear_schedule(t: Float[Array, " n"], *, eps: float = 1e-3) -> Schedule:
       t: times in (0, 1].
       eps: share of tokens that are left at t = 1, in (0, 1).
 
-    Raises:
-      TypeError: times of the wrong kind.
-      ValueError: an eps outside of [0, 1].
-
     References:
       Sahoo et al. 2024, arXiv:2406.07524 (MDLM).
 
@@ -81,11 +77,7 @@ def antithetic_times(
       uniform: a number in [0, 1) per example.
       rows: numbers of the examples in the batch of all devices; 0, 1, ... when None.
       total: examples of all devices together; n when None.
-      min_t: the smallest time.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, min_t outside of [0, 1].
+      min_t: the smallest time, in [0, 1].
 
     References:
       Sahoo et al. 2024, arXiv:2406.07524; kuleshov-group/mdlm.
@@ -110,7 +102,6 @@ def discrete_times(t: Float[Array, " n"], num_steps: int) -> Float[Array, " n"]:
       num_steps: T, at least 1.
 
     Raises:
-      TypeError: times of the wrong kind.
       ValueError: no step.
 
     Examples:
@@ -138,10 +129,6 @@ def mask_tokens(
       move_chance: probability per sequence.
       mask_id: the mask.
       where: tokens that may be masked; the others stay.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     Examples:
       >>> uniform = jnp.array([[0.1, 0.9]])
@@ -175,8 +162,7 @@ def subs_log_probs(
       IMPOSSIBLE (-1e6) at the mask and, at known positions, at all but the token.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a mask outside of the vocabulary.
+      ValueError: a mask outside of the vocabulary.
 
     References:
       Sahoo et al. 2024, arXiv:2406.07524 (substitution parameterisation).
@@ -231,10 +217,6 @@ def masked_diffusion(
       reduce_fn: `jnp.mean` or `jnp.sum` over tokens; None gives the sums of the
         sequences, [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Sahoo et al. 2024, arXiv:2406.07524 (MDLM, continuous time).
 
@@ -283,10 +265,6 @@ def ddpm_step(
       time: in (0, 1].
       dt: length of the step, at most `time`.
       mask_id: the mask.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Sahoo et al. 2024, arXiv:2406.07524; kuleshov-group/mdlm.

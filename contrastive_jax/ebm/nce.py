@@ -44,9 +44,7 @@ def binary_nce(
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, one noise probability without the
-        other.
+      ValueError: one noise probability without the other.
 
     References:
       Gutmann and Hyvärinen 2010, Noise-contrastive estimation. Ma and Collins
@@ -104,10 +102,6 @@ def negative_sampling(
       weights: one non-negative weight per example.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Mikolov et al. 2013, arXiv:1310.4546, eq. 4.
 
@@ -157,9 +151,7 @@ def ranking_nce(
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, one noise probability without the
-        other.
+      ValueError: one noise probability without the other.
 
     References:
       Ma and Collins 2018, arXiv:1809.01812. Jozefowicz et al. 2016,
@@ -211,10 +203,6 @@ def input_label_matching(
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives the sums of the
         inputs, [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Pappas and Henderson 2019, arXiv:1806.06219.
 
@@ -259,10 +247,6 @@ def energy_hinge(
       negatives: negatives that count; an example with none drops out.
       weights: one non-negative weight per example.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       LeCun et al. 2006, A tutorial on energy-based learning (hinge loss).
@@ -312,10 +296,6 @@ def info_nce_bound(
         drops out.
       weights: one non-negative weight per row.
       reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       van den Oord et al. 2018, arXiv:1807.03748, section 2.3. Poole et al. 2019,

@@ -31,10 +31,6 @@ def least_squares_generator(
       scale: factor of the loss, > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a scale that is not positive.
-
     References:
       Mao et al. 2017, arXiv:1611.04076, eq. 9 (labels 0 and 1).
 
@@ -77,10 +73,6 @@ def least_squares_discriminator(
       weights: one non-negative weight per row.
       scale: factor of the loss, > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a scale that is not positive.
 
     References:
       Mao et al. 2017, arXiv:1611.04076, eq. 9 (labels 0 and 1).

@@ -34,10 +34,6 @@ def logit_mse(
       candidates: mean or sum over the candidates (classes) of an anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, unknown candidates.
-
     References:
       Ba and Caruana 2014, arXiv:1312.6184, eq. 1 (regression on logits); Barkan et al.
       2020, arXiv:1908.05161 (sum over classes).
@@ -86,10 +82,6 @@ def distillation_kl(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a temperature that is not positive.
-
     References:
       Hinton et al. 2015, arXiv:1503.02531, section 2.
 
@@ -132,10 +124,6 @@ def margin_mse(
       where: negatives that count; an anchor with none drops out.
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Hofstätter et al. 2020, arXiv:2010.02666 (Margin-MSE).
@@ -188,10 +176,6 @@ def clip_distillation(
       where: pairs that count, in the layout of `logits`; only with square logits.
       weights: one non-negative weight per pair.
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Yang et al. 2024, arXiv:2307.12732, section 3 (relational distillation).
@@ -259,10 +243,6 @@ def relational_distance(
       weights: one non-negative weight per row.
       reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Park et al. 2019, arXiv:1904.05068 (distance-wise loss).
 
@@ -309,10 +289,6 @@ def relational_angle(
       where: rows that count; with fewer than three the loss is 0.
       weights: one non-negative weight per row.
       reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Park et al. 2019, arXiv:1904.05068 (angle-wise loss).

@@ -34,10 +34,6 @@ def cosine_similarity_mse(
       weights: one non-negative weight per pair.
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Reimers and Gurevych 2019, arXiv:1908.10084, section 3 (regression objective).
 
@@ -87,10 +83,6 @@ def cosent(
       targets: one real value per pair; only their order matters.
       where: pairs that count.
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Su 2022, CoSENT (published as a web article); used in Li and Li 2023,
       arXiv:2309.12871, section 3.
@@ -137,10 +129,6 @@ def angle_loss(
       targets: one real value per pair; only their order matters.
       where: pairs that count.
       temperature: > 0.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, temperature not positive.
 
     References:
       Li and Li 2023, arXiv:2309.12871, section 3 (angle objective).
@@ -194,10 +182,6 @@ def rank_n_contrast(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over (anchor, candidate) pairs; None gives each
         anchor's sum, [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Zha et al. 2023, arXiv:2210.01189, section 3.
@@ -257,10 +241,6 @@ def weighted_supervised_contrastive(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
         [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Wu et al. 2023, arXiv:2309.16633 (distance magnifying weights); Khosla et al.

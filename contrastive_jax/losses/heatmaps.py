@@ -38,11 +38,6 @@ def heatmap_mse(
       reduce_fn: `jnp.mean` or `jnp.sum` over keypoints; None gives the sums of the
         examples, [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a scale that is not positive, an
-        unknown average.
-
     References:
       Xiao et al. 2018, arXiv:1804.06208, section 2.
 
@@ -89,10 +84,6 @@ def heatmap_kl(
       average: what `jnp.mean` divides by: keypoints that count, or all of them.
       reduce_fn: `jnp.mean` or `jnp.sum` over keypoints; None gives the sums of the
         examples, [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a negative eps, an unknown average.
 
     References:
       Jiang et al. 2021, arXiv:2103.06175, section 3 (RegDA).
@@ -141,10 +132,6 @@ def heatmap_entropy(
       average: what `jnp.mean` divides by: keypoints that count, or all of them.
       reduce_fn: `jnp.mean` or `jnp.sum` over keypoints; None gives the sums of the
         examples, [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown unit or average.
 
     References:
       Grandvalet and Bengio 2004, Semi-supervised learning by entropy minimization,

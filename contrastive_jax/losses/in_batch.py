@@ -1,7 +1,7 @@
 """Losses with one positive per anchor: InfoNCE and its in-batch relatives.
 
 All take scores with the temperature applied, [n anchors, m candidates], and return
-nats. Masks, weights and reductions follow one contract (see `numerics.safe_reduce`).
+nats.
 """
 
 import jax
@@ -45,10 +45,6 @@ def info_nce(
       label_smoothing: share of the target spread evenly over all candidates that
         count, in [0, 1].
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
-
-    Raises:
-      TypeError: logits that are not floating point, labels that are not integers.
-      ValueError: shapes that do not fit together, or no row at all.
 
     References:
       van den Oord et al. 2018, arXiv:1807.03748, eq. 4. Henderson et al. 2017,
@@ -115,10 +111,6 @@ def two_way_info_nce(
       margin: taken off the positive's logit, as in `info_nce`.
       label_smoothing: as in `info_nce`.
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Radford et al. 2021, arXiv:2103.00020, figure 3.
@@ -197,10 +189,6 @@ def all_direction_info_nce(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Li et al. 2023, arXiv:2308.03281 (improved contrastive loss).
 
@@ -270,8 +258,7 @@ def nt_xent(
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors; None gives [2n].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: an odd number of rows or columns, shapes that do not fit together.
+      ValueError: an odd number of rows or columns.
 
     References:
       Chen et al. 2020, arXiv:2002.05709, eq. 1.
@@ -323,10 +310,6 @@ def decoupled_info_nce(
         `decoupled_weights`.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Yeh et al. 2021, arXiv:2110.06848, section 3 (DCL and DCLW).
 
@@ -377,10 +360,6 @@ def decoupled_weights(
       where: examples that count; the weight of others is 0.
       sigma: temperature of the weights, > 0.
 
-    Raises:
-      TypeError: similarities that are not floating point.
-      ValueError: shapes that do not fit together, sigma that is not positive.
-
     References:
       Yeh et al. 2021, arXiv:2110.06848, section 3 (DCLW).
 
@@ -409,10 +388,6 @@ def hardness_log_weights(
       scores: similarity of n anchors and m candidates, without temperature.
       negatives: which of them are weighted: those in the batch, mined ones, or both.
       strength: at least 0; 0 weighs all alike.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a negative strength.
 
     References:
       Robinson et al. 2021, arXiv:2010.04592, section 3 (the weights, without their
@@ -458,10 +433,6 @@ def debiased_info_nce(
       where: candidates that count; leave the anchor itself out.
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, numbers out of range.
 
     References:
       Chuang et al. 2020, arXiv:2007.00224, section 3.
@@ -517,10 +488,6 @@ def hard_negative_info_nce(
       where: candidates that count; leave the anchor itself out.
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, numbers out of range.
 
     References:
       Robinson et al. 2021, arXiv:2010.04592, section 3.
@@ -589,10 +556,6 @@ def soft_target_cross_entropy(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Szegedy et al. 2016, arXiv:1512.00567, section 7.
 
@@ -640,10 +603,6 @@ def pairwise_sigmoid(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` over anchors (the published form divides by the number of
         anchors, not of pairs) or `jnp.sum`; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Zhai et al. 2023, arXiv:2303.15343, section 3.2.

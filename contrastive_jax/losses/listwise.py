@@ -37,10 +37,6 @@ def list_softmax(
       weights: one non-negative weight per list.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Bruch et al. 2019, An Analysis of the Softmax Cross Entropy Loss for
       Learning-to-Rank with Binary Relevance, ICTIR.
@@ -81,10 +77,6 @@ def listnet(
       where: items that count.
       weights: one non-negative weight per list.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Cao et al. 2007, Learning to Rank: From Pairwise Approach to Listwise Approach,
@@ -134,10 +126,6 @@ def list_mle(
       where: items that count.
       weights: one non-negative weight per list.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Xia et al. 2008, Listwise Approach to Learning to Rank: Theory and Algorithm,
@@ -192,10 +180,6 @@ def listwise_kl(
       weights: one non-negative weight per list.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Esfandiarpoor et al. 2025, arXiv:2503.23239 (KL baseline).
 
@@ -235,10 +219,6 @@ def approx_ndcg(
       weights: one non-negative weight per list.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists with a label above 0; None gives
         [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Qin et al. 2010, A general approximation framework for direct optimization of
@@ -297,10 +277,6 @@ def neural_ndcg(
       weights: one non-negative weight per list.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists with a label above 0; None gives
         [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, temperature not positive, k < 1.
 
     References:
       Pobrotyn and Bialobrzeski 2021, arXiv:2102.07831, section 3; Grover et al. 2019,
@@ -394,11 +370,6 @@ def lambda_loss(
       unit: base of the logarithm, 2 or e.
       reduce_fn: `jnp.mean` or `jnp.sum`; None gives the sums of the lists, [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown scheme, over or
-        unit, k < 1.
-
     References:
       Wang et al. 2018, The LambdaLoss Framework for Ranking Metric Optimization, CIKM;
       Burges 2010, MSR-TR-2010-82 (RankNet, LambdaRank).
@@ -461,10 +432,6 @@ def wasserstein(
       power: of the cost, >= 1; the power-th root is left out.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, power below 1.
-
     References:
       Peyré and Cuturi 2019, arXiv:1803.00567, chapter 2 (one dimension).
 
@@ -521,10 +488,6 @@ def gaussian_wasserstein(
       where: rows that count.
       ddof: 1 for the unbiased covariance; with no more rows the divisor is 1.
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Esfandiarpoor et al. 2025, arXiv:2503.23239; Peyré and Cuturi 2019,
       arXiv:1803.00567, remark 2.31.
@@ -559,9 +522,6 @@ def extend_lists(relevance: Float[Array, "n k"]) -> Float[Array, "n n*k"]:
 
     Args:
       relevance: labels of each list's own items.
-
-    Raises:
-      ValueError: a wrong rank.
 
     Examples:
       >>> print(extend_lists(jnp.array([[3.0, 1.0], [2.0, 0.0]])))

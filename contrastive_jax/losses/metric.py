@@ -48,10 +48,6 @@ def triplet(
       average: "nonzero" leaves triplets with value 0 out of the reduction.
       reduce_fn: `jnp.mean` or `jnp.sum` over triplets; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown average.
-
     References:
       Schroff et al. 2015, arXiv:1503.03832, section 3.1; Hermans et al. 2017,
       arXiv:1703.07737, section 2 (soft); Balntas et al. 2016, BMVC, section 2 (swap).
@@ -114,10 +110,6 @@ def triplet_batch_all(
         all, non-zero mean" of Hermans et al.
       reduce_fn: `jnp.mean` or `jnp.sum` over triplets; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown average.
-
     References:
       Hermans et al. 2017, arXiv:1703.07737, section 2 (batch all).
 
@@ -174,10 +166,6 @@ def triplet_batch_hard(
         "keep" takes 0 for its missing positive distance and the largest distance in its
         row for its missing negative one.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown incomplete.
 
     References:
       Hermans et al. 2017, arXiv:1703.07737, section 2 (batch hard).
@@ -245,10 +233,6 @@ def triplet_semi_hard(
         distance 0 for their missing negative.
       reduce_fn: `jnp.mean` or `jnp.sum` over positive pairs; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown incomplete.
-
     References:
       Schroff et al. 2015, arXiv:1503.03832, section 3.2.
 
@@ -304,10 +288,6 @@ def pair_margin(
       factor: 1/2 in the paper; 1 in many libraries.
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Hadsell et al. 2006, CVPR, Dimensionality Reduction by Learning an Invariant
       Mapping, eq. 4.
@@ -354,10 +334,6 @@ def online_contrastive(
       weights: one non-negative weight per pair.
       margin: distance beyond which a negative costs nothing.
       reduce_fn: `jnp.sum` (as published) or `jnp.mean` over hard pairs; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       No paper; the OnlineContrastiveLoss of sentence-transformers, which also has the
@@ -422,10 +398,6 @@ def contrastive_margin(
       reduce_fn: reduction over positive pairs and over negative pairs, which are then
         added; None gives each anchor's sum, [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown average.
-
     References:
       Wu et al. 2017, arXiv:1706.07567 (margin based loss), with margins
       beta - alpha and beta + alpha.
@@ -471,10 +443,6 @@ def mega_batch_margin(
       positive_margin: score above which a positive costs nothing.
       negative_margin: score below which a negative costs nothing.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Wieting and Gimpel 2018, arXiv:1711.05732 (hardest negatives of a mega
@@ -530,10 +498,6 @@ def n_pairs(
       weights: one non-negative weight per pair.
       l2_weight: of the squared lengths, which keeps them from growing.
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Sohn 2016, Improved Deep Metric Learning with Multi-class N-pair Loss Objective,
@@ -592,10 +556,6 @@ def lifted_structure(
       margin: distance beyond which negatives weigh little.
       reduce_fn: `jnp.mean` or `jnp.sum` over positive pairs; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Song et al. 2016, arXiv:1511.06452 (the smooth upper bound).
 
@@ -650,10 +610,6 @@ def generalized_lifted_structure(
         (the limit of the formula is 0); "keep" counts the logarithm of an empty sum as
         0, so that the other one remains.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown incomplete.
 
     References:
       Hermans et al. 2017, arXiv:1703.07737, section 2 (generalized lifted loss).
@@ -712,10 +668,6 @@ def multi_similarity(
       base: the score that separates the two.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a pair; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, alpha or beta not positive.
-
     References:
       Wang et al. 2019, arXiv:1904.06627, section 3.
 
@@ -765,10 +717,6 @@ def circle_loss(
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive and a
         negative; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, gamma not positive.
-
     References:
       Sun et al. 2020, arXiv:2002.10857, section 3 (circle loss with margins).
 
@@ -812,10 +760,6 @@ def tuplet_margin(
       margin: slack of the angle, in radians (the paper's 0.1 is 5.73 degrees).
       scale: > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over positive pairs; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, scale not positive.
 
     References:
       Yu and Tao 2019, Deep Metric Learning with Tuplet Margin Loss, ICCV.
@@ -867,10 +811,6 @@ def intra_pair_variance(
       reduce_fn: reduction over positive pairs and over negative pairs, which are then
         added; None gives each anchor's sum, [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Yu and Tao 2019, Deep Metric Learning with Tuplet Margin Loss, ICCV.
 
@@ -911,10 +851,6 @@ def nca(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
         [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Goldberger et al. 2004, Neighbourhood Components Analysis, NeurIPS.
@@ -966,11 +902,6 @@ def fast_ap(
       max_distance: where the last bin is centred, > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
         [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, num_bins or max_distance not
-        positive.
 
     References:
       Cakir et al. 2019, Deep Metric Learning to Rank, CVPR.
@@ -1027,10 +958,6 @@ def angular_loss(
         tries 36 to 55.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a negative; None gives
         [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an angle out of range.
 
     References:
       Wang et al. 2017, arXiv:1708.01682, section 3.

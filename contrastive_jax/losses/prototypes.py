@@ -27,18 +27,14 @@ def sinkhorn(
 
     Args:
       scores: similarity of rows and prototypes. Over several devices, of all rows.
-      queued: that of rows from earlier steps (`state.Queue`), which take part in the
+      queued: that of rows from earlier steps (`states.Queue`), which take part in the
         balance, n being the number of all rows, but whose assignments are not returned.
         Batches with fewer rows than prototypes need them.
       epsilon: temperature, > 0; smaller is harder.
       num_iterations: how often columns and rows are normalised. With 0 the whole sums
         to n.
       where: rows that count; the assignments of others are 0.
-      where_queued: queued rows that count (`state.queue_filled`).
-
-    Raises:
-      TypeError: scores that are not floating point, a mask that is not boolean.
-      ValueError: shapes that do not fit together, an epsilon that is not positive.
+      where_queued: queued rows that count (`states.queue_filled`).
 
     References:
       Cuturi 2013, arXiv:1306.0895; Caron et al. 2020, arXiv:2006.09882, eq. 3 to 5.
@@ -104,10 +100,6 @@ def swav(
       weights: one non-negative weight per image.
       reduce_fn: `jnp.mean` or `jnp.sum` over images that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, numbers out of range.
-
     References:
       Caron et al. 2020, arXiv:2006.09882, eq. 1 and 2.
 
@@ -168,10 +160,6 @@ def dino(
       where: images that count.
       weights: one non-negative weight per image.
       reduce_fn: `jnp.mean` or `jnp.sum` over images that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, numbers out of range.
 
     References:
       Caron et al. 2021, arXiv:2104.14294, eq. 1 to 4 and algorithm 1.

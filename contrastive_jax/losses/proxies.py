@@ -39,10 +39,6 @@ def proxy_nca(
       reduce_fn: `jnp.mean` or `jnp.sum` over examples with a class to tell from; None
         gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Movshovitz-Attias et al. 2017, arXiv:1703.07464.
 
@@ -91,10 +87,6 @@ def proxy_anchor(
       margin: added to negatives, taken off positives.
       alpha: sharpness, > 0.
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, alpha not positive.
-
     References:
       Kim et al. 2020, arXiv:2003.13911, section 3.
 
@@ -140,10 +132,6 @@ def arcface(
       margin: in radians, in [0, pi).
       scale: > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, scale not positive.
 
     References:
       Deng et al. 2019, arXiv:1801.07698, eq. 3; the branch beyond pi - margin is in the
@@ -193,10 +181,6 @@ def cosface(
       scale: > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, scale not positive.
-
     References:
       Wang et al. 2018, arXiv:1801.09414, eq. 4.
 
@@ -233,10 +217,6 @@ def normalized_softmax(
       weights: one non-negative weight per example.
       temperature: > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, temperature not positive.
 
     References:
       Zhai and Wu 2018, arXiv:1811.12649, section 3.

@@ -27,10 +27,6 @@ def load_balancing(
       router_logits: scores of the experts for each row.
       where: rows that count; leave padding out.
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Fedus et al. 2021, arXiv:2101.03961, eq. 4.
 
@@ -77,10 +73,6 @@ def router_mutual_information(
       top_k: experts that work on each row, >= 1.
       eps: keeps quotient and logarithm finite, > 0.
       where: rows that count.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, numbers out of range.
 
     References:
       Chen et al. 2022, arXiv:2212.08066, section 3 (Mod-Squad).

@@ -50,10 +50,6 @@ def supervised_contrastive(
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
         [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown form or denominator.
-
     References:
       Khosla et al. 2020, arXiv:2004.11362, eq. 2 (out) and eq. 3 (in).
 
@@ -125,10 +121,6 @@ def multi_positive_info_nce(
         positive) pairs.
       reduce_fn: `jnp.mean` or `jnp.sum`; None gives the sums of the anchors, [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown `denominator` or `over`.
-
     References:
       Zhuo et al. 2023, arXiv:2305.17746, section 3 (sum over positives). Sohn 2016,
       Improved deep metric learning with multi-class N-pair loss objective.
@@ -186,10 +178,6 @@ def cross_entropy_supervised_contrastive(
       ratio: share of SupCon, in [0, 1].
       form: as in `supervised_contrastive`.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a ratio out of range.
 
     References:
       Gunel et al. 2021, arXiv:2011.01403, eq. 1.
@@ -250,8 +238,7 @@ def logit_adjustment(
       eps: keeps a class without examples finite.
 
     Raises:
-      TypeError: counts that are not numbers.
-      ValueError: a wrong rank, a negative count.
+      ValueError: a negative count.
 
     References:
       Menon et al. 2021, arXiv:2007.07314, section 3.

@@ -38,8 +38,7 @@ def token_cross_entropy(
         the sequences, [n].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a label outside of the vocabulary.
+      ValueError: a label outside of the vocabulary.
 
     References:
       Devlin et al. 2019, arXiv:1810.04805, section 3.1 (masked tokens).
@@ -78,8 +77,7 @@ def token_log_probs(
       ignore_index: the label of positions that do not count.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a label outside of the vocabulary.
+      ValueError: a label outside of the vocabulary.
 
     Examples:
       >>> token_log_probs(jnp.zeros((1, 2, 2)), jnp.array([[1, -100]])).round(4)
@@ -112,10 +110,6 @@ def replaced_token_detection(
       weights: one non-negative weight per sequence, shared by its tokens.
       reduce_fn: `jnp.mean` or `jnp.sum` over tokens that count; None gives the sums of
         the sequences, [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Clark et al. 2020, arXiv:2003.10555, section 2 (discriminator).

@@ -1,7 +1,8 @@
 """Methods of papers: one file for each, with what carries its name.
 
-A file exports what its `__all__` lists. Its losses keep the contract of
-`contrastive_jax.losses`; its contract cases are in `tests/methods/test_<file>.py`.
+A file exports what its `__all__` lists, and keeps the contract of
+`contrastive_jax.losses` in masks, weights, reductions, precision and what raises. The
+contract cases of its losses are in `tests/methods/test_<file>.py`.
 Nothing is imported here: `from contrastive_jax.methods import moco`.
 """
 

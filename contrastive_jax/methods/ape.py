@@ -1,9 +1,9 @@
-"""Energy-based models of heterogeneous categorical events, and the noise they need.
+"""APE (Chen et al. 2016): an energy of categorical events, and the noise it needs.
 
 An event is one entity of each of m types. Entities of type i are numbered from 0 to
 n_i - 1; `offsets[i]` is the row of the first of them in the arrays that all types
-share, such as embeddings [N, d] with N the sum of the n_i. The loss is `binary_nce` (or
-`negative_sampling`) of `ape_score` on events and on their mixtures with noise.
+share, such as embeddings [N, d] with N the sum of the n_i. The loss is `ebm.binary_nce`
+(or `negative_sampling`) of `ape_score` on events and on their mixtures with noise.
 """
 
 import math
@@ -208,8 +208,7 @@ def apply_replacement(
       replacements: the new entities.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a type that is not there.
+      ValueError: a type that is not there.
 
     Examples:
       >>> apply_replacement(jnp.array([[4, 5]]), 1, jnp.array([[7, 8]])).tolist()
@@ -247,8 +246,7 @@ def event_log_noise(
       offsets: row of the first entity of each type.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, entities or a type out of range.
+      ValueError: entities or a type out of range.
 
     Examples:
       >>> log_probs = jnp.log(jnp.array([0.75, 0.25, 1.0]))
@@ -294,8 +292,7 @@ def ape_score(
         an entity that was never seen).
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, one type only, entities out of range.
+      ValueError: one type only, entities out of range.
 
     References:
       Chen et al. 2016, arXiv:1608.07502, eq. 2 and 3.
@@ -357,7 +354,7 @@ def ape_log_partition(
       max_events: how many events may be scored.
 
     Raises:
-      ValueError: more events than that, shapes that do not fit together.
+      ValueError: more events than that.
 
     Examples:
       >>> embeddings, offsets = jnp.zeros((5, 3)), np.array([0, 2])
@@ -394,9 +391,7 @@ def inject_anomalies(
       num_changed: entities to replace in every event.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, entities out of range, fewer types
-        that can change than `num_changed`.
+      ValueError: entities out of range, fewer types that can change than `num_changed`.
 
     References:
       Chen et al. 2016, arXiv:1608.07502, section 4.

@@ -1,4 +1,4 @@
-"""A sequence-level energy on top of a factorised denoiser, and sampling by weight.
+"""EDLM (Xu et al. 2024): an energy of sequences over a denoiser, and its sampler.
 
     p(x | x_t) = p_diffusion(x | x_t) exp(-E(x, x_t)) / Z(x_t)
 
@@ -66,10 +66,6 @@ def autoregressive_energy(
       mask_id: the mask, which the autoregressive model never gives.
       carry_over: see above.
       where: tokens that count (padding does not).
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Xu et al. 2024, arXiv:2410.21357 (EDLM-AR; with `carry_over` EDLM-coAR).
@@ -139,10 +135,6 @@ def residual_nce(
       weights: one non-negative weight per sequence.
       reduce_fn: `jnp.mean` or `jnp.sum` over sequences that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Xu et al. 2024, arXiv:2410.21357 (EDLM-NCE); Deng et al. 2020, arXiv:2004.11714.
 
@@ -189,7 +181,6 @@ def log_partition_bounds(energies: Float[Array, "*batch k"]) -> LogPartition:
       energies: of k proposals drawn from the denoiser.
 
     Raises:
-      TypeError: energies of the wrong kind.
       ValueError: no proposal.
 
     References:
@@ -243,10 +234,6 @@ def residual_bound(
         below log Z makes the bound too small.
       times: in (0, 1], under the log-linear schedule.
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Xu et al. 2024, arXiv:2410.21357.
 
@@ -278,10 +265,7 @@ def proposals(
     Args:
       rngs: one per sequence.
       log_probs: of the denoiser, see `diffusion.subs_log_probs`.
-      num_proposals: k.
-
-    Raises:
-      ValueError: no proposal.
+      num_proposals: k, >= 1.
 
     Examples:
       >>> log_probs = jnp.log(jnp.array([[[0.0, 1.0]]]))
@@ -316,11 +300,6 @@ def importance_choice(
 
     Returns:
       the chosen sequences, and the effective sample size of the weights in [1, k].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown sign, a temperature that
-        is not above 0.
 
     References:
       Xu et al. 2024, arXiv:2410.21357; MinkaiXu/Energy-Diffusion-LLM.
@@ -397,10 +376,6 @@ def diffusion_sample(
       window: length of the time in which the energy is used, in [0, 1].
       temperature: see `importance_choice`.
       sign: see `importance_choice`.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: numbers out of range, shapes that do not fit together.
 
     References:
       Xu et al. 2024, arXiv:2410.21357; Sahoo et al. 2024, arXiv:2406.07524.

@@ -62,10 +62,6 @@ def meco(
       weights: one non-negative weight per example.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, max_weight not above 0.
-
     References:
       Jiang et al. 2023, arXiv:2306.07485 (the objective; the linearised form has the
       same gradient).
@@ -137,9 +133,6 @@ def meco_update(
       log_mean: log g, `importance_log_mean` or, over devices, `parallel.log_mean_exp`.
       gamma: in [0, 1]; 1 turns the running estimate off (the plug-in).
       log_mean_prev: log g_prev, which makes it STORM.
-
-    Raises:
-      ValueError: gamma outside of [0, 1].
 
     References:
       Jiang et al. 2023, arXiv:2306.07485; Wang et al. 2017, Stochastic compositional

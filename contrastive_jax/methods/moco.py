@@ -34,10 +34,6 @@ def moco(
       weights: one non-negative weight per query.
       reduce_fn: `jnp.mean` or `jnp.sum` over queries; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       He et al. 2020, arXiv:1911.05722, eq. 1 and algorithm 1.
 
@@ -86,10 +82,6 @@ def moco_v3(
       where: keys that count; a query whose key is masked drops out.
       weights: one non-negative weight per query.
       reduce_fn: `jnp.mean` or `jnp.sum` over queries that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a temperature that is not positive.
 
     References:
       Chen et al. 2021, arXiv:2104.02057, eq. 1 and algorithm 1.
