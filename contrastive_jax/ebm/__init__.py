@@ -1,4 +1,8 @@
-"""Energy-based models: estimation by noise contrast, sampling, composition."""
+"""Energy-based models: estimation by noise contrast and likelihood, noise, samplers.
+
+Losses keep the contract of `contrastive_jax.losses` in masks, weights, reductions,
+precision and what raises; the other functions keep it in precision and what raises.
+"""
 
 from contrastive_jax.ebm.diffusion import (
     Schedule,

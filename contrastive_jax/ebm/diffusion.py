@@ -46,16 +46,12 @@ def loglinear_schedule(t: Float[Array, " n"], *, eps: float = 1e-3) -> Schedule:
       t: times in (0, 1].
       eps: share of tokens that are left at t = 1, in (0, 1).
 
-    Raises:
-      TypeError: times of the wrong kind.
-      ValueError: an eps outside of [0, 1].
-
     References:
       Sahoo et al. 2024, arXiv:2406.07524 (MDLM).
 
     Examples:
-      >>> found = loglinear_schedule(jnp.array([0.5]), eps=0.0)
-      >>> f"{found.move_chance[0]:.2f} {found.weight[0]:.2f}"
+      >>> schedule = loglinear_schedule(jnp.array([0.5]), eps=0.0)
+      >>> f"{schedule.move_chance[0]:.2f} {schedule.weight[0]:.2f}"
       '0.50 2.00'
     """
     numerics.check_fraction(eps=eps)
@@ -81,11 +77,7 @@ def antithetic_times(
       uniform: a number in [0, 1) per example.
       rows: numbers of the examples in the batch of all devices; 0, 1, ... when None.
       total: examples of all devices together; n when None.
-      min_t: the smallest time.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, min_t outside of [0, 1].
+      min_t: the smallest time, in [0, 1].
 
     References:
       Sahoo et al. 2024, arXiv:2406.07524; kuleshov-group/mdlm.
@@ -110,7 +102,6 @@ def discrete_times(t: Float[Array, " n"], num_steps: int) -> Float[Array, " n"]:
       num_steps: T, at least 1.
 
     Raises:
-      TypeError: times of the wrong kind.
       ValueError: no step.
 
     Examples:
@@ -138,10 +129,6 @@ def mask_tokens(
       move_chance: probability per sequence.
       mask_id: the mask.
       where: tokens that may be masked; the others stay.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     Examples:
       >>> uniform = jnp.array([[0.1, 0.9]])
@@ -175,15 +162,14 @@ def subs_log_probs(
       IMPOSSIBLE (-1e6) at the mask and, at known positions, at all but the token.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a mask outside of the vocabulary.
+      ValueError: a mask outside of the vocabulary.
 
     References:
       Sahoo et al. 2024, arXiv:2406.07524 (substitution parameterisation).
 
     Examples:
-      >>> found = subs_log_probs(jnp.zeros((1, 2, 3)), jnp.array([[0, 2]]), mask_id=2)
-      >>> jnp.exp(found[0]).round(2).tolist()
+      >>> log_p = subs_log_probs(jnp.zeros((1, 2, 3)), jnp.array([[0, 2]]), mask_id=2)
+      >>> jnp.exp(log_p[0]).round(2).tolist()
       [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
     """
     numerics.check_shapes(logits=(logits, "n t v"), tokens=(tokens, "n t"))
@@ -230,10 +216,6 @@ def masked_diffusion(
       weights: one non-negative weight per sequence.
       reduce_fn: `jnp.mean` or `jnp.sum` over tokens; None gives the sums of the
         sequences, [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Sahoo et al. 2024, arXiv:2406.07524 (MDLM, continuous time).
@@ -283,10 +265,6 @@ def ddpm_step(
       time: in (0, 1].
       dt: length of the step, at most `time`.
       mask_id: the mask.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Sahoo et al. 2024, arXiv:2406.07524; kuleshov-group/mdlm.

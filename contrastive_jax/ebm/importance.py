@@ -3,8 +3,7 @@
     p(x) = exp(f(x)) / Z,  log Z = log E_{z ~ q} [w(z)],  log w(z) = f(z) - log q(z)
 
 with noise q that can be sampled and evaluated. `importance_nll` puts the mean of one
-batch of noise in the place of the expectation; `meco` divides by a running estimate u
-of Z (`MecoState`, `meco_update`), which takes the noise out of the division.
+batch of noise in the place of the expectation (`methods.meco` a running estimate of Z).
 `exponential_nce` is another contrast with noise, `ema_log` and `normalized_gradient`
 are parts that such methods share. All in the log domain.
 
@@ -43,10 +42,6 @@ def importance_log_weights(
     Returns:
       log_w, 0 where the sample does not count, and the mask.
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     Examples:
       >>> importance_log_weights(jnp.array([1.0, 2.0]), jnp.array([0.5, -jnp.inf]))
       (Array([0.5, 0. ], dtype=float32), Array([ True, False], dtype=bool))
@@ -71,9 +66,6 @@ def importance_log_mean(
     Args:
       log_w: log importance weights; -inf is a weight of 0.
       where: samples that count; m is their number.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
 
     Examples:
       >>> f"{importance_log_mean(jnp.array([1e4, -jnp.inf])):.3f}"
@@ -102,10 +94,11 @@ def importance_nll(
         loss_i = -f(x_i) + logsumexp_j (f(z_j) - log q(z_j)) - log m          (nats)
 
     Biased, for the logarithm of a mean is not the mean of logarithms; the running
-    estimate of `meco` takes most of that away. With one noise sample (m = 1) the
-    gradient is that of f(z) - f(x), whatever q is. Without noise that counts the loss
-    is 0. With data parallelism hand in the noise of all devices
-    (`parallel.all_gather`).
+    estimate of `methods.meco` takes most of that away. With one noise sample (m = 1)
+    the gradient is that of f(z) - f(x), whatever q is. Without noise that counts the
+    loss is 0. Over several devices hand in the noise of all (`parallel.all_gather`).
+
+    Also known as Monte Carlo maximum likelihood.
 
     Args:
       f_data: unnormalised log-density of the model at the data.
@@ -115,10 +108,6 @@ def importance_nll(
       where_noise: noise samples that count.
       weights: one non-negative weight per example.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Geyer 1994, On the convergence of Monte Carlo maximum likelihood calculations,
@@ -155,7 +144,7 @@ def exponential_nce(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Noise-contrastive estimation with the exponential loss (eNCE).
+    """Noise-contrastive estimation with the exponential loss.
 
         loss_i = exp(-h(x_i) / 2) / 2 + mean_j exp(h(z_j) / 2) / 2
         h(x) = log p(x) - log q(x)
@@ -163,6 +152,8 @@ def exponential_nce(
     Meant for normalised gradient descent (`normalized_gradient`). Data that the noise
     cannot produce (log q = -inf) costs nothing. Without noise that counts the loss is
     0.
+
+    Also known as eNCE.
 
     Args:
       log_p_data: log-density of the model at the data, its learned constant included.
@@ -175,10 +166,6 @@ def exponential_nce(
       where_noise: noise samples that count.
       weights: one non-negative weight per example.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, max_weight not above 0.
 
     References:
       Liu et al. 2022, arXiv:2110.11271, Analyzing and improving the optimization
@@ -223,9 +210,6 @@ def ema_log(
       log_value: log of the new value.
       gamma: share of the new value, in [0, 1].
 
-    Raises:
-      ValueError: gamma outside of [0, 1].
-
     Examples:
       >>> f"{ema_log(jnp.array(1000.0), jnp.array(1000.0), gamma=0.1):.1f}"
       '1000.0'
@@ -247,9 +231,6 @@ def normalized_gradient(grads: PyTree, *, eps: float = 1e-12) -> PyTree:
     Args:
       grads: gradients, a tree of arrays.
       eps: least divisor, > 0.
-
-    Raises:
-      ValueError: eps not above 0.
 
     References:
       Liu et al. 2022, arXiv:2110.11271, section 4 (normalised gradient descent).

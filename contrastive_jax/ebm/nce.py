@@ -29,6 +29,8 @@ def binary_nce(
         s'(x) = s(x) - shift, less log(k q(x)) with noise probabilities q
         loss_i = softplus(-s'(x_i)) + sum_k softplus(s'(y_ik))           (nats)
 
+    Also known as NCE.
+
     Args:
       positive_scores: log-probabilities of the data, up to a constant that the model
         learns.
@@ -42,9 +44,7 @@ def binary_nce(
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, one noise probability without the
-        other.
+      ValueError: one noise probability without the other.
 
     References:
       Gutmann and Hyvärinen 2010, Noise-contrastive estimation. Ma and Collins
@@ -88,9 +88,11 @@ def negative_sampling(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Binary contrast without noise probabilities (skip-gram negative sampling).
+    """Binary contrast without noise probabilities.
 
         loss_i = softplus(-s(x_i)) + sum_k softplus(s(y_ik))             (nats)
+
+    Also known as skip-gram negative sampling, SGNS and word2vec.
 
     Args:
       positive_scores: scores of the positives.
@@ -99,10 +101,6 @@ def negative_sampling(
       negatives: negatives that count.
       weights: one non-negative weight per example.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Mikolov et al. 2013, arXiv:1310.4546, eq. 4.
@@ -133,12 +131,14 @@ def ranking_nce(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Cross entropy of the positive among itself and k negatives (sampled softmax).
+    """Cross entropy of the positive among itself and k negatives.
 
         s'(x) = s(x) - log q(x) with noise probabilities q, else s(x)
         loss_i = log(1 + sum_k exp(s'(y_ik) - s'(x_i)))                  (nats)
 
     Unlike `binary_nce` it is consistent for models that are not normalised.
+
+    Also known as sampled softmax.
 
     Args:
       positive_scores: scores of the positives.
@@ -151,9 +151,7 @@ def ranking_nce(
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, one noise probability without the
-        other.
+      ValueError: one noise probability without the other.
 
     References:
       Ma and Collins 2018, arXiv:1809.01812. Jozefowicz et al. 2016,
@@ -205,10 +203,6 @@ def input_label_matching(
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives the sums of the
         inputs, [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Pappas and Henderson 2019, arXiv:1806.06219.
 
@@ -254,10 +248,6 @@ def energy_hinge(
       weights: one non-negative weight per example.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       LeCun et al. 2006, A tutorial on energy-based learning (hinge loss).
 
@@ -276,12 +266,12 @@ def energy_hinge(
     negative_energies = numerics.at_least_f32(negative_energies, "negative_energies")
     where = numerics.mask_or_all(where, positive_energies.shape)
     negatives = numerics.mask_or_all(negatives, negative_energies.shape, "negatives")
-    some = where & jnp.any(negatives, axis=-1)
-    lowest = numerics.masked_min(negative_energies, negatives & some[:, None])
-    gaps = jnp.where(some, margin + positive_energies - lowest, 0)
+    has_negative = where & jnp.any(negatives, axis=-1)
+    lowest = numerics.masked_min(negative_energies, negatives & has_negative[:, None])
+    gaps = jnp.where(has_negative, margin + positive_energies - lowest, 0)
     return numerics.safe_reduce(
         numerics.hinge(gaps),
-        where=some,
+        where=has_negative,
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -306,10 +296,6 @@ def info_nce_bound(
         drops out.
       weights: one non-negative weight per row.
       reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       van den Oord et al. 2018, arXiv:1807.03748, section 2.3. Poole et al. 2019,

@@ -5,7 +5,7 @@ Weights: `self_normalized_weights`, `effective_sample_size`, `gumbel_argmax`,
 points that outlive a step: `ReplayBuffer`. `log_w` are log importance weights along the
 last axis, log p(x) - log q(x) up to a constant; -inf is a weight of 0. A random key is
 one for all rows, or one per row ([n]), which makes results independent of how rows are
-split over devices (`parallel.example_keys`); `fold_keys` makes others of it.
+split over devices (`parallel.example_keys`); `randomness.fold_keys` makes others of it.
 """
 
 from collections.abc import Callable
@@ -36,10 +36,6 @@ def self_normalized_weights(
       log_w: log importance weights; -inf is a weight of 0.
       where: entries that count; the others get weight 0.
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: a mask of another shape.
-
     References:
       Owen 2013, Monte Carlo theory, methods and examples, section 9.2.
 
@@ -66,10 +62,6 @@ def effective_sample_size(
     Args:
       log_w: log importance weights; -inf is a weight of 0.
       where: entries that count.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: a mask of another shape.
 
     References:
       Kong 1992, A note on importance sampling using standardized weights.
@@ -101,8 +93,7 @@ def gumbel_argmax(
       where: entries that can be drawn.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: a mask of another shape, or keys that are not one per row.
+      ValueError: keys that are not one per row.
 
     References:
       Maddison et al. 2014, arXiv:1411.0030.
@@ -134,9 +125,7 @@ def gumbel_top_n(
       where: entries that can be drawn.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: n outside of 1 to k, a mask of another shape, keys that are not one
-        per row.
+      ValueError: keys that are not one per row.
 
     References:
       Kool et al. 2019, arXiv:1903.06059.
@@ -183,17 +172,13 @@ def importance_resample(
       rng: random key.
       samples: a tree of arrays with k rows.
       log_w: log importance weights of the rows.
-      num: rows of the result.
+      num: rows of the result, >= 1.
       method: "systematic" spreads one uniform number over all copies (less variance);
         "multinomial" draws each copy by itself.
       where: rows that count.
 
     Returns:
       the tree with num rows, and its `ResampleInfo`.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: num below 1, an unknown method, arrays that do not fit.
 
     References:
       Rubin 1988, Using the SIR algorithm to simulate posterior distributions; Kitagawa
@@ -299,13 +284,13 @@ def langevin_step(
       log_density: unnormalised log-density of points [n, ...].
       step_size: factor of the gradient, > 0.
       noise_std: standard deviation of the noise, >= 0; sqrt(2 step_size) when None.
-      clip: largest norm of a chain's gradient; not clipped when None.
+      clip: largest norm of a chain's gradient, > 0; not clipped when None.
       bounds: interval that all coordinates are clipped to.
       adjusted: whether proposals are tested (Metropolis-Hastings).
 
     Raises:
-      ValueError: a step size not above 0, negative noise, adjustment together with
-        another noise, clipping or bounds, keys that are not one per chain.
+      ValueError: adjustment together with another noise, clipping or bounds, keys that
+        are not one per chain.
 
     References:
       Roberts and Tweedie 1996, Exponential convergence of Langevin distributions; Du
@@ -380,9 +365,6 @@ def langevin(
     Returns:
       the chains, and the diagnostics averaged over the steps.
 
-    Raises:
-      ValueError: see `langevin_step`; num_steps below 1.
-
     References:
       See `langevin_step`.
 
@@ -445,7 +427,7 @@ def replay_init(x: Float[Array, "k ..."]) -> ReplayBuffer:
 
 
 def replay_draw(
-    rng: Key[Array, " n"],
+    rngs: Key[Array, " n"],
     buffer: ReplayBuffer,
     fresh: Float[Array, "n ..."],
     *,
@@ -460,7 +442,7 @@ def replay_draw(
     chains get the same row, on one device or on many.
 
     Args:
-      rng: one key per chain.
+      rngs: one key per chain.
       buffer: where to draw from, at least `total` rows.
       fresh: a fresh starting point per chain, used at a rate of `fresh_rate`.
       rows: numbers of the chains among those of all devices (`parallel.global_rows`).
@@ -468,8 +450,7 @@ def replay_draw(
       fresh_rate: in [0, 1].
 
     Raises:
-      ValueError: a buffer of fewer rows than chains, shapes that do not fit, a rate
-        outside of [0, 1].
+      ValueError: a buffer of fewer rows than chains.
 
     References:
       Du and Mordatch 2019, arXiv:1903.08689, section 3.2; Tieleman 2008, Training
@@ -477,9 +458,9 @@ def replay_draw(
 
     Examples:
       >>> buffer = replay_init(jnp.arange(4.0)[:, None])
-      >>> keys = jax.random.split(jax.random.key(0), 2)
+      >>> rngs = jax.random.split(jax.random.key(0), 2)
       >>> draw = replay_draw(
-      ...     keys, buffer, jnp.zeros((2, 1)), rows=jnp.arange(2), total=2
+      ...     rngs, buffer, jnp.zeros((2, 1)), rows=jnp.arange(2), total=2
       ... )
       >>> [int(s) // 2 for s in draw.slots]
       [0, 1]
@@ -498,13 +479,13 @@ def replay_draw(
 
     least, longer = divmod(size, total)
 
-    def draw_one(key, row):
-        within, renew = jax.random.split(key)
+    def draw_one(rng, row):
+        within, renew = jax.random.split(rng)
         place = jax.random.randint(within, (), 0, least + (row < longer))
         slot = row * least + jnp.minimum(row, longer) + place
         return slot, jax.random.uniform(renew) < fresh_rate
 
-    slots, renewed = jax.vmap(draw_one)(rng, rows)
+    slots, renewed = jax.vmap(draw_one)(rngs, rows)
     x = jnp.where(as_rows(renewed, fresh), fresh, buffer.x[slots])
     return Draw(x, slots, jnp.where(renewed, 0, buffer.age[slots]))
 

@@ -1,10 +1,31 @@
-"""Objectives as pure functions: arrays in, nats out, one contract for all."""
+"""Objectives as pure functions: arrays in, nats out, one contract for all.
 
+- Arrays come first, at most three by position; masks, weights and numbers follow by
+  keyword. Shapes are in the annotations, ranges of numbers in the docstrings.
+- Scores are [n, m], n anchors against m candidates, with the temperature applied.
+  `labels` is the column of each anchor's positive, `positives` a mask of many.
+- `where` marks what counts: a masked candidate is as if absent, a masked anchor leaves
+  the mean. Where nothing counts the value is 0 and so is the gradient.
+- `weights` are one non-negative number per anchor: the mean becomes the weighted mean,
+  a sum has weighted terms.
+- `reduce_fn` is `jnp.mean` or `jnp.sum` over what counts. None gives one value per
+  anchor, 0 where it does not count; a loss of several terms per anchor gives their sum.
+- float16 and bfloat16 are computed in float32, float64 stays. Values and gradients are
+  finite for zero rows, equal rows and huge scores; a NaN is never hidden.
+- A wrong argument raises before anything compiles, in one line that names it: TypeError
+  for an array of the wrong dtype; ValueError for shapes that do not fit together, no
+  rows, labels that are no columns (where values are known), a number outside of its
+  range, an option that is not among those of the annotation. A function's Raises lists
+  what it checks besides.
+- No loss communicates, compiles, or looks at a configuration: over several devices hand
+  in candidates that `parallel.all_gather` gathered.
+"""
+
+from contrastive_jax.losses import catalogue
 from contrastive_jax.losses.adversarial import (
     least_squares_discriminator,
     least_squares_generator,
 )
-from contrastive_jax.losses.catalogue import Entry, catalogue
 from contrastive_jax.losses.distillation import (
     clip_distillation,
     distillation_kl,
@@ -101,7 +122,6 @@ from contrastive_jax.losses.tokens import (
 )
 
 __all__ = [
-    "Entry",
     "alignment",
     "all_direction_info_nce",
     "angle_loss",

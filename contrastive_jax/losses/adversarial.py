@@ -22,16 +22,14 @@ def least_squares_generator(
 
         loss_i = scale sum_k (fake_scores[i, k] - 1)^2
 
+    Also known as LSGAN.
+
     Args:
       fake_scores: outputs of the discriminator, with gradient to the generator.
       where: examples that count.
       weights: one non-negative weight per example.
       scale: factor of the loss, > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a scale that is not positive.
 
     References:
       Mao et al. 2017, arXiv:1611.04076, eq. 9 (labels 0 and 1).
@@ -66,6 +64,8 @@ def least_squares_discriminator(
 
         loss_i = scale sum_k ( (real_scores[i, k] - 1)^2 + fake_scores[i, k]^2 )
 
+    Also known as LSGAN.
+
     Args:
       real_scores: outputs of the discriminator on real examples.
       fake_scores: outputs on as many fakes; stop the gradient to the generator.
@@ -73,10 +73,6 @@ def least_squares_discriminator(
       weights: one non-negative weight per row.
       scale: factor of the loss, > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a scale that is not positive.
 
     References:
       Mao et al. 2017, arXiv:1611.04076, eq. 9 (labels 0 and 1).

@@ -34,10 +34,6 @@ def logit_mse(
       candidates: mean or sum over the candidates (classes) of an anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, unknown candidates.
-
     References:
       Ba and Caruana 2014, arXiv:1312.6184, eq. 1 (regression on logits); Barkan et al.
       2020, arXiv:1908.05161 (sum over classes).
@@ -76,6 +72,8 @@ def distillation_kl(
         p = softmax(teacher / temperature), q = softmax(logits / temperature)
         loss_i = temperature^2 sum_j p_ij log(p_ij / q_ij)               (nats)
 
+    Also known as knowledge distillation.
+
     Args:
       logits: the student's scores of n anchors against m candidates.
       teacher: the teacher's scores.
@@ -83,10 +81,6 @@ def distillation_kl(
       where: candidates that count; an anchor with none drops out.
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a temperature that is not positive.
 
     References:
       Hinton et al. 2015, arXiv:1503.02531, section 2.
@@ -131,10 +125,6 @@ def margin_mse(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Hofstätter et al. 2020, arXiv:2010.02666 (Margin-MSE).
 
@@ -175,6 +165,8 @@ def clip_distillation(
         loss_i = (H(teacher, logits)_i + H(reverse_teacher, reverse_logits)_i) / 2
                                                                          (nats)
 
+    Also known as contrastive relational distillation.
+
     Args:
       logits: the student's scores of n images against m texts, scale applied.
       teacher: the teacher's scores, likewise.
@@ -184,10 +176,6 @@ def clip_distillation(
       where: pairs that count, in the layout of `logits`; only with square logits.
       weights: one non-negative weight per pair.
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Yang et al. 2024, arXiv:2307.12732, section 3 (relational distillation).
@@ -199,7 +187,7 @@ def clip_distillation(
     """
     reverse = {"reverse_logits": reverse_logits, "reverse_teacher": reverse_teacher}
     numerics.check_shapes(**{k: (x, "n m") for k, x in reverse.items()})
-    logits, teacher, kept = checked(logits, teacher, where, weights)
+    logits, teacher, valid = checked(logits, teacher, where, weights)
     numerics.check_shapes(
         logits=(logits, "n m"), **{k: (x, "n m") for k, x in reverse.items()}
     )
@@ -209,7 +197,7 @@ def clip_distillation(
                 f"reverse_logits: needed when logits are not square, got logits of "
                 f"shape {list(logits.shape)}"
             )
-        reverse_logits, reverse_teacher, back = logits.T, teacher.T, kept.T
+        reverse_logits, reverse_teacher, back = logits.T, teacher.T, valid.T
     elif reverse_logits is None or reverse_teacher is None:
         raise ValueError("reverse_teacher: goes together with reverse_logits")
     elif where is not None:
@@ -217,7 +205,7 @@ def clip_distillation(
     else:
         reverse_logits = numerics.at_least_f32(reverse_logits, "reverse_logits")
         reverse_teacher = numerics.at_least_f32(reverse_teacher, "reverse_teacher")
-        back = kept
+        back = valid
 
     def entropy(logits, teacher, where):
         targets = jnp.exp(numerics.masked_log_softmax(teacher, where))
@@ -229,7 +217,7 @@ def clip_distillation(
             reduce_fn=reduce_fn,
         )
 
-    forward = entropy(logits, teacher, kept)
+    forward = entropy(logits, teacher, valid)
     return (forward + entropy(reverse_logits, reverse_teacher, back)) / 2
 
 
@@ -241,10 +229,12 @@ def relational_distance(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Huber loss between the distances within student and within teacher (RKD-D).
+    """Huber loss between the distances within student and within teacher.
 
         D_ij = ||x_i - x_j|| / mean_{k != l} ||x_k - x_l||
         loss_i = mean_{j != i} huber(D_ij(student) - D_ij(teacher))
+
+    Also known as RKD-D.
 
     Args:
       student: the student's embeddings.
@@ -252,10 +242,6 @@ def relational_distance(
       where: rows that count; with fewer than two the loss is 0.
       weights: one non-negative weight per row.
       reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Park et al. 2019, arXiv:1904.05068 (distance-wise loss).
@@ -288,12 +274,14 @@ def relational_angle(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Huber loss between the angles within student and within teacher (RKD-A).
+    """Huber loss between the angles within student and within teacher.
 
         A_ijk = cos of the angle at x_i between x_j and x_k
         loss_i = mean_{j != i, k != i, j != k} huber(A_ijk(student) - A_ijk(teacher))
 
     Takes memory of n^3.
+
+    Also known as RKD-A.
 
     Args:
       student: the student's embeddings.
@@ -301,10 +289,6 @@ def relational_angle(
       where: rows that count; with fewer than three the loss is 0.
       weights: one non-negative weight per row.
       reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Park et al. 2019, arXiv:1904.05068 (angle-wise loss).

@@ -34,10 +34,6 @@ def cosine_similarity_mse(
       weights: one non-negative weight per pair.
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Reimers and Gurevych 2019, arXiv:1908.10084, section 3 (regression objective).
 
@@ -80,14 +76,12 @@ def cosent(
 
     A loss of the whole batch: gather pairs over devices before the call.
 
+    Also known as CoSENT.
+
     Args:
       logits: one score per pair, temperature applied (cosine / 0.05 is usual).
       targets: one real value per pair; only their order matters.
       where: pairs that count.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Su 2022, CoSENT (published as a web article); used in Li and Li 2023,
@@ -118,7 +112,7 @@ def angle_loss(
     where: Bool[Array, " n"] | None = None,
     temperature: float | Float[Array, ""] = 0.05,
 ) -> Float[Array, ""]:
-    """`cosent` on angle scores of embeddings read as complex vectors (AnglE).
+    """`cosent` on angle scores of embeddings read as complex vectors.
 
         loss = log(1 + sum exp((g_k - g_l) / temperature)),
                sum over k, l with targets[k] < targets[l]                     (nats)
@@ -127,16 +121,14 @@ def angle_loss(
     x and y are a and b with the first half of the entries as real, the second half as
     imaginary part; of an odd number the last imaginary part is 0.
 
+    Also known as AnglE.
+
     Args:
       a: first embedding of each pair.
       b: second embedding of each pair.
       targets: one real value per pair; only their order matters.
       where: pairs that count.
       temperature: > 0.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, temperature not positive.
 
     References:
       Li and Li 2023, arXiv:2309.12871, section 3 (angle objective).
@@ -180,6 +172,8 @@ def rank_n_contrast(
 
     Sorts each row once: n * m numbers, not n * m * m.
 
+    Also known as RnC.
+
     Args:
       logits: minus Euclidean distances of n anchors to m candidates, temperature (2 in
         the paper) applied.
@@ -188,10 +182,6 @@ def rank_n_contrast(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over (anchor, candidate) pairs; None gives each
         anchor's sum, [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Zha et al. 2023, arXiv:2210.01189, section 3.
@@ -239,6 +229,8 @@ def weighted_supervised_contrastive(
 
     With all weights 1 it is `supervised_contrastive`.
 
+    Also known as SupCon for regression.
+
     Args:
       logits: scores of n anchors against m candidates, temperature applied.
       positives: which candidates belong to which anchor; `pairs.same_label` or
@@ -249,10 +241,6 @@ def weighted_supervised_contrastive(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
         [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Wu et al. 2023, arXiv:2309.16633 (distance magnifying weights); Khosla et al.
@@ -280,12 +268,12 @@ def weighted_supervised_contrastive(
         pair_weights = jnp.where(where, pair_weights, 1)
         tilted = logits + numerics.safe_log(pair_weights)
         inside = where & ~(pair_weights <= 0)
-    some = jnp.any(inside, axis=1)
-    total = jnp.where(some, numerics.masked_logsumexp(tilted, inside), 0)
+    has_pair = jnp.any(inside, axis=1)
+    total = jnp.where(has_pair, numerics.masked_logsumexp(tilted, inside), 0)
     loss = numerics.masked_mean(total[:, None] - logits, positives, axis=1)
     return numerics.safe_reduce(
         loss,
-        where=jnp.any(positives, axis=1) & some,
+        where=jnp.any(positives, axis=1) & has_pair,
         weights=weights,
         reduce_fn=reduce_fn,
     )

@@ -38,11 +38,6 @@ def heatmap_mse(
       reduce_fn: `jnp.mean` or `jnp.sum` over keypoints; None gives the sums of the
         examples, [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a scale that is not positive, an
-        unknown average.
-
     References:
       Xiao et al. 2018, arXiv:1804.06208, section 2.
 
@@ -90,10 +85,6 @@ def heatmap_kl(
       reduce_fn: `jnp.mean` or `jnp.sum` over keypoints; None gives the sums of the
         examples, [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a negative eps, an unknown average.
-
     References:
       Jiang et al. 2021, arXiv:2103.06175, section 3 (RegDA).
 
@@ -113,8 +104,8 @@ def heatmap_kl(
     total = jnp.sum(q, axis=2)
     where = where & (total != 0)
     q = q / jnp.where(where, total, 1)[:, :, None]
-    log_p, kept = log_softmax_of_cells(logits, where)
-    terms = jnp.where(kept, q * (numerics.safe_log(q) - log_p), 0)
+    log_p, valid = log_softmax_of_cells(logits, where)
+    terms = jnp.where(valid, q * (numerics.safe_log(q) - log_p), 0)
     loss = jnp.sum(terms, axis=2)
     return reduce_keypoints(loss, where, weights, average, reduce_fn)
 
@@ -142,10 +133,6 @@ def heatmap_entropy(
       reduce_fn: `jnp.mean` or `jnp.sum` over keypoints; None gives the sums of the
         examples, [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown unit or average.
-
     References:
       Grandvalet and Bengio 2004, Semi-supervised learning by entropy minimization,
       NeurIPS, eq. 5.
@@ -159,8 +146,8 @@ def heatmap_entropy(
     units = {"uniform": math.log(max(cells, 2)), "cells": cells, "nats": 1}
     if unit not in units:
         raise ValueError(f'unit: expected "uniform", "cells" or "nats", got {unit!r}')
-    log_p, kept = log_softmax_of_cells(logits, where)
-    loss = -jnp.sum(jnp.where(kept, jnp.exp(log_p) * log_p, 0), axis=2) / units[unit]
+    log_p, valid = log_softmax_of_cells(logits, where)
+    loss = -jnp.sum(jnp.where(valid, jnp.exp(log_p) * log_p, 0), axis=2) / units[unit]
     return reduce_keypoints(loss, where, weights, average, reduce_fn)
 
 
@@ -190,10 +177,10 @@ def log_softmax_of_cells(
     A cell of logit -inf is as if absent.
     """
     flat = logits.reshape(*where.shape, -1)
-    flat, kept = numerics.masked_logits(
+    flat, valid = numerics.masked_logits(
         flat, jnp.broadcast_to(where[:, :, None], flat.shape)
     )
-    return numerics.masked_log_softmax(flat, kept), kept
+    return numerics.masked_log_softmax(flat, valid), valid
 
 
 def reduce_keypoints(

@@ -1,7 +1,7 @@
 """Losses with one positive per anchor: InfoNCE and its in-batch relatives.
 
 All take scores with the temperature applied, [n anchors, m candidates], and return
-nats. Masks, weights and reductions follow one contract (see `numerics.safe_reduce`).
+nats.
 """
 
 import jax
@@ -29,8 +29,9 @@ def info_nce(
 
     with e the label smoothing.
 
-    Also known as multiple negatives ranking and in-batch softmax; hard negatives and
-    queued keys are further columns.
+    Hard negatives and queued keys are further columns.
+
+    Also known as multiple negatives ranking, in-batch softmax, SimCSE and logQ.
 
     Args:
       logits: scores of n anchors against m candidates, temperature applied.
@@ -44,10 +45,6 @@ def info_nce(
       label_smoothing: share of the target spread evenly over all candidates that
         count, in [0, 1].
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
-
-    Raises:
-      TypeError: logits that are not floating point, labels that are not integers.
-      ValueError: shapes that do not fit together, or no row at all.
 
     References:
       van den Oord et al. 2018, arXiv:1807.03748, eq. 4. Henderson et al. 2017,
@@ -96,11 +93,11 @@ def two_way_info_nce(
     label_smoothing: float = 0.0,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """InfoNCE from a to b and from b to a, averaged (the CLIP objective).
+    """InfoNCE from a to b and from b to a, averaged.
 
         loss_i = (info_nce(a_i -> b) + info_nce(b_i -> a)) / 2           (nats)
 
-    Also known as symmetric multiple negatives ranking.
+    Also known as CLIP and symmetric multiple negatives ranking.
 
     Args:
       logits: scores of n rows of a against m rows of b, temperature applied.
@@ -114,10 +111,6 @@ def two_way_info_nce(
       margin: taken off the positive's logit, as in `info_nce`.
       label_smoothing: as in `info_nce`.
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Radford et al. 2021, arXiv:2103.00020, figure 3.
@@ -171,7 +164,7 @@ def all_direction_info_nce(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """InfoNCE whose negatives are also of the anchor's own type (GTE).
+    """InfoNCE whose negatives are also of the anchor's own type.
 
         Z_i = sum_j (e^(q_i d_j) + e^(d_i q_j))
               + sum_{j != i} (e^(q_i q_j) + e^(d_i d_j))
@@ -179,6 +172,8 @@ def all_direction_info_nce(
 
     The positive pair stands in Z_i twice, once in each direction, so that the loss is
     above 0 at the optimum.
+
+    Also known as GTE.
 
     Args:
       logits: scores of n queries against m documents, temperature applied.
@@ -193,10 +188,6 @@ def all_direction_info_nce(
       where: examples j that count for anchor i, in all four sums.
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Li et al. 2023, arXiv:2308.03281 (improved contrastive loss).
@@ -250,9 +241,11 @@ def nt_xent(
     weights: Float[Array, " nn"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """InfoNCE between two views in one set, oneself left out (SimCLR).
+    """InfoNCE between two views in one set, oneself left out.
 
         loss_i = logsumexp_{j != i} logits[i, j] - logits[i, other view of i]   (nats)
+
+    Also known as SimCLR.
 
     Args:
       logits: scores of 2n anchors, first views then second views, against 2m
@@ -265,8 +258,7 @@ def nt_xent(
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors; None gives [2n].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: an odd number of rows or columns, shapes that do not fit together.
+      ValueError: an odd number of rows or columns.
 
     References:
       Chen et al. 2020, arXiv:2002.05709, eq. 1.
@@ -301,10 +293,12 @@ def decoupled_info_nce(
     positive_weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """InfoNCE without the positive in the denominator (DCL); may be negative.
+    """InfoNCE without the positive in the denominator; may be negative.
 
         loss_i = logsumexp_{j != labels[i]} logits[i, j]
                  - positive_weights[i] logits[i, labels[i]]              (nats)
+
+    Also known as DCL and DCLW.
 
     Args:
       logits: scores of n anchors against m candidates, temperature applied.
@@ -315,10 +309,6 @@ def decoupled_info_nce(
       positive_weights: weights of the positive terms, 1 when None; for DCLW see
         `decoupled_weights`.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Yeh et al. 2021, arXiv:2110.06848, section 3 (DCL and DCLW).
@@ -370,10 +360,6 @@ def decoupled_weights(
       where: examples that count; the weight of others is 0.
       sigma: temperature of the weights, > 0.
 
-    Raises:
-      TypeError: similarities that are not floating point.
-      ValueError: shapes that do not fit together, sigma that is not positive.
-
     References:
       Yeh et al. 2021, arXiv:2110.06848, section 3 (DCLW).
 
@@ -402,10 +388,6 @@ def hardness_log_weights(
       scores: similarity of n anchors and m candidates, without temperature.
       negatives: which of them are weighted: those in the batch, mined ones, or both.
       strength: at least 0; 0 weighs all alike.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a negative strength.
 
     References:
       Robinson et al. 2021, arXiv:2010.04592, section 3 (the weights, without their
@@ -441,6 +423,8 @@ def debiased_info_nce(
 
     with N negatives, s = logits and p the class prior.
 
+    Also known as DCL (debiased).
+
     Args:
       logits: scores of n anchors against m candidates, cosines over the temperature.
       labels: column of each anchor's positive; the diagonal when None.
@@ -449,10 +433,6 @@ def debiased_info_nce(
       where: candidates that count; leave the anchor itself out.
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, numbers out of range.
 
     References:
       Chuang et al. 2020, arXiv:2007.00224, section 3.
@@ -490,11 +470,13 @@ def hard_negative_info_nce(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Debiased InfoNCE with more weight on similar negatives (HCL).
+    """Debiased InfoNCE with more weight on similar negatives.
 
         w_j = e^(beta s_j) / mean_neg e^(beta s)
         G_i = max( (sum_neg w e^s - N p e^(s+)) / (1 - p), N e^(-1 / temperature) )
         loss_i = -log( e^(s+) / (e^(s+) + G_i) )                         (nats)
+
+    Also known as HCL.
 
     Args:
       logits: scores of n anchors against m candidates, cosines over the temperature.
@@ -506,10 +488,6 @@ def hard_negative_info_nce(
       where: candidates that count; leave the anchor itself out.
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, numbers out of range.
 
     References:
       Robinson et al. 2021, arXiv:2010.04592, section 3.
@@ -578,10 +556,6 @@ def soft_target_cross_entropy(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Szegedy et al. 2016, arXiv:1512.00567, section 7.
 
@@ -615,10 +589,12 @@ def pairwise_sigmoid(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Every pair judged on its own: matching or not (SigLIP).
+    """Every pair judged on its own: matching or not.
 
         loss_i = sum_j softplus(-y_ij logits[i, j]),  y = 1 for positives, else -1
                                                                              (nats)
+
+    Also known as SigLIP.
 
     Args:
       logits: scores of n anchors against m candidates, scale and bias applied.
@@ -627,10 +603,6 @@ def pairwise_sigmoid(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` over anchors (the published form divides by the number of
         anchors, not of pairs) or `jnp.sum`; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Zhai et al. 2023, arXiv:2303.15343, section 3.2.
@@ -661,20 +633,21 @@ def pairwise_sigmoid(
 
 
 def two_view_pairs(
-    logits: Array, rows: Array | None
+    logits: Array, labels: Array | None
 ) -> tuple[Bool[Array, "nn mm"], Int[Array, " nn"]]:
     """Everyone but oneself, and the column of each anchor's other view.
 
     Both layouts are all first views, then all second views.
     """
-    numerics.check_shapes(logits=(logits, "2n 2m"), rows=(rows, "n"))
+    numerics.check_shapes(logits=(logits, "2n 2m"), labels=(labels, "n"))
     if logits.shape[0] % 2 or logits.shape[1] % 2:
         raise ValueError(
             f"logits: expected two views in rows and in columns (even sizes), got "
             f"shape {list(logits.shape)}"
         )
     n, m = logits.shape[0] // 2, logits.shape[1] // 2
-    rows = jnp.arange(n) if rows is None else numerics.check_integer(rows, "rows")
-    numerics.check_shapes(logits=(logits[:n], "n 2m"), rows=(rows, "n"))
-    others = ~pairs.one_column(jnp.concatenate([rows, rows + m]), 2 * m)
-    return others, jnp.concatenate([rows + m, rows])
+    labels = jnp.arange(n) if labels is None else labels
+    labels = numerics.check_integer(labels, "labels")
+    numerics.check_shapes(logits=(logits[:n], "n 2m"), labels=(labels, "n"))
+    others = ~pairs.one_column(jnp.concatenate([labels, labels + m]), 2 * m)
+    return others, jnp.concatenate([labels + m, labels])

@@ -28,16 +28,14 @@ def list_softmax(
 
         loss_i = sum_j relevance[i, j] (logsumexp_k logits[i, k] - logits[i, j])  (nats)
 
+    Also known as ranking softmax.
+
     Args:
       logits: scores of m items in each of n lists, temperature applied.
       relevance: non-negative labels, used as they are.
       where: items that count.
       weights: one non-negative weight per list.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Bruch et al. 2019, An Analysis of the Softmax Cross Entropy Loss for
@@ -71,16 +69,14 @@ def listnet(
         loss_i = -sum_j t_ij log p_ij,  t = softmax(relevance), p = softmax(logits)
                                                                               (nats)
 
+    Also known as ListNet.
+
     Args:
       logits: scores of m items in each of n lists, temperature applied.
       relevance: labels; an item of label 0 still has probability above 0.
       where: items that count.
       weights: one non-negative weight per list.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Cao et al. 2007, Learning to Rank: From Pairwise Approach to Listwise Approach,
@@ -120,6 +116,8 @@ def list_mle(
 
     with s the logits in falling order of relevance.
 
+    Also known as ListMLE.
+
     Args:
       logits: scores of m items in each of n lists, temperature applied.
       relevance: labels; only their order matters.
@@ -128,10 +126,6 @@ def list_mle(
       where: items that count.
       weights: one non-negative weight per list.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Xia et al. 2008, Listwise Approach to Learning to Rank: Theory and Algorithm,
@@ -186,10 +180,6 @@ def listwise_kl(
       weights: one non-negative weight per list.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Esfandiarpoor et al. 2025, arXiv:2503.23239 (KL baseline).
 
@@ -219,6 +209,8 @@ def approx_ndcg(
 
     Lies in [-1, 0]. Holds n * m * m numbers.
 
+    Also known as ApproxNDCG.
+
     Args:
       logits: scores of m items in each of n lists; the smaller the temperature that
         divides them, the closer the ranks are to true ones.
@@ -227,10 +219,6 @@ def approx_ndcg(
       weights: one non-negative weight per list.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists with a label above 0; None gives
         [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Qin et al. 2010, A general approximation framework for direct optimization of
@@ -277,6 +265,8 @@ def neural_ndcg(
 
     where P was first made doubly stochastic. Lies in [-1, 0]. Holds n * m * m numbers.
 
+    Also known as NeuralNDCG and NeuralSort.
+
     Args:
       logits: s, scores of m items in each of n lists.
       relevance: labels >= 0.
@@ -287,10 +277,6 @@ def neural_ndcg(
       weights: one non-negative weight per list.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists with a label above 0; None gives
         [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, temperature not positive, k < 1.
 
     References:
       Pobrotyn and Bialobrzeski 2021, arXiv:2102.07831, section 3; Grover et al. 2019,
@@ -324,10 +310,10 @@ def neural_ndcg(
         log_p = numerics.masked_log_softmax(log_p, real, axis=1)
         log_p = numerics.masked_log_softmax(log_p, real)
     gain = normalized_gains(relevance, where, k)
-    found = jnp.sum(jnp.where(real, jnp.exp(log_p), 0) * gain[:, None, :], axis=2)
-    discount = 1 / jnp.log2(1 + rank.astype(found.dtype))
+    gains = jnp.sum(jnp.where(real, jnp.exp(log_p), 0) * gain[:, None, :], axis=2)
+    discount = 1 / jnp.log2(1 + rank.astype(gains.dtype))
     return numerics.safe_reduce(
-        -jnp.sum((found * discount[None, :])[:, :k], axis=1),
+        -jnp.sum((gains * discount[None, :])[:, :k], axis=1),
         where=jnp.any(gain > 0, axis=1),
         weights=weights,
         reduce_fn=reduce_fn,
@@ -370,6 +356,8 @@ def lambda_loss(
 
     Ranks have no gradient. Holds n * m * m numbers.
 
+    Also known as LambdaLoss, LambdaRank and RankNet.
+
     Args:
       logits: s, scores of m items in each of n lists, times sigma if wanted.
       relevance: y, labels >= 0.
@@ -381,11 +369,6 @@ def lambda_loss(
       over: what `jnp.mean` divides by: lists that have a pair, or pairs.
       unit: base of the logarithm, 2 or e.
       reduce_fn: `jnp.mean` or `jnp.sum`; None gives the sums of the lists, [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown scheme, over or
-        unit, k < 1.
 
     References:
       Wang et al. 2018, The LambdaLoss Framework for Ranking Metric Optimization, CIKM;
@@ -449,10 +432,6 @@ def wasserstein(
       power: of the cost, >= 1; the power-th root is left out.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, power below 1.
-
     References:
       Peyré and Cuturi 2019, arXiv:1803.00567, chapter 2 (one dimension).
 
@@ -501,15 +480,13 @@ def gaussian_wasserstein(
     in place of the trace of a matrix root: it needs [n, n] and never [m, m], and its
     gradient is finite. A loss of the whole batch: gather rows over devices first.
 
+    Also known as SyCL and Fréchet distance.
+
     Args:
       values: x, for example the softmax of each list's scores.
       targets: y, rows that go with them.
       where: rows that count.
       ddof: 1 for the unbiased covariance; with no more rows the divisor is 1.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Esfandiarpoor et al. 2025, arXiv:2503.23239; Peyré and Cuturi 2019,
@@ -545,9 +522,6 @@ def extend_lists(relevance: Float[Array, "n k"]) -> Float[Array, "n n*k"]:
 
     Args:
       relevance: labels of each list's own items.
-
-    Raises:
-      ValueError: a wrong rank.
 
     Examples:
       >>> print(extend_lists(jnp.array([[3.0, 1.0], [2.0, 0.0]])))

@@ -48,10 +48,6 @@ def triplet(
       average: "nonzero" leaves triplets with value 0 out of the reduction.
       reduce_fn: `jnp.mean` or `jnp.sum` over triplets; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown average.
-
     References:
       Schroff et al. 2015, arXiv:1503.03832, section 3.1; Hermans et al. 2017,
       arXiv:1703.07737, section 2 (soft); Balntas et al. 2016, BMVC, section 2 (swap).
@@ -99,6 +95,8 @@ def triplet_batch_all(
 
     Holds n * m * m numbers.
 
+    Also known as batch all.
+
     Args:
       distances: of n anchors to m candidates.
       positives: which candidates belong to which anchor.
@@ -111,10 +109,6 @@ def triplet_batch_all(
       average: "nonzero" leaves triplets with value 0 out of the reduction, the "batch
         all, non-zero mean" of Hermans et al.
       reduce_fn: `jnp.mean` or `jnp.sum` over triplets; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown average.
 
     References:
       Hermans et al. 2017, arXiv:1703.07737, section 2 (batch all).
@@ -159,6 +153,8 @@ def triplet_batch_hard(
         loss_i = max(0, max_{p in P(i)} d_ip - min_{k in N(i)} d_ik + margin)
         soft:    log(1 + exp(...))
 
+    Also known as batch hard.
+
     Args:
       distances: of n anchors to m candidates, >= 0.
       positives: which candidates belong to which anchor.
@@ -170,10 +166,6 @@ def triplet_batch_hard(
         "keep" takes 0 for its missing positive distance and the largest distance in its
         row for its missing negative one.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown incomplete.
 
     References:
       Hermans et al. 2017, arXiv:1703.07737, section 2 (batch hard).
@@ -228,6 +220,8 @@ def triplet_semi_hard(
         k = argmin d_ik over negatives with d_ik > d_ip, or the farthest negative
         soft: log(1 + exp(...))
 
+    Also known as FaceNet.
+
     Args:
       distances: of n anchors to m candidates, >= 0.
       positives: which candidates belong to which anchor.
@@ -238,10 +232,6 @@ def triplet_semi_hard(
       incomplete: "drop" leaves pairs of an anchor without negatives out; "keep" takes
         distance 0 for their missing negative.
       reduce_fn: `jnp.mean` or `jnp.sum` over positive pairs; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown incomplete.
 
     References:
       Schroff et al. 2015, arXiv:1503.03832, section 3.2.
@@ -287,6 +277,8 @@ def pair_margin(
         loss_i = factor * d_i^2                    for positives
                  factor * max(0, margin - d_i)^2   for negatives
 
+    Also known as contrastive loss.
+
     Args:
       distances: one per pair.
       positives: True for pairs that match.
@@ -295,10 +287,6 @@ def pair_margin(
       margin: distance beyond which a negative costs nothing.
       factor: 1/2 in the paper; 1 in many libraries.
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Hadsell et al. 2006, CVPR, Dimensionality Reduction by Learning an Invariant
@@ -346,10 +334,6 @@ def online_contrastive(
       weights: one non-negative weight per pair.
       margin: distance beyond which a negative costs nothing.
       reduce_fn: `jnp.sum` (as published) or `jnp.mean` over hard pairs; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       No paper; the OnlineContrastiveLoss of sentence-transformers, which also has the
@@ -401,6 +385,8 @@ def contrastive_margin(
         loss = mean_{positives} max(0, d_ij - positive_margin)
              + mean_{negatives} max(0, negative_margin - d_ij)
 
+    Also known as margin based loss.
+
     Args:
       distances: of n anchors to m candidates; 1 - cosine for the cosine form.
       positives: which candidates belong to which anchor.
@@ -411,10 +397,6 @@ def contrastive_margin(
       average: "nonzero" leaves pairs with value 0 out of their mean.
       reduce_fn: reduction over positive pairs and over negative pairs, which are then
         added; None gives each anchor's sum, [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown average.
 
     References:
       Wu et al. 2017, arXiv:1706.07567 (margin based loss), with margins
@@ -462,10 +444,6 @@ def mega_batch_margin(
       negative_margin: score below which a negative costs nothing.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Wieting and Gimpel 2018, arXiv:1711.05732 (hardest negatives of a mega
       batch), in the two-margin form of sentence-transformers.
@@ -499,7 +477,7 @@ def mega_batch_margin(
 
 def n_pairs(
     anchors: Float[Array, "n d"],
-    positives: Float[Array, "n d"],
+    positive_embeddings: Float[Array, "n d"],
     *,
     where: Bool[Array, " n"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -515,15 +493,11 @@ def n_pairs(
 
     Args:
       anchors: one embedding of each class.
-      positives: another embedding of the same class, in the same order.
+      positive_embeddings: another embedding of the same class, in the same order.
       where: pairs that count.
       weights: one non-negative weight per pair.
       l2_weight: of the squared lengths, which keeps them from growing.
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Sohn 2016, Improved Deep Metric Learning with Multi-class N-pair Loss Objective,
@@ -536,12 +510,12 @@ def n_pairs(
     """
     numerics.check_shapes(
         anchors=(anchors, "n d"),
-        positives=(positives, "n d"),
+        positive_embeddings=(positive_embeddings, "n d"),
         where=(where, "n"),
         weights=(weights, "n"),
     )
     anchors = numerics.at_least_f32(anchors, "anchors")
-    positives = numerics.at_least_f32(positives, "positives")
+    positives = numerics.at_least_f32(positive_embeddings, "positive_embeddings")
     n = anchors.shape[0]
     where = numerics.mask_or_all(where, (n,))
     anchors = jnp.where(where[:, None], anchors, 0)
@@ -582,10 +556,6 @@ def lifted_structure(
       margin: distance beyond which negatives weigh little.
       reduce_fn: `jnp.mean` or `jnp.sum` over positive pairs; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Song et al. 2016, arXiv:1511.06452 (the smooth upper bound).
 
@@ -601,12 +571,15 @@ def lifted_structure(
         positives, where, weights, distances=distances
     )
     spread = numerics.masked_logsumexp(margin - distances, negatives)
-    some = jnp.any(negatives, axis=1)
+    has_negative = jnp.any(negatives, axis=1)
     both = jnp.logaddexp(spread[:, None], spread[None, :])
-    some = some[:, None] | some[None, :]
-    loss = jnp.square(numerics.hinge(jnp.where(some, both, 0) + distances)) / 2
+    has_negative = has_negative[:, None] | has_negative[None, :]
+    loss = jnp.square(numerics.hinge(jnp.where(has_negative, both, 0) + distances)) / 2
     return numerics.reduce_terms(
-        jnp.where(some, loss, 0), where=positives, weights=weights, reduce_fn=reduce_fn
+        jnp.where(has_negative, loss, 0),
+        where=positives,
+        weights=weights,
+        reduce_fn=reduce_fn,
     )
 
 
@@ -637,10 +610,6 @@ def generalized_lifted_structure(
         (the limit of the formula is 0); "keep" counts the logarithm of an empty sum as
         0, so that the other one remains.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown incomplete.
 
     References:
       Hermans et al. 2017, arXiv:1703.07737, section 2 (generalized lifted loss).
@@ -699,10 +668,6 @@ def multi_similarity(
       base: the score that separates the two.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a pair; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, alpha or beta not positive.
-
     References:
       Wang et al. 2019, arXiv:1904.06627, section 3.
 
@@ -752,10 +717,6 @@ def circle_loss(
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive and a
         negative; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, gamma not positive.
-
     References:
       Sun et al. 2020, arXiv:2002.10857, section 3 (circle loss with margins).
 
@@ -799,10 +760,6 @@ def tuplet_margin(
       margin: slack of the angle, in radians (the paper's 0.1 is 5.73 degrees).
       scale: > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over positive pairs; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, scale not positive.
 
     References:
       Yu and Tao 2019, Deep Metric Learning with Tuplet Margin Loss, ICCV.
@@ -854,10 +811,6 @@ def intra_pair_variance(
       reduce_fn: reduction over positive pairs and over negative pairs, which are then
         added; None gives each anchor's sum, [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Yu and Tao 2019, Deep Metric Learning with Tuplet Margin Loss, ICCV.
 
@@ -889,6 +842,8 @@ def nca(
 
         loss_i = logsumexp_j logits[i, j] - logsumexp_{p in P(i)} logits[i, p]   (nats)
 
+    Also known as neighbourhood components analysis.
+
     Args:
       logits: minus squared distances of n anchors to m candidates, scaled.
       positives: which candidates belong to which anchor.
@@ -896,10 +851,6 @@ def nca(
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
         [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Goldberger et al. 2004, Neighbourhood Components Analysis, NeurIPS.
@@ -913,11 +864,11 @@ def nca(
       1.3863
     """
     logits, positives, negatives = check_pairs(positives, where, weights, logits=logits)
-    some = jnp.any(positives, axis=1)
-    near = jnp.where(some, numerics.masked_logsumexp(logits, positives), 0)
+    has_positive = jnp.any(positives, axis=1)
+    near = jnp.where(has_positive, numerics.masked_logsumexp(logits, positives), 0)
     gap = numerics.masked_logsumexp(logits, negatives) - near
     return numerics.safe_reduce(
-        jax.nn.softplus(gap), where=some, weights=weights, reduce_fn=reduce_fn
+        jax.nn.softplus(gap), where=has_positive, weights=weights, reduce_fn=reduce_fn
     )
 
 
@@ -939,6 +890,8 @@ def fast_ap(
     around num_bins + 1 equally spaced centres), H+_b and H_b the counts of positives
     and of all candidates up to bin b.
 
+    Also known as FastAP.
+
     Args:
       distances: of n anchors to m candidates; squared Euclidean distances of unit
         vectors lie in [0, 4].
@@ -949,11 +902,6 @@ def fast_ap(
       max_distance: where the last bin is centred, > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
         [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, num_bins or max_distance not
-        positive.
 
     References:
       Cakir et al. 2019, Deep Metric Learning to Rank, CVPR.
@@ -969,8 +917,8 @@ def fast_ap(
     )
     where = positives | negatives
     width = max_distance / num_bins
-    centres = width * jnp.arange(num_bins + 1, dtype=distances.dtype)
-    gaps = jnp.abs(distances[:, :, None] - centres[None, None, :])
+    centers = width * jnp.arange(num_bins + 1, dtype=distances.dtype)
+    gaps = jnp.abs(distances[:, :, None] - centers[None, None, :])
     shares = numerics.hinge(1 - gaps / width)
     histogram = jnp.sum(jnp.where(positives[:, :, None], shares, 0), axis=1)
     everyone = jnp.sum(jnp.where(where[:, :, None], shares, 0), axis=1)
@@ -985,8 +933,8 @@ def fast_ap(
 
 def angular_loss(
     anchors: Float[Array, "n d"],
-    positives: Float[Array, "n d"],
-    negatives: Float[Array, "m d"] | None = None,
+    positive_embeddings: Float[Array, "n d"],
+    negative_embeddings: Float[Array, "m d"] | None = None,
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -1000,20 +948,16 @@ def angular_loss(
 
     Args:
       anchors: unit vectors.
-      positives: unit vectors of the same classes, in the same order.
-      negatives: unit vectors of other classes; the positives of the other rows when
-        None.
-      where: negatives that count for each anchor (pairs of rows when negatives is
-        None, which never counts a row against itself).
+      positive_embeddings: unit vectors of the same classes, in the same order.
+      negative_embeddings: unit vectors of other classes; the positives of the other
+        rows when None.
+      where: negatives that count for each anchor (pairs of rows when there are no
+        `negative_embeddings`, which never counts a row against itself).
       weights: one non-negative weight per anchor.
       angle: bound, in radians, in (0, pi / 2); 45 degrees in the paper, which also
         tries 36 to 55.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a negative; None gives
         [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an angle out of range.
 
     References:
       Wang et al. 2017, arXiv:1708.01682, section 3.
@@ -1027,17 +971,17 @@ def angular_loss(
         raise ValueError(f"angle: expected radians in (0, pi / 2), got {angle}")
     numerics.check_shapes(
         anchors=(anchors, "n d"),
-        positives=(positives, "n d"),
-        negatives=(negatives, "m d"),
+        positive_embeddings=(positive_embeddings, "n d"),
+        negative_embeddings=(negative_embeddings, "m d"),
         weights=(weights, "n"),
     )
     anchors = numerics.at_least_f32(anchors, "anchors")
-    positives = numerics.at_least_f32(positives, "positives")
+    positives = numerics.at_least_f32(positive_embeddings, "positive_embeddings")
     n = anchors.shape[0]
-    if negatives is None:
+    if negative_embeddings is None:
         negatives, allowed = positives, ~jnp.eye(n, dtype=bool)
     else:
-        negatives = numerics.at_least_f32(negatives, "negatives")
+        negatives = numerics.at_least_f32(negative_embeddings, "negative_embeddings")
         allowed = jnp.ones((n, negatives.shape[0]), bool)
     numerics.check_shapes(where=(where, f"{n} {negatives.shape[0]}"))
     where = allowed & numerics.mask_or_all(where, allowed.shape)

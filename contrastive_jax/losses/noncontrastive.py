@@ -36,10 +36,6 @@ def byol(
       weights: one non-negative weight per row.
       reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Grill et al. 2020, arXiv:2006.07733, eq. 2.
 
@@ -75,10 +71,6 @@ def simsiam(
       weights: one non-negative weight per row.
       reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Chen and He 2021, arXiv:2011.10566, eq. 1 and 4.
 
@@ -110,10 +102,6 @@ def barlow_twins(
       off_diagonal: weight of the terms off the diagonal.
       eps: added to the (biased) variances.
       where: rows that count.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Zbontar et al. 2021, arXiv:2103.03230, eq. 1 and 2.
@@ -158,10 +146,6 @@ def vicreg(
       covariance: weight of the squared covariances.
       eps: added to the variances.
       where: rows that count.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Bardes et al. 2022, arXiv:2105.04906, eq. 1 to 6.
@@ -222,8 +206,7 @@ def w_mse(
       reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a group size that does not divide n.
+      ValueError: a group size that does not divide n.
 
     References:
       Ermolov et al. 2021, arXiv:2007.06346, section 3.
@@ -295,10 +278,6 @@ def alignment(
       weights: one non-negative weight per pair.
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a power that is not positive.
-
     References:
       Wang and Isola 2020, arXiv:2005.10242, section 4.1.
 
@@ -332,10 +311,6 @@ def uniformity(
       x: embeddings, meant to have length 1.
       t: sharpness of the potential, > 0.
       where: rows that count. With fewer than two the loss is 0.
-
-    Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: shapes that do not fit together, a t that is not positive.
 
     References:
       Wang and Isola 2020, arXiv:2005.10242, section 4.1.
@@ -399,7 +374,7 @@ def two_views(
     return jnp.where(keep, a, 0), jnp.where(keep, b, 0), where
 
 
-def centre(x: Float[Array, "n d"], where: Bool[Array, " n"]) -> Float[Array, "n d"]:
+def center(x: Float[Array, "n d"], where: Bool[Array, " n"]) -> Float[Array, "n d"]:
     """Rows less their mean; 0 in rows that do not count."""
     mean = numerics.masked_mean(x, where[:, None], axis=0)
     return jnp.where(where[:, None], x - mean[None, :], 0)
@@ -409,19 +384,19 @@ def standardise(
     x: Float[Array, "n d"], where: Bool[Array, " n"], eps: float
 ) -> Float[Array, "n d"]:
     """Columns with mean 0 and biased variance 1 over the rows that count."""
-    centred = centre(x, where)
-    variance = numerics.masked_mean(centred**2, where[:, None], axis=0) + eps
-    some = variance > 0
-    scale = jnp.where(some, jax.lax.rsqrt(jnp.where(some, variance, 1)), 0)
-    return centred * scale[None, :]
+    centered = center(x, where)
+    variance = numerics.masked_mean(centered**2, where[:, None], axis=0) + eps
+    varies = variance > 0
+    scale = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1)), 0)
+    return centered * scale[None, :]
 
 
 def spread_and_overlap(
     x: Float[Array, "n d"], where: Bool[Array, " n"], eps: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The variance and the covariance term of VICReg for one view."""
-    centred = centre(x, where)
-    covariance = similarity.matmul(centred.T, centred.T)
+    centered = center(x, where)
+    covariance = similarity.matmul(centered.T, centered.T)
     covariance = covariance / jnp.maximum(jnp.sum(where) - 1, 1)
     deviation = numerics.safe_sqrt(jnp.diagonal(covariance) + eps)
     others = ~jnp.eye(x.shape[1], dtype=bool)

@@ -35,6 +35,8 @@ def dpo(
 
     The reference carries no gradient.
 
+    Also known as direct preference optimization and IPO.
+
     Args:
       chosen: log-probability of each preferred response under the model.
       rejected: log-probability of each response that is not preferred.
@@ -49,9 +51,7 @@ def dpo(
       reduce_fn: `jnp.mean` or `jnp.sum` over pairs that count; None gives [n].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, beta not positive, label_smoothing
-        out of range or with "ipo", an unknown form.
+      ValueError: `label_smoothing` with the form "ipo".
 
     References:
       Rafailov et al. 2023, arXiv:2305.18290, eq. 7; Mitchell 2023, A note on DPO with
@@ -113,10 +113,6 @@ def implicit_rewards(
       log_probs: log-probabilities under the model.
       reference: those under the reference model.
       beta: as in `dpo`, > 0.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that differ, beta not positive.
 
     References:
       Rafailov et al. 2023, arXiv:2305.18290, eq. 5.

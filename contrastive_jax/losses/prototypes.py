@@ -27,18 +27,14 @@ def sinkhorn(
 
     Args:
       scores: similarity of rows and prototypes. Over several devices, of all rows.
-      queued: that of rows from earlier steps (`state.Queue`), which take part in the
+      queued: that of rows from earlier steps (`states.Queue`), which take part in the
         balance, n being the number of all rows, but whose assignments are not returned.
         Batches with fewer rows than prototypes need them.
       epsilon: temperature, > 0; smaller is harder.
       num_iterations: how often columns and rows are normalised. With 0 the whole sums
         to n.
       where: rows that count; the assignments of others are 0.
-      where_queued: queued rows that count (`state.queue_filled`).
-
-    Raises:
-      TypeError: scores that are not floating point, a mask that is not boolean.
-      ValueError: shapes that do not fit together, an epsilon that is not positive.
+      where_queued: queued rows that count (`states.queue_filled`).
 
     References:
       Cuturi 2013, arXiv:1306.0895; Caron et al. 2020, arXiv:2006.09882, eq. 3 to 5.
@@ -60,9 +56,11 @@ def sinkhorn(
     where = numerics.mask_or_all(where, scores.shape[:1])
     if queued is not None:
         queued = numerics.at_least_f32(queued, "queued").astype(scores.dtype)
-        kept = numerics.mask_or_all(where_queued, queued.shape[:1], "where_queued")
+        queued_where = numerics.mask_or_all(
+            where_queued, queued.shape[:1], "where_queued"
+        )
         scores = jnp.concatenate([scores, queued])
-        where = jnp.concatenate([where, kept])
+        where = jnp.concatenate([where, queued_where])
     rows = jnp.broadcast_to(where[:, None], scores.shape)
     log_n = numerics.safe_log(jnp.sum(where, dtype=scores.dtype))
     log_k = jnp.log(jnp.asarray(scores.shape[1], scores.dtype))
@@ -102,10 +100,6 @@ def swav(
       weights: one non-negative weight per image.
       reduce_fn: `jnp.mean` or `jnp.sum` over images that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, numbers out of range.
-
     References:
       Caron et al. 2020, arXiv:2006.09882, eq. 1 and 2.
 
@@ -139,7 +133,7 @@ def swav(
 def dino(
     student: Float[Array, "v n k"],
     teacher: Float[Array, "a n k"],
-    centre: Float[Array, " k"] | None = None,
+    center: Float[Array, " k"] | None = None,
     *,
     crops: tuple[int, ...] | None = None,
     student_temperature: float = 0.1,
@@ -150,7 +144,7 @@ def dino(
 ) -> Float[Array, "..."]:
     """Each crop's student predicts the centred teacher of the other crops (DINO).
 
-        p = softmax((teacher - centre) / teacher_temperature)
+        p = softmax((teacher - center) / teacher_temperature)
         s = log softmax(student / student_temperature)
         loss_i = mean_{a, v != crops[a]} -sum_k p[a, i, k] s[v, i, k]    (nats)
 
@@ -159,17 +153,13 @@ def dino(
     Args:
       student: outputs for v crops of n images.
       teacher: outputs for some of the crops, by the averaged network.
-      centre: running mean of the teacher's outputs; 0 when None.
+      center: running mean of the teacher's outputs; 0 when None.
       crops: which crops the teacher saw; the first ones when None.
       student_temperature: > 0.
       teacher_temperature: > 0, below the student's to sharpen.
       where: images that count.
       weights: one non-negative weight per image.
       reduce_fn: `jnp.mean` or `jnp.sum` over images that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, numbers out of range.
 
     References:
       Caron et al. 2021, arXiv:2104.14294, eq. 1 to 4 and algorithm 1.
@@ -183,7 +173,7 @@ def dino(
     numerics.check_shapes(
         student=(student, "v n k"),
         teacher=(teacher, "a n k"),
-        centre=(centre, "k"),
+        center=(center, "k"),
         where=(where, "n"),
         weights=(weights, "n"),
     )
@@ -196,8 +186,8 @@ def dino(
     where = numerics.mask_or_all(where, student.shape[1:2])
     student = jnp.where(where[None, :, None], student, 0)
     teacher = jnp.where(where[None, :, None], teacher, 0)
-    if centre is not None:
-        teacher = teacher - numerics.at_least_f32(centre, "centre")[None, None, :]
+    if center is not None:
+        teacher = teacher - numerics.at_least_f32(center, "center")[None, None, :]
     targets = jax.nn.softmax(teacher / teacher_temperature, axis=-1)
     log_p = jax.nn.log_softmax(student / student_temperature, axis=-1)
     return numerics.safe_reduce(

@@ -28,6 +28,8 @@ def proxy_nca(
 
     It can be negative. With the positive in the denominator it is cross entropy.
 
+    Also known as ProxyNCA++.
+
     Args:
       logits: minus squared distances of n unit vectors to c unit proxies, scaled.
       labels: class of each example.
@@ -36,10 +38,6 @@ def proxy_nca(
       positive_in_denominator: sum over all classes instead of the other ones.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples with a class to tell from; None
         gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Movshovitz-Attias et al. 2017, arXiv:1703.07464.
@@ -89,10 +87,6 @@ def proxy_anchor(
       margin: added to negatives, taken off positives.
       alpha: sharpness, > 0.
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, alpha not positive.
-
     References:
       Kim et al. 2020, arXiv:2003.13911, section 3.
 
@@ -128,6 +122,8 @@ def arcface(
         own class: z = scale cos(t + margin),            where t <= pi - margin
                    z = scale (cos t - margin sin(margin)) beyond, to stay monotone
 
+    Also known as additive angular margin.
+
     Args:
       cosines: cos t of n examples to c class vectors.
       labels: class of each example.
@@ -136,10 +132,6 @@ def arcface(
       margin: in radians, in [0, pi).
       scale: > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, scale not positive.
 
     References:
       Deng et al. 2019, arXiv:1801.07698, eq. 3; the branch beyond pi - margin is in the
@@ -178,6 +170,8 @@ def cosface(
         loss_i = logsumexp_c z_ic - z_{i,labels[i]}                           (nats)
         z_ic = scale (cos t_ic - margin [c = labels[i]])
 
+    Also known as AM-Softmax.
+
     Args:
       cosines: cos t of n examples to c class vectors.
       labels: class of each example.
@@ -186,10 +180,6 @@ def cosface(
       margin: taken off the own class.
       scale: > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, scale not positive.
 
     References:
       Wang et al. 2018, arXiv:1801.09414, eq. 4.
@@ -227,10 +217,6 @@ def normalized_softmax(
       weights: one non-negative weight per example.
       temperature: > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, temperature not positive.
 
     References:
       Zhai and Wu 2018, arXiv:1811.12649, section 3.

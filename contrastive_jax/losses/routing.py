@@ -21,13 +21,11 @@ def load_balancing(
 
     The shares have no gradient. Among equal scores the first expert has the row.
 
+    Also known as Switch Transformer.
+
     Args:
       router_logits: scores of the experts for each row.
       where: rows that count; leave padding out.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Fedus et al. 2021, arXiv:2101.03961, eq. 4.
@@ -50,9 +48,9 @@ def load_balancing(
 
 def router_mutual_information(
     router_logits: Float[Array, "n e"],
-    labels: Int[Array, " n"],
+    tasks: Int[Array, " n"],
     *,
-    num_labels: int,
+    num_tasks: int,
     top_k: int = 1,
     eps: float = 1e-4,
     where: Bool[Array, " n"] | None = None,
@@ -66,17 +64,15 @@ def router_mutual_information(
     with the sums of J over experts and over tasks, plus eps, as P_t and P_k. Least when
     each task has experts of its own and all are used.
 
+    Also known as Mod-Squad.
+
     Args:
       router_logits: scores of the experts for each row.
-      labels: task of each row, in [0, num_labels).
-      num_labels: number of tasks.
+      tasks: of each row, in [0, num_tasks).
+      num_tasks: how many tasks there are.
       top_k: experts that work on each row, >= 1.
       eps: keeps quotient and logarithm finite, > 0.
       where: rows that count.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, numbers out of range.
 
     References:
       Chen et al. 2022, arXiv:2212.08066, section 3 (Mod-Squad).
@@ -88,16 +84,16 @@ def router_mutual_information(
 
     Examples:
       >>> logits = jnp.array([[9.0, 0.0], [0.0, 9.0]])
-      >>> loss = router_mutual_information(logits, jnp.array([0, 1]), num_labels=2)
+      >>> loss = router_mutual_information(logits, jnp.array([0, 1]), num_tasks=2)
       >>> f"{loss:.3f}"
       '-0.692'
     """
-    numerics.check_shapes(router_logits=(router_logits, "n e"), labels=(labels, "n"))
-    numerics.check_positive(num_labels=num_labels, top_k=top_k, eps=eps)
+    numerics.check_shapes(router_logits=(router_logits, "n e"), tasks=(tasks, "n"))
+    numerics.check_positive(num_tasks=num_tasks, top_k=top_k, eps=eps)
     probabilities, where = checked(router_logits, where)
-    labels = numerics.check_columns(labels, num_labels, "labels")
-    tasks = pairs.one_column(labels, num_labels) & where[:, None]
-    joint = similarity.matmul(tasks.astype(probabilities.dtype).T, probabilities.T)
+    tasks = numerics.check_columns(tasks, num_tasks, "tasks")
+    rows = pairs.one_column(tasks, num_tasks) & where[:, None]
+    joint = similarity.matmul(rows.astype(probabilities.dtype).T, probabilities.T)
     joint = joint / (jnp.sum(joint) / top_k + eps)
     by_task = jnp.sum(joint, axis=1, keepdims=True) + eps
     by_expert = jnp.sum(joint, axis=0, keepdims=True) + eps
@@ -109,8 +105,8 @@ def checked(
 ) -> tuple[Float[Array, "n e"], Bool[Array, " n"]]:
     """Probabilities of the experts, 0 in rows that do not count, and which rows do."""
     numerics.check_shapes(router_logits=(router_logits, "n e"), where=(where, "n"))
-    logits, kept = numerics.masked_logits(router_logits, None, "router_logits")
+    logits, valid = numerics.masked_logits(router_logits, None, "router_logits")
     where = numerics.mask_or_all(where, logits.shape[:1])
-    kept = kept & where[:, None]
-    log_p = numerics.masked_log_softmax(jnp.where(kept, logits, 0), kept)
-    return jnp.where(kept, jnp.exp(log_p), 0), where
+    valid = valid & where[:, None]
+    log_p = numerics.masked_log_softmax(jnp.where(valid, logits, 0), valid)
+    return jnp.where(valid, jnp.exp(log_p), 0), where

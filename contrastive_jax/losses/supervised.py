@@ -24,7 +24,7 @@ def supervised_contrastive(
     count_all: bool = False,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Cross entropy against all positives of an anchor (SupCon).
+    """Cross entropy against all positives of an anchor.
 
         out: loss_i = mean_{p in P(i)} ( logsumexp_a logits[i, a] - logits[i, p] )
         in:  loss_i = logsumexp_a logits[i, a] - logsumexp_p logits[i, p] + log |P(i)|
@@ -32,6 +32,8 @@ def supervised_contrastive(
 
     The candidates a are all columns that count, positives included, unless
     `denominator` says otherwise. Leave the anchor itself out of `where`.
+
+    Also known as SupCon.
 
     Args:
       logits: scores of n anchors against m candidates, temperature applied.
@@ -47,10 +49,6 @@ def supervised_contrastive(
         instead of those with a positive.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
         [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown form or denominator.
 
     References:
       Khosla et al. 2020, arXiv:2004.11362, eq. 2 (out) and eq. 3 (in).
@@ -110,6 +108,8 @@ def multi_positive_info_nce(
     Averaged over pairs it is NT-Xent by labels: one term for each (anchor, positive),
     whose denominator leaves the other positives out.
 
+    Also known as NT-Xent by labels.
+
     Args:
       logits: scores of n anchors against m candidates, temperature applied.
       positives: which candidates belong to which anchor. Masked ones are no positives.
@@ -120,10 +120,6 @@ def multi_positive_info_nce(
       over: what `jnp.mean` divides by: anchors that have a positive, or (anchor,
         positive) pairs.
       reduce_fn: `jnp.mean` or `jnp.sum`; None gives the sums of the anchors, [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown `denominator` or `over`.
 
     References:
       Zhuo et al. 2023, arXiv:2305.17746, section 3 (sum over positives). Sohn 2016,
@@ -183,10 +179,6 @@ def cross_entropy_supervised_contrastive(
       form: as in `supervised_contrastive`.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a ratio out of range.
-
     References:
       Gunel et al. 2021, arXiv:2011.01403, eq. 1.
 
@@ -208,7 +200,7 @@ def cross_entropy_supervised_contrastive(
     class_logits, classes = numerics.masked_logits(class_logits, None, "class_logits")
     labels = numerics.check_columns(labels, class_logits.shape[1], "labels")
     logits, where = numerics.masked_logits(logits, where)
-    some = jnp.any(where, axis=-1)
+    has_candidate = jnp.any(where, axis=-1)
     if positives is None:
         if logits.shape[0] != logits.shape[1]:
             raise ValueError(
@@ -220,7 +212,7 @@ def cross_entropy_supervised_contrastive(
     positives = numerics.check_mask(positives, "positives")
     options = dict(weights=weights, reduce_fn=reduce_fn)
     entropy = numerics.negative_log_softmax(class_logits, labels, classes)
-    entropy = numerics.safe_reduce(entropy, where=some, **options)
+    entropy = numerics.safe_reduce(entropy, where=has_candidate, **options)
     contrast = supervised_contrastive(
         logits, positives, where=where, form=form, **options
     )
@@ -246,8 +238,7 @@ def logit_adjustment(
       eps: keeps a class without examples finite.
 
     Raises:
-      TypeError: counts that are not numbers.
-      ValueError: a wrong rank, a negative count.
+      ValueError: a negative count.
 
     References:
       Menon et al. 2021, arXiv:2007.07314, section 3.

@@ -26,6 +26,8 @@ def token_cross_entropy(
 
         loss_it = logsumexp_w logits[i, t, w] - logits[i, t, labels[i, t]]      (nats)
 
+    Also known as language modelling and masked language modelling.
+
     Args:
       logits: scores of the vocabulary at each position.
       labels: token to predict at each position, or `ignore_index`.
@@ -36,8 +38,7 @@ def token_cross_entropy(
         the sequences, [n].
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a label outside of the vocabulary.
+      ValueError: a label outside of the vocabulary.
 
     References:
       Devlin et al. 2019, arXiv:1810.04805, section 3.1 (masked tokens).
@@ -76,8 +77,7 @@ def token_log_probs(
       ignore_index: the label of positions that do not count.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a label outside of the vocabulary.
+      ValueError: a label outside of the vocabulary.
 
     Examples:
       >>> token_log_probs(jnp.zeros((1, 2, 2)), jnp.array([[1, -100]])).round(4)
@@ -95,10 +95,12 @@ def replaced_token_detection(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """Each token judged: from the text, or from the generator (ELECTRA).
+    """Each token judged: from the text, or from the generator.
 
         loss_it = softplus(-logits[i, t]) where replaced, else softplus(logits[i, t])
                                                                               (nats)
+
+    Also known as ELECTRA.
 
     Args:
       logits: the discriminator's output at each token; high for replaced ones.
@@ -108,10 +110,6 @@ def replaced_token_detection(
       weights: one non-negative weight per sequence, shared by its tokens.
       reduce_fn: `jnp.mean` or `jnp.sum` over tokens that count; None gives the sums of
         the sequences, [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Clark et al. 2020, arXiv:2003.10555, section 2 (discriminator).
@@ -156,7 +154,7 @@ def negative_log_probs(
     logits = numerics.at_least_f32(logits, "logits")
     # What does not count is replaced before the softmax, so that it leaves no trace.
     logits = jnp.where(where[:, :, None], logits, 0).reshape(labels.size, -1)
-    logits, kept = numerics.masked_logits(logits, None)
-    loss = numerics.negative_log_softmax(logits, labels, kept)
-    has_label = jnp.take_along_axis(kept, labels[:, None], axis=1)
+    logits, valid = numerics.masked_logits(logits, None)
+    loss = numerics.negative_log_softmax(logits, labels, valid)
+    has_label = jnp.take_along_axis(valid, labels[:, None], axis=1)
     return loss.reshape(where.shape), where & has_label.reshape(where.shape)

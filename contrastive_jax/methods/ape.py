@@ -1,9 +1,9 @@
-"""Energy-based models of heterogeneous categorical events, and the noise they need.
+"""APE (Chen et al. 2016): an energy of categorical events, and the noise it needs.
 
 An event is one entity of each of m types. Entities of type i are numbered from 0 to
 n_i - 1; `offsets[i]` is the row of the first of them in the arrays that all types
-share, such as embeddings [N, d] with N the sum of the n_i. The loss is `binary_nce` (or
-`negative_sampling`) of `ape_score` on events and on their mixtures with noise.
+share, such as embeddings [N, d] with N the sum of the n_i. The loss is `ebm.binary_nce`
+(or `negative_sampling`) of `ape_score` on events and on their mixtures with noise.
 """
 
 import math
@@ -17,6 +17,19 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from contrastive_jax import numerics
 from contrastive_jax.ebm.noise import Numbers, alias_table, unigram_noise
+
+__all__ = [
+    "EventNoise",
+    "ape_log_partition",
+    "ape_score",
+    "apply_replacement",
+    "check_events",
+    "event_log_noise",
+    "event_noise",
+    "inject_anomalies",
+    "sample_context_noise",
+    "sample_independent_noise",
+]
 
 
 @chex.dataclass(frozen=True)
@@ -108,16 +121,16 @@ def draw_entities(
       noise: where to draw from.
       number: how many.
     """
-    row_key, keep_key = jax.random.split(rng)
+    row_rng, keep_rng = jax.random.split(rng)
     size, offset = (jnp.asarray(x)[type_index] for x in (noise.sizes, noise.offsets))
-    entity = jax.random.randint(row_key, (number,), 0, size)
+    entity = jax.random.randint(row_rng, (number,), 0, size)
     row = offset + entity
-    kept = jax.random.uniform(keep_key, (number,)) < jnp.asarray(noise.keep)[row]
-    return jnp.where(kept, entity, jnp.asarray(noise.alias)[row])
+    stays = jax.random.uniform(keep_rng, (number,)) < jnp.asarray(noise.keep)[row]
+    return jnp.where(stays, entity, jnp.asarray(noise.alias)[row])
 
 
 def sample_context_noise(
-    keys: Key[Array, " n"],
+    rngs: Key[Array, " n"],
     type_index: Int[Array, ""] | Int[Array, " n"] | int,
     noise: EventNoise,
     *,
@@ -129,7 +142,7 @@ def sample_context_noise(
     entity.
 
     Args:
-      keys: one random key per event.
+      rngs: one random key per event.
       type_index: the type to replace, of all events or of each; may be traced.
       noise: where replacements are drawn from.
       num_negatives: replacements per event, k.
@@ -142,24 +155,24 @@ def sample_context_noise(
 
     Examples:
       >>> noise = event_noise([np.array([3, 1]), np.array([7])])
-      >>> keys = jax.random.split(jax.random.key(0), 2)
-      >>> sample_context_noise(keys, 1, noise, num_negatives=3).tolist()
+      >>> rngs = jax.random.split(jax.random.key(0), 2)
+      >>> sample_context_noise(rngs, 1, noise, num_negatives=3).tolist()
       [[0, 0, 0], [0, 0, 0]]
     """
     check_number(num_negatives)
     type_index = check_type(type_index, len(noise.sizes))
-    return jax.vmap(lambda key, i: draw_entities(key, i, noise, num_negatives))(
-        keys, jnp.broadcast_to(type_index, keys.shape)
+    return jax.vmap(lambda rng, i: draw_entities(rng, i, noise, num_negatives))(
+        rngs, jnp.broadcast_to(type_index, rngs.shape)
     )
 
 
 def sample_independent_noise(
-    keys: Key[Array, " n"], noise: EventNoise, *, num_negatives: int
+    rngs: Key[Array, " n"], noise: EventNoise, *, num_negatives: int
 ) -> Int[Array, "n k m"]:
     """Events whose entities are all drawn, each from the noise of its type.
 
     Args:
-      keys: one random key per example.
+      rngs: one random key per example.
       noise: where entities are drawn from.
       num_negatives: events per example, k.
 
@@ -168,18 +181,18 @@ def sample_independent_noise(
 
     Examples:
       >>> noise = event_noise([np.array([3, 1]), np.array([7])])
-      >>> keys = jax.random.split(jax.random.key(0), 4)
-      >>> sample_independent_noise(keys, noise, num_negatives=3).shape
+      >>> rngs = jax.random.split(jax.random.key(0), 4)
+      >>> sample_independent_noise(rngs, noise, num_negatives=3).shape
       (4, 3, 2)
     """
     check_number(num_negatives)
     types = jnp.arange(len(noise.sizes))
 
-    def draw(key):
-        each = jax.vmap(lambda k, i: draw_entities(k, i, noise, num_negatives))
-        return each(jax.random.split(key, len(types)), types).T
+    def draw(rng):
+        each = jax.vmap(lambda rng, i: draw_entities(rng, i, noise, num_negatives))
+        return each(jax.random.split(rng, len(types)), types).T
 
-    return jax.vmap(draw)(keys)
+    return jax.vmap(draw)(rngs)
 
 
 def apply_replacement(
@@ -195,8 +208,7 @@ def apply_replacement(
       replacements: the new entities.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a type that is not there.
+      ValueError: a type that is not there.
 
     Examples:
       >>> apply_replacement(jnp.array([[4, 5]]), 1, jnp.array([[7, 8]])).tolist()
@@ -234,8 +246,7 @@ def event_log_noise(
       offsets: row of the first entity of each type.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, entities or a type out of range.
+      ValueError: entities or a type out of range.
 
     Examples:
       >>> log_probs = jnp.log(jnp.array([0.75, 0.25, 1.0]))
@@ -281,8 +292,7 @@ def ape_score(
         an entity that was never seen).
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, one type only, entities out of range.
+      ValueError: one type only, entities out of range.
 
     References:
       Chen et al. 2016, arXiv:1608.07502, eq. 2 and 3.
@@ -344,7 +354,7 @@ def ape_log_partition(
       max_events: how many events may be scored.
 
     Raises:
-      ValueError: more events than that, shapes that do not fit together.
+      ValueError: more events than that.
 
     Examples:
       >>> embeddings, offsets = jnp.zeros((5, 3)), np.array([0, 2])
@@ -359,21 +369,6 @@ def ape_log_partition(
     return jax.nn.logsumexp(
         ape_score(events, embeddings, pair_weights, offsets=offsets)
     )
-
-
-def project_nonnegative(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The nearest array without negative entries, max(x, 0).
-
-    To be applied to pair weights after the optimiser's step, not inside the loss.
-
-    References:
-      Chen et al. 2016, arXiv:1608.07502, section 3.1 (weights are not negative).
-
-    Examples:
-      >>> project_nonnegative(jnp.array([-1.0, 2.0])).tolist()
-      [0.0, 2.0]
-    """
-    return jnp.maximum(numerics.at_least_f32(x), 0)
 
 
 def inject_anomalies(
@@ -396,9 +391,7 @@ def inject_anomalies(
       num_changed: entities to replace in every event.
 
     Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, entities out of range, fewer types
-        that can change than `num_changed`.
+      ValueError: entities out of range, fewer types that can change than `num_changed`.
 
     References:
       Chen et al. 2016, arXiv:1608.07502, section 4.
@@ -419,12 +412,12 @@ def inject_anomalies(
             f"{num_changed}"
         )
     events = jnp.asarray(events)
-    which_key, shift_key = jax.random.split(rng)
-    rank = jax.random.uniform(which_key, events.shape)
+    which_rng, shift_rng = jax.random.split(rng)
+    rank = jax.random.uniform(which_rng, events.shape)
     rank = jnp.where(jnp.asarray(sizes > 1)[None], rank, 2.0)
     chosen = jnp.argsort(jnp.argsort(rank, axis=1), axis=1) < num_changed
     most = jnp.asarray(np.maximum(sizes, 2))[None]
-    shift = jax.random.randint(shift_key, events.shape, 1, most)
+    shift = jax.random.randint(shift_rng, events.shape, 1, most)
     moved = (events + shift) % jnp.asarray(sizes)[None]
     return jnp.where(chosen, moved, events).astype(events.dtype)
 
@@ -513,5 +506,5 @@ def take_rows(
     sizes = jnp.append(offsets[1:], len(rows)) - offsets
     first, sizes = (jnp.broadcast_to(x, events.shape) for x in (offsets, sizes))
     inside = (events >= 0) & (events < sizes)
-    found = jnp.where(inside, events + first, len(rows))
-    return rows.at[found].get(mode="fill", fill_value=jnp.nan)
+    index = jnp.where(inside, events + first, len(rows))
+    return rows.at[index].get(mode="fill", fill_value=jnp.nan)

@@ -1,4 +1,4 @@
-"""A sequence-level energy on top of a factorised denoiser, and sampling by weight.
+"""EDLM (Xu et al. 2024): an energy of sequences over a denoiser, and its sampler.
 
     p(x | x_t) = p_diffusion(x | x_t) exp(-E(x, x_t)) / Z(x_t)
 
@@ -20,6 +20,19 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from contrastive_jax import numerics
 from contrastive_jax.ebm import diffusion, nce, samplers
 from contrastive_jax.randomness import fold_keys, uniform
+
+__all__ = [
+    "LogPartition",
+    "SampleInfo",
+    "autoregressive_energy",
+    "diffusion_sample",
+    "importance_choice",
+    "log_partition_bounds",
+    "proposals",
+    "residual_bound",
+    "residual_nce",
+    "weighed_steps",
+]
 
 # From proposals [n, k, t], the masked sequences [n, t] and the denoiser's
 # log-probabilities [n, t, v] to energies [n, k].
@@ -53,10 +66,6 @@ def autoregressive_energy(
       mask_id: the mask, which the autoregressive model never gives.
       carry_over: see above.
       where: tokens that count (padding does not).
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       Xu et al. 2024, arXiv:2410.21357 (EDLM-AR; with `carry_over` EDLM-coAR).
@@ -126,10 +135,6 @@ def residual_nce(
       weights: one non-negative weight per sequence.
       reduce_fn: `jnp.mean` or `jnp.sum` over sequences that count; None gives [n].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Xu et al. 2024, arXiv:2410.21357 (EDLM-NCE); Deng et al. 2020, arXiv:2004.11714.
 
@@ -176,7 +181,6 @@ def log_partition_bounds(energies: Float[Array, "*batch k"]) -> LogPartition:
       energies: of k proposals drawn from the denoiser.
 
     Raises:
-      TypeError: energies of the wrong kind.
       ValueError: no proposal.
 
     References:
@@ -184,8 +188,8 @@ def log_partition_bounds(energies: Float[Array, "*batch k"]) -> LogPartition:
       of the upper one).
 
     Examples:
-      >>> found = log_partition_bounds(jnp.array([1.0, 1.0]))
-      >>> [float(x) for x in found]
+      >>> bounds = log_partition_bounds(jnp.array([1.0, 1.0]))
+      >>> [float(x) for x in bounds]
       [-1.0, -1.0, -1.0]
     """
     energies = numerics.at_least_f32(energies, "energies")
@@ -230,10 +234,6 @@ def residual_bound(
         below log Z makes the bound too small.
       times: in (0, 1], under the log-linear schedule.
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
-
     References:
       Xu et al. 2024, arXiv:2410.21357.
 
@@ -256,19 +256,16 @@ def residual_bound(
 
 
 def proposals(
-    keys: Key[Array, " n"],
+    rngs: Key[Array, " n"],
     log_probs: Float[Array, "n t v"],
     num_proposals: int,
 ) -> Int[Array, "n k t"]:
     """Whole sequences drawn from the denoiser, tokens independent; known ones stay.
 
     Args:
-      keys: one per sequence.
+      rngs: one per sequence.
       log_probs: of the denoiser, see `diffusion.subs_log_probs`.
-      num_proposals: k.
-
-    Raises:
-      ValueError: no proposal.
+      num_proposals: k, >= 1.
 
     Examples:
       >>> log_probs = jnp.log(jnp.array([[[0.0, 1.0]]]))
@@ -277,14 +274,14 @@ def proposals(
     """
     numerics.check_positive(num_proposals=num_proposals)
 
-    def draw(key, row):
-        return jax.random.categorical(key, row, shape=(num_proposals, len(row)))
+    def draw(rng, row):
+        return jax.random.categorical(rng, row, shape=(num_proposals, len(row)))
 
-    return jax.vmap(draw)(keys, log_probs)
+    return jax.vmap(draw)(rngs, log_probs)
 
 
 def importance_choice(
-    keys: Key[Array, " n"],
+    rngs: Key[Array, " n"],
     candidates: Int[Array, "n k t"],
     energies: Float[Array, "n k"],
     *,
@@ -294,7 +291,7 @@ def importance_choice(
     """One of the proposals of each sequence, drawn in proportion to exp(-E).
 
     Args:
-      keys: one per sequence.
+      rngs: one per sequence.
       candidates: proposals.
       energies: of each.
       temperature: E is divided by it, > 0.
@@ -304,18 +301,13 @@ def importance_choice(
     Returns:
       the chosen sequences, and the effective sample size of the weights in [1, k].
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown sign, a temperature that
-        is not above 0.
-
     References:
       Xu et al. 2024, arXiv:2410.21357; MinkaiXu/Energy-Diffusion-LLM.
 
     Examples:
-      >>> keys = jax.random.split(jax.random.key(0), 1)
+      >>> rngs = jax.random.split(jax.random.key(0), 1)
       >>> candidates, energies = jnp.array([[[5], [6]]]), jnp.array([[1e3, -1e3]])
-      >>> importance_choice(keys, candidates, energies)[0].tolist()
+      >>> importance_choice(rngs, candidates, energies)[0].tolist()
       [[6]]
     """
     numerics.check_shapes(candidates=(candidates, "n k t"), energies=(energies, "n k"))
@@ -323,7 +315,7 @@ def importance_choice(
     if sign not in SIGNS:
         raise ValueError(f"sign: expected one of {', '.join(SIGNS)}, got {sign!r}")
     log_w = SIGNS[sign] * numerics.at_least_f32(energies, "energies") / temperature
-    chosen = samplers.gumbel_argmax(keys, log_w)
+    chosen = samplers.gumbel_argmax(rngs, log_w)
     rows = jnp.take_along_axis(candidates, chosen[:, None, None], axis=1)[:, 0]
     return rows, samplers.effective_sample_size(log_w)
 
@@ -354,7 +346,7 @@ class SampleInfo(NamedTuple):
 
 
 def diffusion_sample(
-    keys: Key[Array, " n"],
+    rngs: Key[Array, " n"],
     start: Int[Array, "n t"],
     denoise: diffusion.Denoise,
     energy: Energy | None = None,
@@ -374,7 +366,7 @@ def diffusion_sample(
     Positions still masked at the end get their most probable token.
 
     Args:
-      keys: one per sequence; the number of the step is folded in.
+      rngs: one per sequence; the number of the step is folded in.
       start: masks at all positions to be drawn, tokens at those that are given.
       denoise: the denoiser; its log-probabilities as `diffusion.subs_log_probs` gives.
       energy: the residual energy, or None.
@@ -385,10 +377,6 @@ def diffusion_sample(
       temperature: see `importance_choice`.
       sign: see `importance_choice`.
 
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: numbers out of range, shapes that do not fit together.
-
     References:
       Xu et al. 2024, arXiv:2410.21357; Sahoo et al. 2024, arXiv:2406.07524.
 
@@ -396,12 +384,12 @@ def diffusion_sample(
       >>> def denoise(tokens):
       ...     logits = jnp.broadcast_to(jnp.array([0.0, 9e9, 0.0]), (*tokens.shape, 3))
       ...     return diffusion.subs_log_probs(logits, tokens, mask_id=2)
-      >>> keys = jax.random.split(jax.random.key(0), 1)
+      >>> rngs = jax.random.split(jax.random.key(0), 1)
       >>> start = jnp.array([[0, 2, 2]])
-      >>> diffusion_sample(keys, start, denoise, num_steps=2, mask_id=2)[0].tolist()
+      >>> diffusion_sample(rngs, start, denoise, num_steps=2, mask_id=2)[0].tolist()
       [[0, 1, 1]]
     """
-    numerics.check_shapes(keys=(keys, "n"), start=(start, "n t"))
+    numerics.check_shapes(rngs=(rngs, "n"), start=(start, "n t"))
     numerics.check_fraction(window=window)
     numerics.check_positive(num_proposals=num_proposals)
     start = numerics.check_integer(start, "start")
@@ -412,7 +400,7 @@ def diffusion_sample(
 
     def step(tokens, at, weigh):
         index, time = at
-        now = fold_keys(keys, index)
+        now = fold_keys(rngs, index)
         log_probs = denoise(tokens)
         probs, effective = jnp.exp(log_probs), jnp.ones(())
         if weigh:

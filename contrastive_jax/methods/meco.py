@@ -14,6 +14,13 @@ from contrastive_jax.ebm.importance import (
     logs_of,
 )
 
+__all__ = [
+    "MecoState",
+    "meco",
+    "meco_init",
+    "meco_update",
+]
+
 
 def meco(
     f_data: Float[Array, " n"],
@@ -54,10 +61,6 @@ def meco(
       where_noise: noise samples that count.
       weights: one non-negative weight per example.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, max_weight not above 0.
 
     References:
       Jiang et al. 2023, arXiv:2306.07485 (the objective; the linearised form has the
@@ -130,9 +133,6 @@ def meco_update(
       log_mean: log g, `importance_log_mean` or, over devices, `parallel.log_mean_exp`.
       gamma: in [0, 1]; 1 turns the running estimate off (the plug-in).
       log_mean_prev: log g_prev, which makes it STORM.
-
-    Raises:
-      ValueError: gamma outside of [0, 1].
 
     References:
       Jiang et al. 2023, arXiv:2306.07485; Wang et al. 2017, Stochastic compositional

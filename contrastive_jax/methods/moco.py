@@ -7,6 +7,11 @@ from jaxtyping import Array, Bool, Float, Int
 from contrastive_jax import numerics
 from contrastive_jax.losses import info_nce
 
+__all__ = [
+    "moco",
+    "moco_v3",
+]
+
 
 def moco(
     positive_logits: Float[Array, " n"],
@@ -16,9 +21,11 @@ def moco(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """InfoNCE of a query's key against a queue of past keys (MoCo v1 and v2).
+    """InfoNCE of a query's key against a queue of past keys.
 
         loss_i = log(1 + sum_k exp(negative_logits[i, k] - positive_logits[i]))   (nats)
+
+    Also known as MoCo v1 and MoCo v2.
 
     Args:
       positive_logits: score of each query and its own key, temperature applied.
@@ -26,10 +33,6 @@ def moco(
       where: queued keys that count.
       weights: one non-negative weight per query.
       reduce_fn: `jnp.mean` or `jnp.sum` over queries; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together.
 
     References:
       He et al. 2020, arXiv:1911.05722, eq. 1 and algorithm 1.
@@ -63,11 +66,13 @@ def moco_v3(
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    """InfoNCE against the keys of the batch, scaled by twice the temperature (MoCo v3).
+    """InfoNCE against the keys of the batch, scaled by twice the temperature.
 
         loss_i = 2 temperature info_nce_i                                (nats)
 
     The objective is the sum of this over the two pairs of views, (q1, k2) and (q2, k1).
+
+    Also known as MoCo v3.
 
     Args:
       logits: scores of n queries against the keys of the whole batch, temperature
@@ -77,10 +82,6 @@ def moco_v3(
       where: keys that count; a query whose key is masked drops out.
       weights: one non-negative weight per query.
       reduce_fn: `jnp.mean` or `jnp.sum` over queries that count; None gives [n].
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, a temperature that is not positive.
 
     References:
       Chen et al. 2021, arXiv:2104.02057, eq. 1 and algorithm 1.

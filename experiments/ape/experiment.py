@@ -2,7 +2,7 @@
 
 Special about it:
 - An event is as likely as its pairs of entities are close, each pair of types with a
-  weight of its own (eq. 2, 3): `ape.ape_score`, kept >= 0 by `ape.project_nonnegative`.
+  weight of its own (eq. 2, 3): `ape.ape_score`; after each step weights are cut at 0.
 - Noise keeps an event and redraws one entity (section 3.2), in constant time on device:
   `ape.event_noise`, `ape.sample_context_noise`; the loss is `ebm.binary_nce`.
 - `make_scorer` scores single events by name, with entities never seen before.
@@ -128,7 +128,7 @@ def make_step(config, axis_name=None):
         state = training.apply_gradients(state, grads, tx)
         params = dict(state.params)
         if "pair_weights" in params:
-            params["pair_weights"] = ape.project_nonnegative(params["pair_weights"])
+            params["pair_weights"] = jnp.maximum(params["pair_weights"], 0)
         found = {"loss": loss, "gap": gap, "grad_norm": training.global_norm(grads)}
         return state.replace(params=params), found
 

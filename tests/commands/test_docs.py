@@ -1,40 +1,51 @@
 """The documentation has the formula, an example and a page for every loss."""
 
 import doctest
+import importlib
 import inspect
 import pathlib
+import pkgutil
 import re
 
 import pytest
 
-from contrastive_jax import ebm, losses
+import contrastive_jax
+from contrastive_jax import ebm, losses, methods
 from docs.hooks import formulas
 from docs.hooks import pages as docs
 
 PAGES = pathlib.Path(docs.__file__).parent.parent
 ENTRIES = formulas.load()
-
-
-def loss_paths():
-    packages = {name: "losses" for name in losses.__all__}
-    packages |= {name: "ebm" for name in ebm.__all__}
-    names = [entry.name for entry in losses.catalogue(ebm)]
-    return [f"contrastive_jax.{packages[name]}.{name}" for name in names]
+SHARED = [entry.path for entry in losses.catalogue.entries(ebm)]
+OF_METHODS = [
+    entry.path
+    for entry in losses.catalogue.entries(*methods.modules())
+    if entry.family == "methods"
+]
 
 
 def function_at(path):
-    _, package, name = path.split(".")
-    return getattr({"losses": losses, "ebm": ebm}[package], name)
+    package, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(package), name)
 
 
-def test_every_loss_has_a_formula():
-    assert set(loss_paths()) - set(ENTRIES) == set()
+def modules_of(package):
+    return {info.name for info in pkgutil.iter_modules(package.__path__)}
+
+
+def test_every_shared_loss_has_a_formula():
+    assert set(SHARED) - set(ENTRIES) == set()
 
 
 def test_every_formula_belongs_to_an_export():
     exports = {f"contrastive_jax.losses.{name}" for name in losses.__all__}
     exports |= {f"contrastive_jax.ebm.{name}" for name in ebm.__all__}
     assert set(ENTRIES) - exports == set()
+
+
+@pytest.mark.parametrize("path", OF_METHODS)
+def test_a_loss_of_a_method_has_its_formula_in_the_docstring(path):
+    assert re.search(r"^    .*=", inspect.getdoc(function_at(path)), re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", ENTRIES)
@@ -67,7 +78,7 @@ def test_a_note_becomes_text_code_and_formula():
     assert out.startswith("a &lt; b: <code>x_y</code> is <math")
 
 
-@pytest.mark.parametrize("path", loss_paths())
+@pytest.mark.parametrize("path", SHARED + OF_METHODS)
 def test_every_loss_has_an_example_that_runs_it(path):
     doc, name = inspect.getdoc(function_at(path)), path.rpartition(".")[2]
     examples = doctest.DocTestParser().get_examples(doc)
@@ -78,14 +89,41 @@ def test_every_loss_has_an_example_that_runs_it(path):
 def test_every_export_of_a_loss_package_has_a_place_on_a_page():
     text = "".join(p.read_text(encoding="utf-8") for p in PAGES.glob("api/*.md"))
     text = docs.on_page_markdown(text)
-    for path in loss_paths():
+    exports = [f"{m.__name__}.{name}" for m in methods.modules() for name in m.__all__]
+    for path in [*SHARED, *exports]:
         assert text.count(f"::: {path}\n") == 1, path
+    for module in methods.modules():
+        assert inspect.getdoc(module) in text
 
 
-def test_every_loss_is_on_the_page_that_says_which_to_take():
+def test_pages_are_called_as_the_modules_they_show():
+    packages = modules_of(contrastive_jax) - {"losses", "tasks"}
+    modules = packages | modules_of(losses) - {"catalogue"}
+    pages = {
+        path.stem: path.read_text(encoding="utf-8") for path in PAGES.glob("api/*")
+    }
+    assert set(pages) == modules
+    nav = (PAGES.parent / "mkdocs.yml").read_text(encoding="utf-8")
+    for name, text in pages.items():
+        title = name if name in packages else f"losses.{name}"
+        assert text.startswith(f"# {title}\n")
+        assert nav.count(f"- api/{name}.md\n") == 1, name
+
+
+def test_every_shared_loss_is_on_the_page_that_says_which_to_take():
     text = (PAGES / "which.md").read_text(encoding="utf-8")
-    missing = [path for path in loss_paths() if f"[{path}]" not in text]
+    missing = [path for path in SHARED if f"[{path}]" not in text]
     assert missing == []
+
+
+def test_the_catalogue_names_the_losses_that_scale():
+    """Their forms in `parallel` have the same names."""
+    text = docs.catalogue()
+    for name in ("info_nce", "nt_xent", "pairwise_sigmoid", "supervised_contrastive"):
+        (line,) = re.findall(rf"^\| \[`{name}`\].*$", text, re.MULTILINE)
+        assert f"[`parallel.{name}`][contrastive_jax.parallel.{name}]" in line
+    (line,) = re.findall(r"^\| \[`decoupled_info_nce`\].*$", text, re.MULTILINE)
+    assert "parallel." not in line
 
 
 def test_a_page_that_loads_from_elsewhere_is_an_error():

@@ -1,9 +1,9 @@
 """What the contract battery needs to know about one loss.
 
-Each `cases_<module>.py` beside this file defines `CASES`, a dict from the name in
-`losses.__all__` (or `ebm.__all__`) to a `Case`; a second case of the same loss has the
-name, a slash and a word ("supervised_contrastive/in"). `HELPERS` names exports that are
-no losses. `all_cases` and `all_helpers` merge what the modules define.
+Each `cases_<module>.py` beside this file, and the test file of each method, defines
+`CASES`, a dict from the name of an exported loss to a `Case`; a second case of the same
+loss has the name, a slash and a word ("supervised_contrastive/in"). `HELPERS` names
+exports that are no losses. `all_cases` and `all_helpers` merge what the modules define.
 """
 
 import dataclasses
@@ -66,9 +66,14 @@ class Case:
 
 
 def modules() -> list[Any]:
-    """Every `cases_*.py` beside this file."""
-    names = sorted(p.stem for p in pathlib.Path(__file__).parent.glob("cases_*.py"))
-    return [importlib.import_module(f"{__package__}.{name}") for name in names]
+    """Every `cases_*.py` beside this file, and the tests of every method."""
+    tests = pathlib.Path(__file__).parent.parent
+    paths = sorted(tests.glob("losses/cases_*.py")) + sorted(
+        tests.glob("methods/test_*.py")
+    )
+    names = [f"tests.{path.parent.name}.{path.stem}" for path in paths]
+    every = [importlib.import_module(name) for name in names]
+    return [module for module in every if hasattr(module, "CASES")]
 
 
 def all_groups() -> dict[str, list[str]]:
@@ -77,8 +82,13 @@ def all_groups() -> dict[str, list[str]]:
 
 
 def all_cases() -> dict[str, Case]:
-    """The cases of all modules."""
-    return {name: case for module in modules() for name, case in module.CASES.items()}
+    """The cases of all modules, which share no name."""
+    cases = [item for module in modules() for item in module.CASES.items()]
+    names = [name for name, _ in cases]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ValueError(f"cases: expected names of their own, got {twice} twice")
+    return dict(cases)
 
 
 def all_helpers() -> set[str]:

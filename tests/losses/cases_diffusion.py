@@ -1,9 +1,8 @@
-"""Contract cases of ebm/diffusion.py and ebm/residual.py."""
+"""Contract cases of ebm/diffusion.py."""
 
 import numpy as np
 
 from contrastive_jax import ebm
-from contrastive_jax.methods import edlm
 
 from .cases import Case
 
@@ -18,13 +17,6 @@ def sequences(rng, n):
     }
 
 
-def energies(rng, n):
-    return {
-        "positive_energies": rng.normal(size=n),
-        "negative_energies": rng.normal(size=(n, n + 2)),
-    }
-
-
 CASES = {
     "masked_diffusion": Case(
         ebm.masked_diffusion,
@@ -32,12 +24,5 @@ CASES = {
         sequences,
         # Linear in the log-probabilities: a NaN there shows in the slope by the times.
         ("times", "log_probs"),
-    ),
-    "residual_nce": Case(
-        edlm.residual_nce,
-        {"positive_energies": "n", "negative_energies": "n k"},
-        energies,
-        ("positive_energies", "negative_energies"),
-        where="n",
     ),
 }

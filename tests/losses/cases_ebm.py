@@ -1,7 +1,6 @@
-"""Contract cases of ebm/nce.py and ebm/compositional.py."""
+"""Contract cases of ebm/nce.py and ebm/importance.py."""
 
 from contrastive_jax import ebm
-from contrastive_jax.methods import meco
 
 from .cases import Case
 from .cases_in_batch import COLUMNS, columns, gathered_columns, pair_mask
@@ -69,9 +68,6 @@ MODEL = ("log_p_data", "log_p_noise")
 
 CASES = {
     "importance_nll": Case(ebm.importance_nll, UNPAIRED, unpaired, BOTH, where="n"),
-    "meco": Case(
-        meco.meco, UNPAIRED, unpaired, BOTH, options={"log_u": 0.3}, where="n"
-    ),
     "exponential_nce": Case(
         ebm.exponential_nce, DENSITIES, contrasted, MODEL, where="n"
     ),

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax import losses, pairs, similarity
-from contrastive_jax.methods import moco
 
 from .cases import Case
 
@@ -77,14 +76,6 @@ def gathered_directions(a, b, gather, rows):
     }
 
 
-def queued(rng, n):
-    """A positive and n + 2 queued negatives for each anchor."""
-    return {
-        "positive_logits": 3 * rng.normal(size=n),
-        "negative_logits": 3 * rng.normal(size=(n, n + 2)),
-    }
-
-
 def soft_targets(rng, n):
     targets = rng.random((n, n + 2))
     targets /= targets.sum(axis=1, keepdims=True)
@@ -109,7 +100,7 @@ def gathered_weights(a, b, gather, rows):
 
 COLUMNS = {"logits": "n m", "labels": "n"}
 
-HELPERS = ("Entry", "catalogue", "decoupled_weights", "hardness_log_weights")
+HELPERS = ("catalogue", "decoupled_weights", "hardness_log_weights")
 
 CASES = {
     "info_nce": Case(
@@ -176,20 +167,6 @@ CASES = {
         COLUMNS,
         columns,
         ("logits",),
-        gathered=gathered_columns,
-    ),
-    "moco": Case(
-        moco.moco,
-        {"positive_logits": "n", "negative_logits": "n m"},
-        queued,
-        ("positive_logits", "negative_logits"),
-    ),
-    "moco_v3": Case(
-        moco.moco_v3,
-        COLUMNS,
-        columns,
-        ("logits",),
-        options={"temperature": 0.2},
         gathered=gathered_columns,
     ),
     "soft_target_cross_entropy": Case(

@@ -76,7 +76,7 @@ def square_distances(rng, n):
 
 
 def two_sides(rng, n):
-    return {name: rng.normal(size=(n, 4)) for name in ("anchors", "positives")}
+    return {name: rng.normal(size=(n, 4)) for name in SIDES}
 
 
 def unit_sides(rng, n):
@@ -84,7 +84,10 @@ def unit_sides(rng, n):
 
 
 def unit_triplets(rng, n):
-    return {**unit_sides(rng, n), "negatives": unit(rng.normal(size=(n + 2, 4)))}
+    return {
+        **unit_sides(rng, n),
+        "negative_embeddings": unit(rng.normal(size=(n + 2, 4))),
+    }
 
 
 def gathered_as(name, kind):
@@ -129,13 +132,18 @@ def gathered_pairs(a, b, gather, rows):
 
 
 def gathered_sides(a, b, gather, rows):
-    return {"anchors": gather(a), "positives": gather(b)}
+    return {"anchors": gather(a), "positive_embeddings": gather(b)}
 
 
 def gathered_triplets(a, b, gather, rows):
     others = gather(b)
     where = ~pairs.one_column(rows, others.shape[0])
-    return {"anchors": a, "positives": b, "negatives": others, "where": where}
+    return {
+        "anchors": a,
+        "positive_embeddings": b,
+        "negative_embeddings": others,
+        "where": where,
+    }
 
 
 gathered_distances = gathered_as("distances", similarity.euclidean_distance)
@@ -148,7 +156,7 @@ TRIPLETS = {
     "negative_distances": "n",
     "swap_distances": "n",
 }
-SIDES = {"anchors": "n d", "positives": "n d"}
+SIDES = {"anchors": "n d", "positive_embeddings": "n d"}
 
 
 def of_distances(loss, make=distances, **options):
@@ -266,9 +274,9 @@ CASES = {
     ),
     "angular_loss": Case(
         losses.angular_loss,
-        {**SIDES, "negatives": "m d"},
+        {**SIDES, "negative_embeddings": "m d"},
         unit_triplets,
-        (*SIDES, "negatives"),
+        (*SIDES, "negative_embeddings"),
         gathered=gathered_triplets,
     ),
 }

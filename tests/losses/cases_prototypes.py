@@ -19,7 +19,7 @@ def taught(rng, n):
     return {
         "student": rng.normal(size=(3, n, 3)),
         "teacher": rng.normal(size=(2, n, 3)),
-        "centre": rng.normal(size=3),
+        "center": rng.normal(size=3),
     }
 
 
@@ -47,7 +47,7 @@ CASES = {
     ),
     "dino": Case(
         losses.dino,
-        {"student": "v n k", "teacher": "a n k", "centre": "k"},
+        {"student": "v n k", "teacher": "a n k", "center": "k"},
         taught,
         ("student",),
         where="n",

@@ -11,7 +11,7 @@ def routed(rng, n):
 
 def routed_tasks(rng, n):
     """More tasks than rows."""
-    return {**routed(rng, n), "labels": rng.integers(0, 9, n)}
+    return {**routed(rng, n), "tasks": rng.integers(0, 9, n)}
 
 
 def gathered_routes(a, b, gather, rows):
@@ -19,7 +19,7 @@ def gathered_routes(a, b, gather, rows):
 
 
 def gathered_tasks(a, b, gather, rows):
-    return {"router_logits": gather(a), "labels": gather(rows) % 3}
+    return {"router_logits": gather(a), "tasks": gather(rows) % 3}
 
 
 def judged(rng, n):
@@ -42,12 +42,12 @@ CASES = {
     ),
     "router_mutual_information": Case(
         losses.router_mutual_information,
-        {"router_logits": "n e", "labels": "n"},
+        {"router_logits": "n e", "tasks": "n"},
         routed_tasks,
         ("router_logits",),
         where="n",
         reduces=False,
-        options={"num_labels": 9},
+        options={"num_tasks": 9},
         corners=({"eps": 1e-12}, {"top_k": 2}),
         gathered=gathered_tasks,
     ),

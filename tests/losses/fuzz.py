@@ -57,7 +57,7 @@ def drawn(count, seed=0):
     return [
         Example(
             seed=k,
-            **{name: some[rng.integers(len(some))] for name, some in CHOICES.items()},
+            **{name: c[rng.integers(len(c))] for name, c in CHOICES.items()},
         )
         for k in range(count)
     ]

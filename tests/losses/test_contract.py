@@ -1,4 +1,4 @@
-"""One contract for every exported loss of `losses` and `ebm` (see `cases.Case`).
+"""One contract for every loss of `losses`, `ebm` and `methods` (see `cases.Case`).
 
 Compiling takes nearly all of the time. So all inputs of equal shape run as one batch,
 all cases of one module are compiled together (`together`), and only one program of
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from contrastive_jax import ebm, losses, parallel
+from contrastive_jax import ebm, losses, methods, parallel
 
 from . import fuzz
 from .battery import (
@@ -67,8 +67,9 @@ def corners(case):
 
 def test_every_exported_loss_has_a_case():
     listed = {name.split("/")[0] for name in CASES} | all_helpers()
-    estimators = {entry.name for entry in losses.catalogue(ebm)}
-    assert listed == set(losses.__all__) | estimators
+    estimators = {entry.name for entry in losses.catalogue.entries(ebm)}
+    of_methods = {name for method in methods.modules() for name in method.__all__}
+    assert listed == set(losses.__all__) | estimators | of_methods
 
 
 def test_every_case_names_its_loss():

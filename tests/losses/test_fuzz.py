@@ -18,7 +18,7 @@ SIZES = (1, 2, 5)
 EXAMPLE = st.builds(
     fuzz.Example,
     seed=st.integers(0, 2**16),
-    **{name: st.sampled_from(some) for name, some in fuzz.CHOICES.items()},
+    **{name: st.sampled_from(choices) for name, choices in fuzz.CHOICES.items()},
 )
 
 

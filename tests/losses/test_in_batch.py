@@ -7,7 +7,6 @@ import optax
 import pytest
 
 from contrastive_jax import losses, pairs, similarity
-from contrastive_jax.methods import moco
 
 LOGITS = jnp.array([[2.0, 0.0, -1.0], [0.5, 1.0, 3.0]])
 E = np.exp
@@ -206,19 +205,6 @@ def test_debiased_is_finite_where_exponentials_overflow():
     assert np.isfinite(value) and np.isfinite(grad).all()
 
 
-def test_moco_is_info_nce_with_the_positive_in_front():
-    positive, negative = rng_normal(3), rng_normal(3, 6)
-    logits = jnp.concatenate([positive[:, None], negative], axis=1)
-    want = losses.info_nce(logits, jnp.zeros(3, int))
-    close(moco.moco(positive, negative), want)
-
-
-def test_moco_v3_is_scaled_by_twice_the_temperature():
-    logits = rng_normal(4, 4)
-    want = 2 * 0.3 * losses.info_nce(logits)
-    close(moco.moco_v3(logits, temperature=0.3), want)
-
-
 def test_soft_targets_by_hand_and_equal_to_optax():
     targets = jnp.array([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
     got = losses.soft_target_cross_entropy(LOGITS, targets, reduce_fn=None)
@@ -247,7 +233,6 @@ def test_sigmoid_by_hand_and_equal_to_optax():
         (losses.debiased_info_nce, {"class_prior": 1.0}),
         (losses.debiased_info_nce, {"temperature": 0.0}),
         (losses.hard_negative_info_nce, {"beta": -1.0}),
-        (moco.moco_v3, {"temperature": 0.0}),
     ],
 )
 def test_numbers_out_of_range_are_named(loss, option):

@@ -353,7 +353,7 @@ def test_angular_of_a_batch_takes_the_positives_of_other_rows():
         (losses.multi_similarity, {"alpha": -1.0}),
         (losses.circle_loss, {"gamma": math.nan}),
         (losses.fast_ap, {"num_bins": 0}),
-        (losses.angular_loss, {"angle_loss": 2.0}),
+        (losses.angular_loss, {"angle": 2.0}),
     ],
 )
 def test_bad_options_are_named(loss, options):

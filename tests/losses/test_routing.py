@@ -34,29 +34,29 @@ def test_load_balancing_lies_between_one_and_the_number_of_experts():
 
 
 def test_router_mutual_information_by_a_loop(transform):
-    logits, labels = normal(6, 3), jnp.array([0, 0, 1, 3, 3, 3])
+    logits, tasks = normal(6, 3), jnp.array([0, 0, 1, 3, 3, 3])
     probabilities = np.asarray(jax.nn.softmax(logits), np.float64)
     joint = np.zeros((4, 3))
-    for row, task in zip(probabilities, np.asarray(labels), strict=True):
+    for row, task in zip(probabilities, np.asarray(tasks), strict=True):
         joint[task] += row / 6
-    tasks, experts = joint.sum(axis=1), joint.sum(axis=0)
+    by_task, experts = joint.sum(axis=1), joint.sum(axis=0)
     want = 0
     for t in range(4):
         for k in range(3):
             if joint[t, k] > 0:
-                want -= joint[t, k] * np.log(joint[t, k] / (tasks[t] * experts[k]))
+                want -= joint[t, k] * np.log(joint[t, k] / (by_task[t] * experts[k]))
     run = transform(
-        lambda x: losses.router_mutual_information(x, labels, num_labels=4, eps=1e-9)
+        lambda x: losses.router_mutual_information(x, tasks, num_tasks=4, eps=1e-9)
     )
     close(run(logits), want)
 
 
 def test_router_mutual_information_is_least_with_experts_of_their_own():
-    labels = jnp.array([0, 0, 1, 1])
-    options = dict(num_labels=2, eps=1e-9)
-    own = losses.router_mutual_information(30 * jnp.eye(2)[labels], labels, **options)
+    tasks = jnp.array([0, 0, 1, 1])
+    options = dict(num_tasks=2, eps=1e-9)
+    own = losses.router_mutual_information(30 * jnp.eye(2)[tasks], tasks, **options)
     close(own, -np.log(2))
-    close(losses.router_mutual_information(jnp.zeros((4, 2)), labels, **options), 0)
+    close(losses.router_mutual_information(jnp.zeros((4, 2)), tasks, **options), 0)
 
 
 def test_teaching_a_router_is_info_nce():
