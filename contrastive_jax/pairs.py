@@ -67,7 +67,7 @@ def without_false_negatives(
 
 
 def positive_columns(
-    labels: Int[Array, " n"] | None, shape: tuple[int, int]
+    labels: Int[Array, " n"] | None, shape: tuple[int, ...]
 ) -> Int[Array, " n"]:
     """The column of each anchor's one positive, checked; the diagonal when None.
 

@@ -52,7 +52,7 @@ class Package:
 
 def read_packages() -> dict[str, Package]:
     """The packages of packages.toml, by the name of their data set."""
-    file = importlib.resources.files(__package__) / "packages.toml"
+    file = importlib.resources.files("contrastive_jax.data") / "packages.toml"
     tables = tomllib.loads(file.read_text(encoding="utf-8"))
     return {name: Package(**table) for name, table in tables.items()}
 
@@ -247,11 +247,10 @@ def read_tar(
       KeyError: naming one that is not there.
     """
     wanted = {prefix + member: member for member in members}
-    found = {
-        wanted[item.name]: tar.extractfile(item).read()
-        for item in tar
-        if item.name in wanted and item.isfile()
-    }
+    found = {}
+    for item in tar:
+        if item.name in wanted and (file := tar.extractfile(item)):
+            found[wanted[item.name]] = file.read()
     for member in wanted.values():
         if member not in found:
             raise KeyError(f"no file {member!r} in {tar.name or 'the archive'}")

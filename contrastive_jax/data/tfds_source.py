@@ -1,7 +1,7 @@
 """Image sets in a user's tensorflow-datasets folder, by random access, no TensorFlow.
 
-Needs the extra `experiments`. Sets must be prepared as ArrayRecord, whose records can be read
-in any order; `prepare_images` writes such a set from arrays.
+Needs the extra `experiments`. Sets must be prepared as ArrayRecord, whose records can
+be read in any order; `prepare_images` writes such a set from arrays.
 """
 
 import io

@@ -8,7 +8,7 @@ raw pixels. `write_report` draws the pictures.
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -104,7 +104,7 @@ def two_views(
 def make_encoder(model: nn.Module, params: Any, model_state: Any) -> Encode:
     """The frozen encoder of an `EncoderWithHead`, on one device."""
     variables = jax.device_get({"params": params, "batch_stats": model_state})
-    return functools.partial(model.apply, variables, method="encode")
+    return cast(Encode, functools.partial(model.apply, variables, method="encode"))
 
 
 def pixels(image: jax.Array) -> jax.Array:
