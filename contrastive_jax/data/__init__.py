@@ -1,4 +1,7 @@
-"""Data: packaged sets, users' prepared sets, step-indexed batches, augmentation."""
+"""Data: packaged sets, users' prepared sets, step-indexed batches, augmentation.
+
+Needs the extra `experiments`.
+"""
 
 from contrastive_jax.data import images
 from contrastive_jax.data.augment.image import make_augment

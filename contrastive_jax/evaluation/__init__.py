@@ -1,4 +1,7 @@
-"""Measures of what was learned: probes, neighbours, retrieval, similarity, geometry."""
+"""Measures of what was learned: probes, neighbours, retrieval, similarity, geometry.
+
+Needs the extra `experiments`.
+"""
 
 from contrastive_jax.evaluation.classification import (
     BestF1,

@@ -1,4 +1,7 @@
-"""Encoders and heads as flax linen modules: no loss, no optimiser, no head inside."""
+"""Encoders and heads as flax linen modules: no loss, no optimiser, no head inside.
+
+Needs the extra `experiments`.
+"""
 
 from contrastive_jax.models.language import LanguageModel
 from contrastive_jax.models.layers import BatchNorm, GroupNorm, Mlp
