@@ -89,7 +89,7 @@ from contrastive_jax import (
     states, transforms,
 )
 for module in pkgutil.iter_modules(methods.__path__):
-    importlib.import_module(f"contrastive_jax.methods.{module.name}")
+    importlib.import_module(f"contrastive_jax.methods.{{module.name}}")
 try:
     from contrastive_jax import models
 except ImportError as e:
