@@ -1,7 +1,4 @@
-"""Data: packaged sets, users' prepared sets, step-indexed batches, augmentation.
-
-Needs the extra `experiments`.
-"""
+"""Data: packaged sets, users' prepared sets, step-indexed batches, augmentation."""
 
 from contrastive_jax.data import images
 from contrastive_jax.data.augment.image import make_augment

@@ -9,7 +9,6 @@ import functools
 import gzip
 import io
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -55,9 +54,7 @@ def batches(
       packaged.DataMissing: it is not there; the message says what to run.
       ValueError: no such set, or a batch larger than it.
     """
-    order: dict[str, Any] = dict(
-        batch_size=batch_size, seed=seed, start_step=start_step
-    )
+    order = dict(batch_size=batch_size, seed=seed, start_step=start_step)
     if size:
         return tfds_source.image_batches(name, data_dir, size=size, **order)
     found = load(name, data_dir)
@@ -149,7 +146,7 @@ def read_digits() -> Images:
     """scikit-learn's 1,797 digits of 8 x 8 pixels, a fifth for the test."""
     from sklearn.datasets import load_digits
 
-    found: Any = load_digits()  # a Bunch
+    found = load_digits()
     x = np.round(found.images * (255 / 16)).astype(np.uint8)[..., None]
     return split_by_class(x, found.target, 0.2)
 

@@ -8,13 +8,11 @@ one for all rows, or one per row ([n]), which makes results independent of how r
 split over devices (`parallel.example_keys`); `fold_keys` makes others of it.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
-import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
@@ -328,8 +326,9 @@ def langevin_step(
     numerics.check_positive(step_size=step_size)
     if adjusted and not (noise_std is None and clip is None and bounds is None):
         raise ValueError("adjusted: expected no noise_std, clip or bounds beside it")
-    std = (2 * step_size) ** 0.5 if noise_std is None else noise_std
-    if not isinstance(std, jax.core.Tracer) and not std >= 0:
+    if noise_std is None:
+        noise_std = (2 * step_size) ** 0.5
+    elif not isinstance(noise_std, jax.core.Tracer) and not noise_std >= 0:
         raise ValueError(f"noise_std: expected a number >= 0, got {noise_std}")
     if clip is not None:
         numerics.check_positive(clip=clip)
@@ -342,7 +341,7 @@ def langevin_step(
         drift = gradient * as_rows(shrink, x)
     keys = fold_keys(rng, state.step)
     noise = normal(fold_keys(keys, 0), x)
-    proposal = x + step_size * drift + std * noise
+    proposal = x + step_size * drift + noise_std * noise
     if bounds is not None:
         proposal = jnp.clip(proposal, *bounds)
     accepted = jnp.ones(len(x), x.dtype)
@@ -357,7 +356,7 @@ def langevin_step(
         proposal = jnp.where(as_rows(taken, x), proposal, x)
     moved = per_row(numerics.safe_norm, proposal - x)
     info = LangevinInfo(log_p, norm, moved, accepted)
-    return dataclasses.replace(state, x=proposal, step=state.step + 1), info
+    return state.replace(x=proposal, step=state.step + 1), info
 
 
 def langevin(
@@ -526,8 +525,7 @@ def replay_update(buffer: ReplayBuffer, draw: Draw) -> ReplayBuffer:
       [[0.0], [7.0]]
     """
     x = jax.lax.stop_gradient(draw.x).astype(buffer.x.dtype)
-    return dataclasses.replace(
-        buffer,
+    return buffer.replace(
         x=buffer.x.at[draw.slots].set(x, unique_indices=True),
         age=buffer.age.at[draw.slots].set(
             draw.age.astype(buffer.age.dtype) + 1, unique_indices=True

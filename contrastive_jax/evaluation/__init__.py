@@ -1,7 +1,4 @@
-"""Measures of what was learned: probes, neighbours, retrieval, similarity, geometry.
-
-Needs the extra `experiments`.
-"""
+"""Measures of what was learned: probes, neighbours, retrieval, similarity, geometry."""
 
 from contrastive_jax.evaluation.classification import (
     BestF1,

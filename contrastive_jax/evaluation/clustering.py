@@ -3,7 +3,7 @@
 Labels and cluster numbers may be any integers, and as many clusters as wanted.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -75,8 +75,8 @@ def kmeans(
     if not np.all(np.isfinite(x)):
         raise ValueError("x: expected finite numbers, got NaN or infinities")
     seed = int(jax.random.randint(rng, (), 0, np.iinfo(np.int32).max))
-    options: dict[str, Any] = dict(n_init=restarts, max_iter=num_iterations)
-    found: Any = KMeans(k, random_state=seed, **options).fit(x)
+    found = KMeans(k, n_init=restarts, max_iter=num_iterations, random_state=seed)
+    found.fit(x)
     return Clusters(found.cluster_centers_, found.labels_, float(found.inertia_))
 
 

@@ -1,7 +1,4 @@
-"""Encoders and heads as flax linen modules: no loss, no optimiser, no head inside.
-
-Needs the extra `experiments`.
-"""
+"""Encoders and heads as flax linen modules: no loss, no optimiser, no head inside."""
 
 from contrastive_jax.models.language import LanguageModel
 from contrastive_jax.models.layers import BatchNorm, GroupNorm, Mlp

@@ -68,7 +68,7 @@ def two_way_info_nce(
     References:
       Radford et al. 2021, arXiv:2103.00020, figure 3.
     """
-    if use_ring(a, axis_name, exchange, memory) and axis_name is not None:
+    if use_ring(a, axis_name, exchange, memory):
         return ring.ring_two_way_info_nce(a, b, axis_name, scale=scale)
     if axis_name is None:
         return tiled.tiled_two_way_info_nce(a, b, scale=scale)
@@ -114,7 +114,7 @@ def sigmoid(
     References:
       Zhai et al. 2023, arXiv:2303.15343, section 3.2.
     """
-    if use_ring(a, axis_name, exchange, memory) and axis_name is not None:
+    if use_ring(a, axis_name, exchange, memory):
         return ring.ring_sigmoid(a, b, axis_name, scale=scale, bias=bias)
     every_b = collectives.all_gather(b, axis_name)
     rows = collectives.global_rows(a.shape[0], axis_name)

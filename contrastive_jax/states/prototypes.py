@@ -1,7 +1,5 @@
 """Prototypes: k directions that follow the features assigned to them."""
 
-import dataclasses
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -130,6 +128,6 @@ def prototypes_update(
     new = similarity.l2_normalize(new) if normalize else new
     new = jnp.where(some[:, None], new, old)
     new = jax.lax.stop_gradient(new) if stop_gradient else new
-    return dataclasses.replace(
-        prototypes, vectors=new.astype(old.dtype), used=prototypes.used | some
+    return prototypes.replace(
+        vectors=new.astype(old.dtype), used=prototypes.used | some
     )

@@ -5,8 +5,6 @@ and the best first, so that a smaller quota later keeps the first ones. `Rehears
 the memory itself, arrays of fixed shape with a count for each class.
 """
 
-import dataclasses
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -102,8 +100,7 @@ def rehearsal_store(
 
     found = jnp.sum(labels[:, None] == jnp.arange(c)[None, :], axis=0)
     counts = jnp.minimum(found, m).astype(memory.counts.dtype)
-    return dataclasses.replace(
-        memory,
+    return memory.replace(
         examples=jax.tree.map(store, memory.examples, examples),
         counts=jnp.where(found > 0, counts, memory.counts),
     )
@@ -118,7 +115,7 @@ def rehearsal_trim(memory: Rehearsal, quota: int | Int[Array, ""]) -> Rehearsal:
       >>> rehearsal_trim(memory, 2).counts
       Array([0, 2], dtype=int32)
     """
-    return dataclasses.replace(memory, counts=jnp.minimum(memory.counts, quota))
+    return memory.replace(counts=jnp.minimum(memory.counts, quota))
 
 
 def rehearsal_rows(
