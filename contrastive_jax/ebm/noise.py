@@ -1,6 +1,7 @@
 """Noise distributions over entities: from counts to probabilities and alias tables."""
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped

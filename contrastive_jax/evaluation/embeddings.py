@@ -179,7 +179,8 @@ def numerical_rank(x: Embeddings, *, tol: float | None = None) -> Int[Array, ""]
     numerics.check_shapes(x=(x, "n d"))
     x = numerics.at_least_f32(x, "x")
     values = jnp.linalg.svd(x, compute_uv=False)
-    tol = max(x.shape) * jnp.finfo(x.dtype).eps if tol is None else tol
+    if tol is None:
+        tol = float(max(x.shape) * jnp.finfo(x.dtype).eps)
     return jnp.sum(values > tol * jnp.max(values))
 
 

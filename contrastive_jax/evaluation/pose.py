@@ -196,7 +196,7 @@ def argmax_keypoints(
 
 
 def checked(
-    predictions: Array, targets: Array, where: Array | None
+    predictions: Keypoints, targets: Keypoints, where: Mask | None
 ) -> tuple[Float[Array, "n k d"], Float[Array, "n k d"], Bool[Array, "n k"]]:
     """Keypoints in at least float32, and which of them count."""
     numerics.check_shapes(

@@ -19,7 +19,7 @@ has one correct answer, else `judged_lists` on the best k of `nearest_neighbors`
 """
 
 import functools
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -285,7 +285,7 @@ def ndcg(
     References:
       Järvelin and Kekäläinen 2002, doi:10.1145/582415.582418.
     """
-    options = dict(k=k, gain=gain, where=where, reduce_fn=None)
+    options: dict[str, Any] = dict(k=k, gain=gain, where=where, reduce_fn=None)
     value = dcg(scores, relevance, ties=ties, **options)
     # Best order: by relevance itself, where equal grades cannot matter.
     grades = jnp.asarray(relevance).astype(jnp.result_type(scores, jnp.float32))

@@ -4,6 +4,8 @@ All take scores with the temperature applied, [n anchors, m candidates], and ret
 nats.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -140,7 +142,7 @@ def two_way_info_nce(
     reverse_logits = numerics.at_least_f32(reverse_logits, "reverse_logits")
     where = None if where is None else numerics.check_mask(where, "where")
     labels = pairs.positive_columns(labels, logits.shape)
-    options = dict(
+    options: dict[str, Any] = dict(
         weights=weights,
         margin=margin,
         label_smoothing=label_smoothing,

@@ -6,7 +6,7 @@ for the NDCG losses one in which no item has a gain.
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -397,7 +397,7 @@ def lambda_loss(
     cost = cost / math.log(2) if unit == "bits" else cost
     labels = jnp.where(where, relevance, 0)
     cost = cost * swap_weights(rank, gain, labels, scheme, mu)
-    options = dict(weights=weights, reduce_fn=reduce_fn)
+    options: dict[str, Any] = dict(weights=weights, reduce_fn=reduce_fn)
     if over == "pairs":
         return numerics.reduce_terms(cost, where=counts, **options)
     if over != "lists":

@@ -8,7 +8,7 @@ triplets reduces over those terms; `reduce_fn=None` then gives each anchor's sum
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -413,7 +413,7 @@ def contrastive_margin(
     )
     pull = numerics.hinge(distances - positive_margin)
     push = numerics.hinge(negative_margin - distances)
-    options = dict(weights=weights, reduce_fn=reduce_fn)
+    options: dict[str, Any] = dict(weights=weights, reduce_fn=reduce_fn)
     positives = counted_terms(pull, positives, average)
     negatives = counted_terms(push, negatives, average)
     pull = numerics.reduce_terms(pull, where=positives, **options)
@@ -823,7 +823,7 @@ def intra_pair_variance(
     scores, positives, negatives = check_pairs(positives, where, weights, scores=scores)
     lower = (1 - positive_slack) * numerics.masked_mean(scores, positives)
     upper = (1 + negative_slack) * numerics.masked_mean(scores, negatives)
-    options = dict(weights=weights, reduce_fn=reduce_fn)
+    options: dict[str, Any] = dict(weights=weights, reduce_fn=reduce_fn)
     pull = jnp.square(numerics.hinge(lower - scores))
     push = jnp.square(numerics.hinge(scores - upper))
     pull = numerics.reduce_terms(pull, where=positives, **options)

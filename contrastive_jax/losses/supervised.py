@@ -1,8 +1,9 @@
 """Losses with any number of positives per anchor, from labels or a pair mask."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -210,7 +211,7 @@ def cross_entropy_supervised_contrastive(
         positives = pairs.same_label(labels)
         where = where & ~pairs.one_column(jnp.arange(labels.size), labels.size)
     positives = numerics.check_mask(positives, "positives")
-    options = dict(weights=weights, reduce_fn=reduce_fn)
+    options: dict[str, Any] = dict(weights=weights, reduce_fn=reduce_fn)
     entropy = numerics.negative_log_softmax(class_logits, labels, classes)
     entropy = numerics.safe_reduce(entropy, where=has_candidate, **options)
     contrast = supervised_contrastive(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import chex
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped

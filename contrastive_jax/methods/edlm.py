@@ -403,7 +403,7 @@ def diffusion_sample(
         now = fold_keys(rngs, index)
         log_probs = denoise(tokens)
         probs, effective = jnp.exp(log_probs), jnp.ones(())
-        if weigh:
+        if weigh and energy is not None:
             candidates = proposals(fold_keys(now, 1), log_probs, num_proposals)
             chosen, size = importance_choice(
                 fold_keys(now, 2),

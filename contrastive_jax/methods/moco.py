@@ -1,5 +1,7 @@
 """MoCo (He et al. 2019; Chen et al. 2021): one key against a queue, or the batch."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -93,5 +95,5 @@ def moco_v3(
     """
     numerics.check_positive(temperature=temperature)
     scale = 2 * temperature
-    options = dict(where=where, weights=weights, reduce_fn=reduce_fn)
+    options: dict[str, Any] = dict(where=where, weights=weights, reduce_fn=reduce_fn)
     return scale * info_nce(logits, labels, **options)

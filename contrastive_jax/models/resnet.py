@@ -6,7 +6,7 @@ explicit, as in PyTorch, so published weights can be mapped one to one.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -62,7 +62,7 @@ class ConvNorm(nn.Module):
             kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
             dtype=self.dtype,
         )(x)
-        shared = dict(zero_scale=self.zero_scale, dtype=self.dtype)
+        shared: dict[str, Any] = dict(zero_scale=self.zero_scale, dtype=self.dtype)
         if self.norm == "batch":
             x = BatchNorm(axis_name=self.axis_name, **shared)(x, train=train)
         elif self.norm == "group":
@@ -95,8 +95,10 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool
     ) -> Float[Array, "n h2 w2 c2"]:
-        shared = dict(norm=self.norm, axis_name=self.axis_name, dtype=self.dtype)
-        last = dict(relu=False, zero_scale=True, **shared)
+        shared: dict[str, Any] = dict(
+            norm=self.norm, axis_name=self.axis_name, dtype=self.dtype
+        )
+        last: dict[str, Any] = dict(relu=False, zero_scale=True, **shared)
         if self.block == "bottleneck":
             width = 4 * self.features
             y = ConvNorm(self.features, 1, **shared)(x, train=train)
@@ -143,10 +145,13 @@ class Resnet(nn.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool
     ) -> Float[Array, "n d"]:
-        shared = dict(norm=self.norm, axis_name=self.axis_name, dtype=self.dtype)
+        shared: dict[str, Any] = dict(
+            norm=self.norm, axis_name=self.axis_name, dtype=self.dtype
+        )
         if self.stem == "imagenet":
             x = ConvNorm(self.width, 7, 2, **shared)(x, train=train)
-            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+            padding: Any = ((1, 1), (1, 1))  # flax declares a str
+            x = nn.max_pool(x, (3, 3), (2, 2), padding=padding)
         elif self.stem == "cifar":
             x = ConvNorm(self.width, 3, self.stem_stride, **shared)(x, train=train)
         else:

@@ -7,7 +7,7 @@ the others are not attended to, so padding never changes the output at real toke
 a `condition` every block is shifted, scaled and gated by it (adaLN-zero).
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -93,7 +93,7 @@ class Attention(nn.Module):
         width = x.shape[-1]
         if width % self.heads:
             raise ValueError(f"heads: {self.heads} does not divide width {width}")
-        dense = dict(use_bias=self.use_bias, dtype=self.dtype)
+        dense: dict[str, Any] = dict(use_bias=self.use_bias, dtype=self.dtype)
         qkv = nn.Dense(3 * width, **dense)(x)
         q, k, v = (
             y.reshape(*y.shape[:2], self.heads, -1) for y in jnp.split(qkv, 3, axis=-1)

@@ -11,15 +11,18 @@ shapes, so they share checkpoints, and give the same numbers.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 MAPPERS = ("pmap", "shard_map", "jit")
 SHARDED = "jit_sharded"
 AXIS = "data"
+# jax does not declare it as a class.
+Device: TypeAlias = jax.Device  # pyright: ignore[reportInvalidTypeForm]
 
 
 @runtime_checkable
@@ -29,7 +32,7 @@ class MakeStep(Protocol):
     def __call__(self, *, axis_name: str | None) -> Callable[..., Any]: ...
 
 
-def choose_devices(count: int = 0) -> list[jax.Device]:
+def choose_devices(count: int = 0) -> list[Device]:
     """The first `count` devices, all when 0.
 
     Raises:
@@ -45,7 +48,7 @@ def choose_devices(count: int = 0) -> list[jax.Device]:
     return found[:count] if count else found
 
 
-def make_mesh(devices: Sequence[jax.Device]) -> Mesh:
+def make_mesh(devices: Sequence[Device]) -> Mesh:
     """A mesh with the one axis "data", sharded automatically.
 
     Examples:
@@ -196,7 +199,7 @@ def lower_abstract(
     return jitted.trace(state, batch).lower(lowering_platforms=(platform,))
 
 
-def map_pmap(step: Callable[..., Any], devices: list[jax.Device]) -> MappedStep:
+def map_pmap(step: Callable[..., Any], devices: list[Device]) -> MappedStep:
     """The step under `jax.pmap`; state and results need no device axis."""
     mapped = jax.pmap(
         step,
@@ -279,7 +282,7 @@ def spread(state: Any, mesh: Mesh | AbstractMesh, *, min_size: int = 1024) -> An
     def one(x):
         parts = [None] * x.ndim
         fits = [size if size % mesh.size == 0 else 0 for size in x.shape]
-        key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+        key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
         if x.size >= min_size and max(fits) and not key:
             parts[int(np.argmax(fits))] = AXIS
         return NamedSharding(mesh, PartitionSpec(*parts))

@@ -1,4 +1,7 @@
-"""Reports of runs: the page, what a run records, pictures as matplotlib figures."""
+"""Reports of runs: the page, what a run records, pictures as matplotlib figures.
+
+Needs the extra `experiments`.
+"""
 
 from contrastive_jax.report.page import Report
 

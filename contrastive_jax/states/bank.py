@@ -1,5 +1,7 @@
 """Memory bank: one representation per training example, read and updated by its id."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -90,7 +92,8 @@ def bank_update(
     new = decay * old + (1 - decay) * mean
     new = similarity.l2_normalize(new) if normalize else new
     targets = jnp.where(inside, ids, sizes["n"])
-    return bank.replace(
+    return dataclasses.replace(
+        bank,
         rows=bank.rows.at[targets].set(new.astype(bank.rows.dtype), mode="drop"),
         filled=bank.filled.at[targets].set(True, mode="drop"),
     )

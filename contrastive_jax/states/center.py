@@ -1,5 +1,7 @@
 """The running center of teacher outputs (DINO)."""
 
+import dataclasses
+
 import chex
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -54,4 +56,6 @@ def center_update(center: Center, mean: Float[Array, " k"], *, decay: float) -> 
     """
     numerics.check_shapes(center=(center.value, "k"), mean=(mean, "k"))
     numerics.at_least_f32(mean, "mean")
-    return center.replace(value=ema.ema_update(center.value, mean, decay=decay))
+    return dataclasses.replace(
+        center, value=ema.ema_update(center.value, mean, decay=decay)
+    )

@@ -1,5 +1,7 @@
 """First-in first-out queues of past keys: one queue, or one per class or language."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -103,7 +105,8 @@ def queue_push(
     labels = numerics.check_integer(labels, "labels")
     rows = (queue.head + jnp.arange(b)) % k
     keys = jax.lax.stop_gradient(keys)
-    return queue.replace(
+    return dataclasses.replace(
+        queue,
         keys=queue.keys.at[rows].set(
             keys.astype(queue.keys.dtype), unique_indices=True
         ),
@@ -187,7 +190,8 @@ def class_queue_push(
     slot = (queue.head[jnp.where(valid, labels, 0)] + rank) % k
     pushed = jnp.sum(labels[:, None] == jnp.arange(c)[None, :], axis=0)
     keys = jax.lax.stop_gradient(keys).astype(queue.keys.dtype)
-    return queue.replace(
+    return dataclasses.replace(
+        queue,
         keys=queue.keys.at[ring, slot].set(keys, mode="drop"),
         head=(queue.head + pushed.astype(jnp.int32)) % k,
         count=jnp.minimum(queue.count + pushed.astype(jnp.int32), k),

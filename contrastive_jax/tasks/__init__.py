@@ -1,1 +1,4 @@
-"""What several experiments on one kind of data share."""
+"""What several experiments on one kind of data share.
+
+Needs the extra `experiments`.
+"""

@@ -10,7 +10,7 @@ raw pixels (`encoders`). `write_report` draws the pictures.
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -294,7 +294,7 @@ def two_views(
 def make_encoder(model: nn.Module, params: Any, model_state: Any) -> Encode:
     """The frozen encoder of an `EncoderWithHead`, on one device."""
     variables = jax.device_get({"params": params, "batch_stats": model_state})
-    return functools.partial(model.apply, variables, method="encode")
+    return cast(Encode, functools.partial(model.apply, variables, method="encode"))
 
 
 def encoders(

@@ -1,4 +1,7 @@
-"""Training: the state, the loop, checkpoints, metrics and optimisers."""
+"""Training: the state, the loop, checkpoints, metrics and optimisers.
+
+Needs the extra `experiments`.
+"""
 
 from contrastive_jax.training.checkpoint import CheckpointError
 from contrastive_jax.training.config import (

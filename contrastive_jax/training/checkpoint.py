@@ -11,6 +11,7 @@ import sys
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.options import AtomicityMode, AtomicityOptions
@@ -45,7 +46,7 @@ def without_late_callbacks():
 
 def is_key(x: Any) -> bool:
     """Whether an array holds typed random keys."""
-    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def leaves(state: Any) -> dict[str, str]:

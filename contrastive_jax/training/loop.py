@@ -94,14 +94,14 @@ def fit(
             stop = caught.caught
             log = now % log_every == 0 or now == num_steps
             save = now % save_every == 0 or now == num_steps or stop
-            evaluate = bool(evals and eval_every) and now % eval_every == 0
+            evaluate = bool(evals and eval_every and now % eval_every == 0)
             if not (log or save or evaluate):
                 continue
             pending = jax.device_get(pending)
             check_finite(pending, saved)
             values = {name: float(x) for name, x in pending[-1][1].items()}
             pending = []
-            if evaluate:
+            if evals and evaluate:
                 for name, function in evals.items():
                     found = function(state)
                     values |= {f"{name}/{key}": x for key, x in found.items()}

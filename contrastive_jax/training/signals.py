@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from typing import Any
 
 
 class Preempted(Exception):
@@ -16,7 +17,7 @@ class Catch:
 
     def __init__(self):
         self.caught: str | None = None
-        self.previous: dict[int, object] = {}
+        self.previous: dict[int, Any] = {}
 
     def handle(self, number, frame):
         """Notes the signal, or exits at the second one."""

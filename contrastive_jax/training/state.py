@@ -1,5 +1,8 @@
 """The one pytree that is the whole truth of a run."""
 
+import dataclasses
+from typing import Any
+
 import chex
 import flax.linen as nn
 import jax
@@ -32,7 +35,7 @@ def init_fields(
     params: chex.ArrayTree,
     tx: optax.GradientTransformation,
     model_state: chex.ArrayTree | None = None,
-) -> dict[str, chex.ArrayTree]:
+) -> dict[str, Any]:
     """The fields of a `TrainState` at step 0, to be passed to it or to a subclass."""
     return dict(
         step=jnp.zeros((), jnp.int32),
@@ -49,7 +52,9 @@ def apply_gradients(
     """The state after one optimiser step; counts the step."""
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+    return dataclasses.replace(
+        state, step=state.step + 1, params=params, opt_state=opt_state
+    )
 
 
 def apply_model(

@@ -99,6 +99,6 @@ def test_without_the_extra_the_message_names_it(prepared, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(
-        packaged.DataMissing, match=r"pip install 'contrastive_jax\[tfd"
+        packaged.DataMissing, match=r"pip install 'contrastive_jax\[experiments"
     ):
         images.load("my_digits", prepared)
