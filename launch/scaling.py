@@ -17,7 +17,7 @@ import sys
 from typing import Literal
 
 from contrastive_jax import parallel
-from contrastive_jax.parallel import tiled
+from contrastive_jax.parallel import strips, sums, tiles
 
 HOP_SECONDS = 1e-5  # start of one message
 
@@ -38,7 +38,7 @@ class Machine:
     link: float
     memory: float
     used: float = 0.6
-    tile: int = tiled.LARGE_TILE
+    tile: int = tiles.LARGE_TILE
 
 
 MACHINES = {
@@ -159,14 +159,14 @@ def exchange_scratch(
 
     The tiles are four float32 blocks of at most `tile` rows and columns, and for each
     direction of the gathered form a strip of two tiles by all columns; up to
-    `tiled.KEPT_SCORES` scores it keeps three blocks of b by B per direction instead.
+    `sums.KEPT_SCORES` scores it keeps three blocks of b by B per direction instead.
     """
     rows = batch / devices
     tiles = 16 * min(rows, tile) * min(batch if exchange == "gather" else rows, tile)
     if exchange == "ring":
         return 2 * rows * width * (2 * element + 4) + tiles
-    tiles += 2 * 4 * min(min(rows, 2 * tile) * batch, tiled.STRIP_SCORES)
-    if rows * batch <= tiled.KEPT_SCORES:
+    tiles += 2 * 4 * min(min(rows, 2 * tile) * batch, strips.STRIP_SCORES)
+    if rows * batch <= sums.KEPT_SCORES:
         tiles = 24 * rows * batch
     return 2 * batch * width * (element + 4) + tiles
 

@@ -33,7 +33,6 @@ from contrastive_jax.parallel.ring import (
     ring_two_way_info_nce,
 )
 from contrastive_jax.parallel.tiled import (
-    Side,
     tiled_info_nce,
     tiled_logsumexp,
     tiled_nt_xent,
@@ -41,6 +40,7 @@ from contrastive_jax.parallel.tiled import (
     tiled_supervised_contrastive,
     tiled_two_way_info_nce,
 )
+from contrastive_jax.parallel.tiles import Side
 
 __all__ = [
     "MAPPERS",

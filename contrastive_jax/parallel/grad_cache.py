@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from contrastive_jax.parallel import collectives, tiled
+from contrastive_jax.parallel import collectives, tiles
 
 # encode(params, inputs) or encode(params, inputs, key) -> embeddings, row by row.
 Encode = Callable[..., Any]
@@ -94,7 +94,7 @@ def cached_value_and_grad(
 
         def loss(params):
             embeddings = {
-                name: encode_chunks(encoders[name], *tiled.vary_alike(params, x))
+                name: encode_chunks(encoders[name], *tiles.vary_alike(params, x))
                 for name, x in batches.items()
             }
             alone = not isinstance(encode_fns, dict)
@@ -208,7 +208,7 @@ def encode_backward(encode, kept, slopes):
         (grads,) = pull(pick(slopes, k))
         return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, grads), None
 
-    zero = jax.tree.map(lambda p: tiled.zeros(p, *p.shape), params)
+    zero = jax.tree.map(lambda p: tiles.zeros(p, *p.shape), params)
     total, _ = jax.lax.scan(one, zero, jnp.arange(chunks))
     return jax.tree.map(lambda t, p: t.astype(p.dtype), total, params), None
 

@@ -34,8 +34,37 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from contrastive_jax import numerics, pairs
-from contrastive_jax.parallel import tiled
-from contrastive_jax.parallel.tiled import Plan, Scale, Side
+from contrastive_jax.parallel.strips import (
+    fused,
+    reduce_rows,
+    sigmoid_kernel,
+)
+from contrastive_jax.parallel.sums import (
+    Plan,
+    pair_sums,
+)
+from contrastive_jax.parallel.tiled import (
+    add_extra,
+    at_labels,
+    check_views,
+    many_positives,
+    one_positive,
+    one_side,
+    pair_of_ids,
+    per_row_scalar,
+    positive_scores,
+    supervised_sets,
+    two_directions,
+    two_sides,
+    view_scores,
+    weigh,
+)
+from contrastive_jax.parallel.tiles import (
+    Scale,
+    Side,
+    sweep,
+    tile_side,
+)
 
 # (mine, columns, theirs) -> (mine, theirs): all tiles of own rows by visiting columns.
 Visit = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -176,7 +205,7 @@ def ring_walk(
     size: int,
     group_size: int,
 ) -> tuple[Any, Any]:
-    """`tiled.sweep` of own rows by the columns of all devices, in two levels."""
+    """`tiles.sweep` of own rows by the columns of all devices, in two levels."""
     groups = size // group_size
     # The backward pass of a function under `vmap` runs when the axis is gone: there
     # collectives still work, but not inside of loops, so hops are written out.
@@ -184,7 +213,7 @@ def ring_walk(
     send_group = send._replace(whole=True)
 
     def tiles(mine, cols, theirs):
-        return tiled.sweep(make_tile, rows, cols, mine, theirs)
+        return sweep(make_tile, rows, cols, mine, theirs)
 
     def group(mine, cols, theirs):
         return circle(tiles, mine, cols, theirs, send, group_size)
@@ -193,7 +222,7 @@ def ring_walk(
         return circle(group, mine, cols, theirs, send_group, groups)
 
     def own_tiles(mine):
-        return tiled.sweep(make_tile, rows, rows, mine, theirs, triangle=triangle)[0]
+        return sweep(make_tile, rows, rows, mine, theirs, triangle=triangle)[0]
 
     def own_group(mine):
         return half_circle(
@@ -241,7 +270,7 @@ def ring_plan(
     walk = functools.partial(
         ring_walk, axis_name=axis_name, size=size, group_size=group_size
     )
-    return Plan(sets, tiled.tile_side(tile), two_way, walk)
+    return Plan(sets, tile_side(tile), two_way, walk)
 
 
 def global_ids(num_local: int, axis_name: str) -> Int[Array, " n"]:
@@ -301,7 +330,7 @@ def ring_info_nce(
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
       tile: columns per tile, which has as many rows, or of two sets twice as many;
-        None: what suits the backend (`tiled.tile_side`).
+        None: what suits the backend (`tiles.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -320,24 +349,24 @@ def ring_info_nce(
       0.7437 0.7437
     """
     plan = ring_plan(axis_name, group_size, tile, "negatives")
-    rows, cols = tiled.two_sides(a, b, scale, where, where_candidates, exclude, block)
-    rows, cols = tiled.weigh(rows, cols, log_weights)
+    rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, block)
+    rows, cols = weigh(rows, cols, log_weights)
     (n, _), m = a.shape, b.shape[0]
     numerics.check_shapes(a=(a, "n d"), labels=(labels, "n"), weights=(weights, "n"))
     labels = pairs.positive_columns(labels, (n, m))
     ids = global_ids(m, axis_name)
     rows = rows._replace(label=labels + ids[0])
     cols = cols._replace(label=ids)
-    sums, _ = tiled.pair_sums(rows, cols, plan, "tiled")
-    sums = tiled.add_extra(sums, rows, extra, local(plan), "auto")
-    positive, valid = tiled.positive_scores(rows, tiled.at_labels(cols, labels))
-    loss = tiled.one_positive(sums.lse[0], positive, valid)
-    return tiled.reduce_rows(loss, valid, weights, reduce_fn, axis_name)
+    sums, _ = pair_sums(rows, cols, plan, "tiled")
+    sums = add_extra(sums, rows, extra, local(plan), "auto")
+    positive, valid = positive_scores(rows, at_labels(cols, labels))
+    loss = one_positive(sums.lse[0], positive, valid)
+    return reduce_rows(loss, valid, weights, reduce_fn, axis_name)
 
 
 def local(plan: Plan) -> Plan:
     """The plan for columns that every device holds."""
-    return plan._replace(walk=tiled.sweep)
+    return plan._replace(walk=sweep)
 
 
 def ring_two_way_info_nce(
@@ -383,7 +412,7 @@ def ring_two_way_info_nce(
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
       tile: columns per tile, which has as many rows, or of two sets twice as many;
-        None: what suits the backend (`tiled.tile_side`).
+        None: what suits the backend (`tiles.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -404,18 +433,18 @@ def ring_two_way_info_nce(
     plan = ring_plan(axis_name, group_size, tile, "negatives", two_way=True)
     numerics.check_shapes(a=(a, "n d"), b=(b, "n d"), weights=(weights, "n"))
     same = [None if ids is None else (ids, ids) for ids in (exclude, block)]
-    rows, cols = tiled.two_sides(a, b, scale, where, where, *same)
-    rows, cols = tiled.weigh(rows, cols, log_weights)
+    rows, cols = two_sides(a, b, scale, where, where, *same)
+    rows, cols = weigh(rows, cols, log_weights)
     ids = global_ids(a.shape[0], axis_name)
     rows, cols = rows._replace(label=ids), cols._replace(label=ids)
-    row_sums, col_sums = tiled.pair_sums(rows, cols, plan, "tiled")
-    loss, valid = tiled.two_directions(
+    row_sums, col_sums = pair_sums(rows, cols, plan, "tiled")
+    loss, valid = two_directions(
         rows,
         cols,
-        tiled.add_extra(row_sums, rows, extra_b, local(plan), "auto"),
-        tiled.add_extra(col_sums, cols, extra_a, local(plan), "auto"),
+        add_extra(row_sums, rows, extra_b, local(plan), "auto"),
+        add_extra(col_sums, cols, extra_a, local(plan), "auto"),
     )
-    return tiled.reduce_rows(loss, valid, weights, reduce_fn, axis_name)
+    return reduce_rows(loss, valid, weights, reduce_fn, axis_name)
 
 
 def ring_nt_xent(
@@ -454,7 +483,7 @@ def ring_nt_xent(
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
       tile: columns per tile, which has as many rows, or of two sets twice as many;
-        None: what suits the backend (`tiled.tile_side`).
+        None: what suits the backend (`tiles.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -472,17 +501,17 @@ def ring_nt_xent(
       1.0986 1.0986
     """
     plan = ring_plan(axis_name, group_size, tile, "negatives")
-    rows = tiled.one_side(x, scale, where, exclude, block, weights)
-    tiled.check_views(x)
+    rows = one_side(x, scale, where, exclude, block, weights)
+    check_views(x)
     views = global_ids(x.shape[0] // 2, axis_name)
     me = global_ids(x.shape[0], axis_name)
     rows = rows._replace(label=jnp.concatenate([views, views]), me=me)
-    rows, _ = tiled.weigh(rows, None, log_weights)
-    sums, _ = tiled.pair_sums(rows, None, plan, "tiled")
-    sums = tiled.add_extra(sums, rows, extra, local(plan), "auto")
-    positive, valid = tiled.view_scores(rows)
-    loss = tiled.one_positive(sums.lse[0], positive, valid)
-    return tiled.reduce_rows(loss, valid, weights, reduce_fn, axis_name)
+    rows, _ = weigh(rows, None, log_weights)
+    sums, _ = pair_sums(rows, None, plan, "tiled")
+    sums = add_extra(sums, rows, extra, local(plan), "auto")
+    positive, valid = view_scores(rows)
+    loss = one_positive(sums.lse[0], positive, valid)
+    return reduce_rows(loss, valid, weights, reduce_fn, axis_name)
 
 
 def ring_supervised_contrastive(
@@ -521,7 +550,7 @@ def ring_supervised_contrastive(
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
       tile: columns per tile, which has as many rows, or of two sets twice as many;
-        None: what suits the backend (`tiled.tile_side`).
+        None: what suits the backend (`tiles.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -539,16 +568,16 @@ def ring_supervised_contrastive(
       >>> print(f"{first:.4f} {second:.4f}")
       1.0986 1.0986
     """
-    plan = ring_plan(axis_name, group_size, tile, *tiled.supervised_sets(form))
+    plan = ring_plan(axis_name, group_size, tile, *supervised_sets(form))
     plan = plan._replace(positives=True)
-    rows = tiled.one_side(x, scale, where, None, block, weights)
+    rows = one_side(x, scale, where, None, block, weights)
     numerics.check_shapes(x=(x, "n d"), labels=(labels, "n"))
     me = global_ids(x.shape[0], axis_name)
     rows = rows._replace(label=numerics.check_integer(labels, "labels"), me=me)
-    sums, _ = tiled.pair_sums(rows, None, plan, "tiled")
-    sums = tiled.add_extra(sums, rows, extra, local(plan), "auto")
-    loss, valid = tiled.many_positives(sums)
-    return tiled.reduce_rows(loss, valid, weights, reduce_fn, axis_name)
+    sums, _ = pair_sums(rows, None, plan, "tiled")
+    sums = add_extra(sums, rows, extra, local(plan), "auto")
+    loss, valid = many_positives(sums)
+    return reduce_rows(loss, valid, weights, reduce_fn, axis_name)
 
 
 def ring_sigmoid(
@@ -591,7 +620,7 @@ def ring_sigmoid(
       group_size: devices per group with fast links, a divisor of their number; None
         for one ring.
       tile: columns per tile, which has as many rows, or of two sets twice as many;
-        None: what suits the backend (`tiled.tile_side`).
+        None: what suits the backend (`tiles.tile_side`).
 
     Raises:
       TypeError: arrays of the wrong kind.
@@ -609,15 +638,13 @@ def ring_sigmoid(
       2.3927 2.3927
     """
     plan = ring_plan(axis_name, group_size, tile)
-    rows, cols = tiled.two_sides(a, b, scale, where, where_candidates, exclude, block)
+    rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, block)
     n, m = a.shape[0], b.shape[0]
     numerics.check_shapes(a=(a, "n d"), weights=(weights, "n"))
     if labels is None:
         ids = global_ids(m, axis_name)
         labels = (jnp.arange(n) + ids[0], ids)
-    labels = tiled.pair_of_ids("labels", labels, n, m)
+    labels = pair_of_ids("labels", labels, n, m)
     rows, cols = rows._replace(label=labels[0]), cols._replace(label=labels[1])
-    rows = rows._replace(bias=tiled.per_row_scalar(bias, rows.x))
-    return tiled.fused(
-        tiled.sigmoid_kernel, plan, rows, cols, weights, reduce_fn, axis_name
-    )
+    rows = rows._replace(bias=per_row_scalar(bias, rows.x))
+    return fused(sigmoid_kernel, plan, rows, cols, weights, reduce_fn, axis_name)

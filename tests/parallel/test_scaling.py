@@ -14,7 +14,7 @@ from launch import scaling
 BATCH, D, HIDDEN = 512, 128, 256
 # With the tiles of the machine that compiles.
 MACHINE = dataclasses.replace(
-    scaling.MACHINES["tpu-v6e"], tile=parallel.tiled.tile_side(None)
+    scaling.MACHINES["tpu-v6e"], tile=parallel.tiles.tile_side(None)
 )
 LAYERS = [(8, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, D)]
 MODEL = scaling.Model(

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from contrastive_jax import losses, parallel, similarity
-from contrastive_jax.parallel import tiled
+from contrastive_jax.parallel import sums, tiles
 
 TILE = 16  # 37 rows: three tiles, the last one ragged
 N, M, D = 37, 53, 5
@@ -450,7 +450,7 @@ BOUNDED = {
 def test_bounded_form_and_its_fallback_in_float64(name, scale, x64):
     """At scale 6 the bound does not hold, and the general form must take over."""
     a = parallel.Side(jnp.asarray(A), scale=jnp.full(N, scale))
-    assert tiled.within_bound(a, parallel.Side(jnp.asarray(B))) == (scale < 2)
+    assert sums.within_bound(a, parallel.Side(jnp.asarray(B))) == (scale < 2)
     fast, plain = BOUNDED[name]
     want = value_and_gradients(plain, jnp.float64, jnp.mean, scale)
     for mode in ("tiled", "auto"):
@@ -468,7 +468,7 @@ def test_each_device_looks_at_its_own_bound(check_vma, mode):
     )
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("data",))
     held = [
-        bool(tiled.within_bound(parallel.Side(x[i : i + 18]), None)) for i in (0, 18)
+        bool(sums.within_bound(parallel.Side(x[i : i + 18]), None)) for i in (0, 18)
     ]
     assert held == [True, False]
 
@@ -497,8 +497,8 @@ def test_each_device_looks_at_its_own_bound(check_vma, mode):
 def test_where_the_matrix_is_kept_the_bound_is_looked_at_once(monkeypatch):
     """A second look could see other roundings, and take scores for exponentials."""
     looks = []
-    real = tiled.within_bound
-    monkeypatch.setattr(tiled, "within_bound", lambda *x: looks.append(1) or real(*x))
+    real = sums.within_bound
+    monkeypatch.setattr(sums, "within_bound", lambda *x: looks.append(1) or real(*x))
     a = jnp.asarray(A, jnp.float32)
     jax.make_jaxpr(jax.grad(lambda a: parallel.tiled_two_way_info_nce(a, a)))(a)
     assert len(looks) == 1
@@ -508,18 +508,18 @@ def test_bounded_form_takes_one_exponential_per_score():
     """Whatever the tile does besides, [tile, tile] arrays go through exp once."""
 
     def exponentials(bounded):
-        plan = tiled.Plan(("negatives",), TILE, True, bounded=bounded)
+        plan = sums.Plan(("negatives",), TILE, True, bounded=bounded)
         side = parallel.Side(jnp.ones((TILE, D)))
-        sums = tiled.RowSums((jnp.ones(TILE),))
-        known = tiled.Known(side, sums, sums)
+        one = sums.RowSums((jnp.ones(TILE),))
+        known = sums.Known(side, one, one)
 
         def both(x):
-            run = tiled.start(x, TILE, plan)
-            out = tiled.sums_tile(plan, side)(
-                side, run, tiled.slab(tiled.split(run, 16), 0)
+            run = sums.start(x, TILE, plan)
+            out = sums.sums_tile(plan, side)(
+                side, run, tiles.slab(tiles.split(run, 16), 0)
             )
             grads = jnp.zeros((TILE, D)), jnp.zeros((1, D, TILE))
-            return out, tiled.gradient_tile(plan, known)(known, *grads)
+            return out, sums.gradient_tile(plan, known)(known, *grads)
 
         text = str(jax.make_jaxpr(both)(side.x))
         return text.count(f"f32[{TILE},{TILE}] = exp ")
@@ -640,7 +640,7 @@ def test_scratch_memory_is_a_few_tiles(loss, sides, limit):
 def test_small_batches_keep_the_matrix_and_dense_mode_differentiates_twice(
     monkeypatch,
 ):
-    monkeypatch.setattr(tiled, "KEPT_SCORES", 4 * 30 * 30)
+    monkeypatch.setattr(sums, "KEPT_SCORES", 4 * 30 * 30)
 
     def f(a, mode):
         return parallel.tiled_nt_xent(a, tile=16, mode=mode)
@@ -655,8 +655,8 @@ def test_small_batches_keep_the_matrix_and_dense_mode_differentiates_twice(
 
     assert loops("tiled", 30) and loops("auto", 32)
     assert not loops("auto", 30) and not loops("dense", 36)
-    assert tiled.choose_form("auto", 60, 60) == "kept"  # two sets: four times as many
-    assert tiled.choose_form("auto", 60, 61) == "tiled"
+    assert sums.choose_form("auto", 60, 60) == "kept"  # two sets: four times as many
+    assert sums.choose_form("auto", 60, 61) == "tiled"
     hessian = jax.jit(jax.hessian(lambda a: f(a, "dense")))(a[:4])
     assert np.isfinite(hessian).all() and np.abs(hessian).max() > 0
 
