@@ -1,4 +1,9 @@
-"""Losses whose gradient is formed in the forward pass: one-way InfoNCE, sigmoid."""
+"""Losses whose gradient is formed in the forward pass: one-way InfoNCE and sigmoid.
+
+`fused` reduces the loss of a kernel; `info_nce_kernel` visits strips of rows against
+all columns, `sigmoid_kernel` single tiles. `reduce_rows` is the reduction that all
+losses share: over the rows of one device, or of all.
+"""
 
 import functools
 from collections.abc import Callable
@@ -194,8 +199,8 @@ def sweep_strips(plan: Plan, sides: tuple[Side, Side], weights: Any) -> Any:
     carry = None, None
     if grads:
         carry = zeros(a, blocks, t, u), zeros(a, blocks, d, u)
-    (_, theirs), found = jax.lax.scan(one_strip, carry, (r, split(weights, t)))
-    loss, mine = join(found, n)
+    (_, theirs), results = jax.lax.scan(one_strip, carry, (r, split(weights, t)))
+    loss, mine = join(results, n)
     valid = jnp.ones(n, bool) if rows.where is None else rows.where
     if not grads:
         return loss, valid, None

@@ -1,4 +1,12 @@
-"""Sums over the pairs of each row and their gradient, for the softmax losses."""
+"""Sums over the pairs of each row and their gradient, for the softmax losses.
+
+`pair_sums` returns `RowSums` of rows and, two-way, of columns, in one of three forms
+(`choose_form`): tile by tile with scores computed again for the gradient
+(`tiled_sums`), from a matrix that is kept for it (`kept_sums`), or differentiated as
+usual (`dense_sums`). A `Plan` holds what is static: which sums, the tile, how tiles are
+visited, and whether the bounded form may be taken: one exponential per score and no
+running maximum, where the norms allow it (`within_bound`, checked at run time).
+"""
 
 import functools
 from collections.abc import Callable

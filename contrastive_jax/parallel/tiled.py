@@ -1,26 +1,40 @@
-"""Contrastive losses from embeddings that never form the [n, m] score matrix.
+"""The large-batch losses in tiles: the [n, m] score matrix is never formed.
 
-One machine computes them all, on one device (`ring` runs it over many):
+One machine computes them all (`ring` runs it over devices without gathering):
 
 - A `Side` is a set of embeddings with one id per row for each pair relation (same
   label, same example, ...), so that a tile of any pair mask is built where it is used.
-- `sweep` visits all tiles of rows x columns, or the upper triangle of one set, and
-  carries results per row and per column.
-- Softmax losses are ordinary functions of a few sums per row (`RowSums`: logsumexp of
-  the negatives; where there may be many positives, their sum and number) and of the
-  score of a row's one positive (`one_positive`). `pair_sums` computes the sums with
-  their own gradient rule, which recomputes the tiles: two sweeps, 8 n m d operations
-  for two directions, 4 n^2 d for one set against itself.
+- `sweep` (`tiles`) visits all tiles of rows x columns, or the upper triangle of one
+  set, and carries results per row and per column.
+- Softmax losses are ordinary functions of a few sums per row (`sums`: logsumexp of the
+  negatives; where there may be many positives, their sum and number) and of the score
+  of a row's one positive (`one_positive`). The sums have their own gradient rule, which
+  recomputes the tiles: two sweeps, 8 n m d operations for two directions, 4 n^2 d for
+  one set against itself.
 - One-way InfoNCE and the sigmoid loss form their gradient in the forward pass instead
-  (`fused`): one sweep, 6 n m d operations.
+  (`strips`): one sweep, 6 n m d operations.
 
-A tile is a block of scores of some rows and columns. A row's positive is no part of its
-logsumexp, so that a saturated batch keeps the digits of its gradient. Up to KEPT_SCORES
-scores there are no tiles: the matrix is kept for the gradient. `mode="dense"` forms it
-with ordinary differentiation. Where no score can be large (`bounded`, looked at when
-the program runs), scores are exponentiated once, as they are.
+A row's positive is no part of its logsumexp, so that a saturated batch keeps the digits
+of its gradient.
+
+The losses are those of `parallel.losses`, which says what their arrays are and what
+raises. Besides, all of them have
+
+    axis_name  the candidates of all devices are gathered, and the result is the mean
+               (or sum) over the anchors of all devices
+    bounded    at run time, skip the running maximum if every score is at most 40 in
+               size (by the norms). Same result, less time; compiles both branches, and
+               under `vmap` runs both. Not with log weights, not in the sigmoid loss
+    tile       columns per tile. Tiles are square for one set and twice as high as wide
+               for two. None: what suits the backend (`tile_side`)
+    mode       "tiled"; "dense": the whole matrix, differentiated as usual, which allows
+               forward-mode and second derivatives; "auto": tiles beyond 2^20 scores (of
+               one set, 512 rows), and up to there the matrix is kept for the gradient
+
+and raise ValueError for an unknown mode.
 """
 
+import functools
 from typing import Any, Literal
 
 import jax
@@ -28,6 +42,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from contrastive_jax import numerics, pairs
+from contrastive_jax.parallel import collectives
 from contrastive_jax.parallel.strips import (
     STRIP_SCORES,
     fused,
@@ -60,8 +75,8 @@ def positive_scores(rows: Side, partners: Side) -> tuple[Array, Array]:
     valid = jnp.ones(score.shape, bool)
     for side in (rows, partners):
         valid = valid if side.where is None else valid & side.where
-    if rows.block is not None:
-        valid = valid & (rows.block == partners.block)
+    if rows.segments is not None:
+        valid = valid & (rows.segments == partners.segments)
     return score, valid
 
 
@@ -76,10 +91,10 @@ def view_scores(rows: Side) -> tuple[Array, Array]:
 def at_labels(cols: Side, labels: Array) -> Side:
     """The column of every row's positive; one that does not exist does not count."""
     m = cols.x.shape[0]
-    found = jax.tree.map(lambda x: jnp.take(x, labels, axis=0, mode="clip"), cols)
+    columns = jax.tree.map(lambda x: jnp.take(x, labels, axis=0, mode="clip"), cols)
     exists = (labels >= 0) & (labels < m)
-    where = exists if found.where is None else found.where & exists
-    return found._replace(where=where)
+    where = exists if columns.where is None else columns.where & exists
+    return columns._replace(where=where)
 
 
 def one_positive(lse: Array, positive: Array, valid: Array) -> Array:
@@ -147,7 +162,7 @@ def tiled_logsumexp(
     where: Bool[Array, " n"] | None = None,
     where_candidates: Bool[Array, " m"] | None = None,
     exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
-    block: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    segments: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
     log_weights: (
         tuple[Int[Array, " n"], Int[Array, " m"], Float[Array, "c g"]] | None
     ) = None,
@@ -169,24 +184,19 @@ def tiled_logsumexp(
       where: anchors that count.
       where_candidates: candidates that count.
       exclude: ids of anchors and of candidates; pairs with equal ids are left out.
-      block: ids of anchors and of candidates; only pairs with equal ids count.
+      segments: ids of anchors and of candidates; only pairs with equal ids count.
       log_weights: (group of each anchor, group of each candidate, table [c, g]): the
         log weight of a pair is the table's entry for the two groups. A constant.
-      bounded: whether to look, when it runs, if scale |a_i| |b_j| <= 40 for all pairs,
-        and then to take one exponential per score and no maximum. Equal results in
-        less time; the program is twice as large, and under `vmap` both forms are run.
-        Not with `log_weights`.
-      tile: columns per tile, which has as many rows, or of two sets twice as many;
-        None: what suits the backend (`tile_side`).
-      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
+      bounded: at run time, skip the running maximum if every score is at most 40 in
+        size. Same result, less time; compiles both branches, and under `vmap` runs
+        both. Not with `log_weights`.
+      tile: columns per tile, of twice as many rows; None for what suits the backend.
+      mode: "tiled", "dense" (the whole matrix, differentiated as usual: allows
+        forward-mode and second derivatives), or "auto": tiles beyond 2^20 scores; up
+        to there the matrix is kept for the gradient.
 
     Returns:
       one value per anchor; `numerics.MASKED` where no candidate counts.
-
-    Raises:
-      TypeError: embeddings that are not floating point.
-      ValueError: shapes that do not fit together, scale not above 0, unknown mode.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -194,7 +204,7 @@ def tiled_logsumexp(
       >>> parallel.tiled_logsumexp(jnp.eye(2), jnp.eye(2), scale=2.0).round(3)
       Array([2.127, 2.127], dtype=float32)
     """
-    rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, block)
+    rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, segments)
     rows, cols = weigh(rows, cols, log_weights)
     bounded = bounded and log_weights is None
     plan = Plan(("negatives",), tile_side(tile), bounded=bounded)
@@ -208,7 +218,7 @@ def two_sides(
     where: Any,
     where_candidates: Any,
     exclude: Any,
-    block: Any,
+    segments: Any,
 ) -> tuple[Side, Side]:
     """Checked rows and columns with their scale, without labels."""
     sizes = numerics.check_shapes(
@@ -219,15 +229,15 @@ def two_sides(
     )
     n, m = sizes["n"], sizes["m"]
     exclude = pair_of_ids("exclude", exclude, n, m)
-    block = pair_of_ids("block", block, n, m)
+    segments = pair_of_ids("segments", segments, n, m)
     numerics.check_positive(scale=scale)
     where, where_candidates = (
         mask(where, "where"),
         mask(where_candidates, "where_candidates"),
     )
     a, b = operands(a=a, b=b)
-    rows = Side(a, where=where, exclude=exclude[0], block=block[0])
-    cols = Side(b, where=where_candidates, exclude=exclude[1], block=block[1])
+    rows = Side(a, where=where, exclude=exclude[0], segments=segments[0])
+    cols = Side(b, where=where_candidates, exclude=exclude[1], segments=segments[1])
     # Both sides have the scale, since each may be the rows.
     return tuple(s._replace(scale=per_row_scalar(scale, s.x)) for s in (rows, cols))
 
@@ -261,7 +271,7 @@ def mask(where: Any, name: str) -> Any:
     return None if where is None else numerics.check_mask(where, name)
 
 
-def tiled_info_nce(
+def info_nce(
     a: Float[Array, "n d"],
     b: Float[Array, "m d"],
     labels: Int[Array, " n"] | None = None,
@@ -270,89 +280,62 @@ def tiled_info_nce(
     where: Bool[Array, " n"] | None = None,
     where_candidates: Bool[Array, " m"] | None = None,
     exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
-    block: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    segments: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    extra: Float[Array, "k d"] | Side | None = None,
     log_weights: (
         tuple[Int[Array, " n"], Int[Array, " m"], Float[Array, "c g"]] | None
     ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
+    axis_name: collectives.AxisName = None,
     bounded: bool = True,
     tile: int | None = None,
     mode: Mode = "auto",
 ) -> Float[Array, "..."]:
-    """`losses.info_nce` of scaled inner products, without the score matrix.
+    """InfoNCE, one way.
 
-        loss_i = log sum_j exp(scale a_i . b_j) - scale a_i . b_labels[i]     (nats)
-
-    Queues and hard negatives are further rows of b. Values and gradients equal those of
-    the plain loss. Operations: 6 n m d with the gradient, 8 beyond 131,072 candidates;
-    scratch: a strip of rows against all candidates, of at most 32 MB.
-
-    Args:
-      a: anchors.
-      b: candidates.
-      labels: row of b that is each anchor's positive; `arange(n)` when None. With one
-        that does not exist, where it is traced and cannot be looked at, the anchor
-        drops out.
-      scale: factor of the inner products, one over the temperature; > 0, may be learnt.
-      where: anchors that count.
-      where_candidates: candidates that count; an anchor whose positive is masked drops
-        out.
-      exclude: ids of anchors and of candidates; pairs with equal ids are no negatives.
-      block: ids of anchors and of candidates; only pairs with equal ids count.
-      log_weights: (group of each anchor, group of each candidate, table [c, g]): the
-        log weight of a negative is the table's entry for the two groups. A constant.
-      weights: one non-negative weight per anchor.
-      reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
-      bounded: whether to look, when it runs, if scale |a_i| |b_j| <= 40 for all pairs,
-        and then to take one exponential per score and no maximum. Equal results in
-        less time; the program is twice as large, and under `vmap` both forms are run.
-        Not with `log_weights`.
-      tile: columns per tile, which has as many rows, or of two sets twice as many;
-        None: what suits the backend (`tile_side`).
-      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, labels beyond the candidates, scale
-        not above 0, unknown mode.
-
-    References:
-      van den Oord et al. 2018, arXiv:1807.03748, eq. 4.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> from contrastive_jax import parallel
-      >>> print(f"{parallel.tiled_info_nce(jnp.eye(2), jnp.eye(2), scale=2.0):.3f}")
-      0.127
+    Operations: 6 n m d with the gradient; 8 beyond 131,072 candidates, and with
+    `extra`. Scratch: a strip of rows against all candidates, of at most 32 MB.
     """
-    rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, block)
+    rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, segments)
     rows, cols = weigh(rows, cols, log_weights)
     (n, _), m = rows.x.shape, cols.x.shape[0]
     numerics.check_shapes(a=(a, "n d"), labels=(labels, "n"), weights=(weights, "n"))
     labels = pairs.positive_columns(labels, (n, m))
-    rows, cols = rows._replace(label=labels), cols._replace(label=jnp.arange(m))
     positive, valid = positive_scores(rows, at_labels(cols, labels))
+    columns = collectives.global_rows(m, axis_name)
+    rows = rows._replace(label=labels + columns[0])
+    cols = gathered(cols._replace(label=columns), axis_name)
+    m = cols.x.shape[0]
     # A strip's exponentials are operands of products: e^40 is too large for float16.
     bounded = bounded and log_weights is None and rows.x.dtype != jnp.float16
     plan = Plan(("negatives",), tile_side(tile), bounded=bounded)
-    if choose_form(mode, n, m) != "tiled" or STRIP_SCORES < 64 * m:
+    few = choose_form(mode, n, m) != "tiled"
+    if few or extra is not None or STRIP_SCORES < 64 * m:
         sums, _ = pair_sums(rows, cols, plan, mode)
+        sums = add_extra(sums, rows, extra, plan, mode)
         loss = one_positive(sums.lse[0], positive, valid)
-        return reduce_rows(loss, valid, weights, reduce_fn)
+        return reduce_rows(loss, valid, weights, reduce_fn, axis_name)
     rows = rows._replace(positive=jnp.where(valid, positive, 0), where=valid)
-    return fused(info_nce_kernel, plan, rows, cols, weights, reduce_fn)
+    return fused(info_nce_kernel, plan, rows, cols, weights, reduce_fn, axis_name)
 
 
-def tiled_two_way_info_nce(
+def gathered(side: Side, axis_name: collectives.AxisName) -> Side:
+    """The rows of all devices as columns, without what only anchors need."""
+    if axis_name is None:
+        return side
+    columns = side._replace(scale=None, bias=None, log_weight=None, positive=None)
+    return collectives.all_gather(columns, axis_name)
+
+
+def two_way_info_nce(
     a: Float[Array, "n d"],
     b: Float[Array, "n d"],
     *,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
     exclude: Int[Array, " n"] | None = None,
-    block: Int[Array, " n"] | None = None,
+    segments: Int[Array, " n"] | None = None,
     extra_a: Float[Array, "k d"] | Side | None = None,
     extra_b: Float[Array, "l d"] | Side | None = None,
     log_weights: (
@@ -360,58 +343,40 @@ def tiled_two_way_info_nce(
     ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
+    axis_name: collectives.AxisName = None,
     bounded: bool = True,
     tile: int | None = None,
     mode: Mode = "auto",
 ) -> Float[Array, "..."]:
-    """`losses.two_way_info_nce` (CLIP) of scaled inner products, without the matrix.
+    """InfoNCE in both directions.
 
-        loss_i = (info_nce(a_i -> b) + info_nce(b_i -> a)) / 2          (nats)
-
-    Row i of a belongs to row i of b. Operations: 8 n^2 d with the gradient; scratch:
-    a few tiles.
-
-    Args:
-      a: one side of the pairs.
-      b: the other side.
-      scale: factor of the inner products, one over the temperature; > 0, may be learnt.
-      where: pairs that count, as anchors and as candidates.
-      exclude: one id per pair; a_i and b_j with equal ids are no negatives.
-      block: one id per pair; only a_i and b_j with equal ids count.
-      extra_a: more candidates for the anchors in b: an array, or a `Side` with masks.
-      extra_b: more candidates for the anchors in a (queue, hard negatives).
-      log_weights: (group of each a_i, group of each b_j, table [c, g]): the log weight
-        of a negative pair, in both directions, is the table's entry for the two groups.
-        A constant.
-      weights: one non-negative weight per pair.
-      reduce_fn: `jnp.mean` or `jnp.sum` over pairs that count; None gives [n].
-      bounded: whether to look, when it runs, if scale |a_i| |b_j| <= 40 for all pairs,
-        and then to take one exponential per score and no maximum. Equal results in
-        less time; the program is twice as large, and under `vmap` both forms are run.
-        Not with `log_weights`.
-      tile: columns per tile, which has as many rows, or of two sets twice as many;
-        None: what suits the backend (`tile_side`).
-      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        tiles beyond 2^20 scores; up to there the matrix is kept for the gradient.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, scale not above 0, unknown mode.
-
-    References:
-      Radford et al. 2021, arXiv:2103.00020, figure 3.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> from contrastive_jax import parallel
-      >>> x = jnp.eye(2)
-      >>> print(f"{parallel.tiled_two_way_info_nce(x, x, scale=2.0):.3f}")
-      0.127
+    Operations: 8 n^2 d with the gradient; scratch: a few tiles. On a device axis, two
+    one-way losses: 12 n m d for m rows of all devices.
     """
     numerics.check_shapes(a=(a, "n d"), b=(b, "n d"), weights=(weights, "n"))
-    same = [None if ids is None else (ids, ids) for ids in (exclude, block)]
+    same = [None if ids is None else (ids, ids) for ids in (exclude, segments)]
     rows, cols = two_sides(a, b, scale, where, where, *same)
     rows, cols = weigh(rows, cols, log_weights)
+    if axis_name is not None:
+        one_way = functools.partial(
+            info_nce,
+            scale=scale,
+            where=where,
+            where_candidates=where,
+            exclude=same[0],
+            segments=same[1],
+            weights=weights,
+            reduce_fn=reduce_fn,
+            axis_name=axis_name,
+            bounded=bounded,
+            tile=tile,
+            mode=mode,
+        )
+        there = one_way(a, b, extra=extra_b, log_weights=log_weights)
+        if log_weights is not None:
+            group_a, group_b, table = log_weights
+            log_weights = group_b, group_a, table.T
+        return (there + one_way(b, a, extra=extra_a, log_weights=log_weights)) / 2
     ids = jnp.arange(a.shape[0])
     rows, cols = rows._replace(label=ids), cols._replace(label=ids)
     bounded = bounded and log_weights is None
@@ -437,168 +402,108 @@ def two_directions(
     return (there + back) / 2, valid
 
 
-def tiled_nt_xent(
-    x: Float[Array, "n d"],
+def nt_xent(
+    z: Float[Array, "n d"],
     *,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
     exclude: Int[Array, " n"] | None = None,
-    block: Int[Array, " n"] | None = None,
+    segments: Int[Array, " n"] | None = None,
     extra: Float[Array, "k d"] | Side | None = None,
     log_weights: tuple[Int[Array, " n"], Float[Array, "c c"]] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
+    axis_name: collectives.AxisName = None,
     bounded: bool = True,
     tile: int | None = None,
     mode: Mode = "auto",
 ) -> Float[Array, "..."]:
-    """`losses.nt_xent` (SimCLR) of scaled inner products, without the score matrix.
+    """InfoNCE between two views of each example, in one set.
 
-        loss_i = log sum_{j != i} exp(scale x_i . x_j) - scale x_i . x_other(i)  (nats)
-
-    Operations: 4 (2n)^2 d with the gradient, as only the upper triangle is visited.
-
-    Args:
-      x: first views, then second views in the same order.
-      scale: factor of the inner products, one over the temperature; > 0, may be learnt.
-      where: rows that count, as anchors and as candidates.
-      exclude: one id per row; rows with equal ids are no negatives of each other.
-      block: one id per row; only rows with equal ids are pairs.
-      extra: more negatives (a queue): an array, or a `Side` with masks.
-      log_weights: (group of each row, table [c, c]): the log weight of candidate j as a
-        negative of anchor i is table[group_i, group_j]. A constant.
-      weights: one non-negative weight per anchor.
-      reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [2n].
-      bounded: whether to look, when it runs, if scale |x_i| |x_j| <= 40 for all pairs,
-        and then to take one exponential per score and no maximum. Equal results in
-        less time; the program is twice as large, and under `vmap` both forms are run.
-        Not with `log_weights`.
-      tile: columns per tile, which has as many rows, or of two sets twice as many;
-        None: what suits the backend (`tile_side`).
-      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        tiles beyond 512 rows; up to there the matrix is kept for the gradient.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: an odd number of rows, shapes that do not fit together, scale not
-        above 0, unknown mode.
-
-    References:
-      Chen et al. 2020, arXiv:2002.05709, eq. 1.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> from contrastive_jax import parallel
-      >>> views = jnp.concatenate([jnp.eye(2), jnp.eye(2)])
-      >>> print(f"{parallel.tiled_nt_xent(views, scale=2.0):.3f}")
-      0.240
+    Operations: 4 n^2 d with the gradient, as only the upper triangle is visited; on a
+    device axis 8 n m d for m rows of all devices.
     """
-    rows = one_side(x, scale, where, exclude, block, weights)
-    check_views(x)
-    rows = rows._replace(label=jnp.tile(jnp.arange(x.shape[0] // 2), 2))
+    rows = one_side(z, scale, where, exclude, segments, weights, axis_name, "z")
+    check_views(z)
+    views = collectives.global_rows(z.shape[0] // 2, axis_name)
+    rows = rows._replace(label=jnp.tile(views, 2))
     rows, _ = weigh(rows, None, log_weights)
+    cols = None if axis_name is None else gathered(rows, axis_name)
     bounded = bounded and log_weights is None
     plan = Plan(("negatives",), tile_side(tile), bounded=bounded)
-    sums, _ = pair_sums(rows, None, plan, mode)
+    sums, _ = pair_sums(rows, cols, plan, mode)
     sums = add_extra(sums, rows, extra, plan, mode)
     positive, valid = view_scores(rows)
     loss = one_positive(sums.lse[0], positive, valid)
-    return reduce_rows(loss, valid, weights, reduce_fn)
+    return reduce_rows(loss, valid, weights, reduce_fn, axis_name)
 
 
-def check_views(x: Array) -> None:
+def check_views(z: Array) -> None:
     """Two views have an even number of rows."""
-    if x.shape[0] % 2:
+    if z.shape[0] % 2:
         raise ValueError(
-            f"x: expected two views (an even number of rows), got shape {list(x.shape)}"
+            f"z: expected two views (an even number of rows), got shape {list(z.shape)}"
         )
 
 
 def one_side(
-    x: Array, scale: Scale, where: Any, exclude: Any, block: Any, weights: Any
+    x: Array,
+    scale: Scale,
+    where: Any,
+    exclude: Any,
+    segments: Any,
+    weights: Any,
+    axis_name: collectives.AxisName,
+    name: str = "x",
 ) -> Side:
     """A checked set against itself with its scale, without labels."""
     numerics.check_shapes(
-        x=(x, "n d"),
+        **{name: (x, "n d")},
         where=(where, "n"),
         exclude=(exclude, "n"),
-        block=(block, "n"),
+        segments=(segments, "n"),
         weights=(weights, "n"),
     )
     numerics.check_positive(scale=scale)
-    for name, ids in (("exclude", exclude), ("block", block)):
+    for relation, ids in (("exclude", exclude), ("segments", segments)):
         if ids is not None:
-            numerics.check_integer(ids, name)
-    (x,) = operands(x=x)
-    side = Side(x, scale=per_row_scalar(scale, x), me=jnp.arange(x.shape[0]))
-    return side._replace(where=mask(where, "where"), exclude=exclude, block=block)
+            numerics.check_integer(ids, relation)
+    (x,) = operands(**{name: x})
+    me = collectives.global_rows(x.shape[0], axis_name)
+    side = Side(x, scale=per_row_scalar(scale, x), me=me)
+    return side._replace(where=mask(where, "where"), exclude=exclude, segments=segments)
 
 
-def tiled_supervised_contrastive(
+def supervised_contrastive(
     x: Float[Array, "n d"],
     labels: Int[Array, " n"],
     *,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
-    block: Int[Array, " n"] | None = None,
+    segments: Int[Array, " n"] | None = None,
     extra: Side | None = None,
     weights: Float[Array, " n"] | None = None,
     form: Literal["out", "in"] = "out",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
+    axis_name: collectives.AxisName = None,
     bounded: bool = True,
     tile: int | None = None,
     mode: Mode = "auto",
 ) -> Float[Array, "..."]:
-    """`losses.supervised_contrastive` of one set against itself, without the matrix.
+    """The supervised contrastive loss of one set against itself.
 
-        out: loss_i = mean_{p in P(i)} ( logsumexp_{a != i} s_ia - s_ip )
-        in:  loss_i = logsumexp_{a != i} s_ia - logsumexp_{p in P(i)} s_ip + log |P(i)|
-                                              s_ij = scale x_i . x_j      (nats)
-
-    P(i) are the other rows with the label of i. Operations: 4 n^2 d with the gradient.
-
-    Args:
-      x: all views of all examples.
-      labels: class of each row.
-      scale: factor of the inner products, one over the temperature; > 0, may be learnt.
-      where: rows that count, as anchors and as candidates.
-      block: one id per row; only rows with equal ids are pairs.
-      extra: more candidates (a queue): a `Side` with embeddings and labels.
-      weights: one non-negative weight per anchor.
-      form: "out" averages outside of the logarithm, "in" inside.
-      reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
-        [n].
-      bounded: whether to look, when it runs, if scale |x_i| |x_j| <= 40 for all pairs,
-        and then to take one exponential per score and no maximum. Equal results in
-        less time; the program is twice as large, and under `vmap` both forms are run.
-      tile: columns per tile, which has as many rows, or of two sets twice as many;
-        None: what suits the backend (`tile_side`).
-      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto":
-        tiles beyond 512 rows; up to there the matrix is kept for the gradient.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, an unknown form, scale not above 0,
-        unknown mode.
-
-    References:
-      Khosla et al. 2020, arXiv:2004.11362, eq. 2 (out) and eq. 3 (in).
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> from contrastive_jax import parallel
-      >>> x, labels = jnp.eye(4), jnp.array([0, 0, 1, 1])
-      >>> print(f"{parallel.tiled_supervised_contrastive(x, labels):.3f}")
-      1.099
+    Operations: 4 n^2 d with the gradient; on a device axis 8 n m d for m rows of all
+    devices.
     """
-    rows = one_side(x, scale, where, None, block, weights)
+    rows = one_side(x, scale, where, None, segments, weights, axis_name)
     numerics.check_shapes(x=(x, "n d"), labels=(labels, "n"))
     rows = rows._replace(label=numerics.check_integer(labels, "labels"))
+    cols = None if axis_name is None else gathered(rows, axis_name)
     plan = Plan(supervised_sets(form), tile_side(tile), bounded=bounded, positives=True)
-    sums, _ = pair_sums(rows, None, plan, mode)
+    sums, _ = pair_sums(rows, cols, plan, mode)
     sums = add_extra(sums, rows, extra, plan, mode)
     loss, valid = many_positives(sums)
-    return reduce_rows(loss, valid, weights, reduce_fn)
+    return reduce_rows(loss, valid, weights, reduce_fn, axis_name)
 
 
 def supervised_sets(form: str) -> tuple[str, ...]:
@@ -616,7 +521,7 @@ def many_positives(sums: RowSums) -> tuple[Array, Array]:
     return jax.nn.softplus(sums.lse[0] - sums.lse[1]) + jnp.log(count), sums.count > 0
 
 
-def tiled_sigmoid(
+def pairwise_sigmoid(
     a: Float[Array, "n d"],
     b: Float[Array, "m d"],
     labels: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
@@ -626,65 +531,32 @@ def tiled_sigmoid(
     where: Bool[Array, " n"] | None = None,
     where_candidates: Bool[Array, " m"] | None = None,
     exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
-    block: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    segments: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
+    axis_name: collectives.AxisName = None,
     tile: int | None = None,
     mode: Mode = "auto",
 ) -> Float[Array, "..."]:
-    """`losses.pairwise_sigmoid` (SigLIP) of inner products, without the score matrix.
-
-        loss_i = sum_j softplus(-y_ij (scale a_i . b_j + bias)),  y = 1 or -1   (nats)
+    """The sigmoid loss; "auto" is tiled at every size.
 
     Operations: 6 n m d with the gradient; scratch: a few tiles.
-
-    Args:
-      a: anchors.
-      b: candidates.
-      labels: ids of anchors and of candidates; pairs with equal ids match (y = 1). Row
-        i matches row i when None.
-      scale: factor of the inner products; > 0, may be learnt.
-      bias: added to every score; may be learnt.
-      where: anchors that count.
-      where_candidates: candidates that count.
-      exclude: ids of anchors and of candidates; pairs with equal ids that do not match
-        are left out.
-      block: ids of anchors and of candidates; only pairs with equal ids count.
-      weights: one non-negative weight per anchor.
-      reduce_fn: `jnp.mean` over anchors (the published form divides by the number of
-        anchors, not of pairs) or `jnp.sum`; None gives [n].
-      tile: columns per tile, which has as many rows, or of two sets twice as many;
-        None: what suits the backend (`tile_side`).
-      mode: "tiled", "dense" (allows forward-mode and second derivatives), or "auto",
-        which is tiled at every size.
-
-    Raises:
-      TypeError: arrays of the wrong kind.
-      ValueError: shapes that do not fit together, scale not above 0, unknown mode.
-
-    References:
-      Zhai et al. 2023, arXiv:2303.15343, section 3.2.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> from contrastive_jax import parallel
-      >>> x = jnp.eye(2)
-      >>> print(f"{parallel.tiled_sigmoid(x, x, scale=10.0, bias=-5.0):.4f}")
-      0.0134
     """
-    rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, block)
+    rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, segments)
     n, m = a.shape[0], b.shape[0]
     numerics.check_shapes(a=(a, "n d"), weights=(weights, "n"))
-    labels = (jnp.arange(n), jnp.arange(m)) if labels is None else labels
+    if labels is None:
+        columns = collectives.global_rows(m, axis_name)
+        labels = jnp.arange(n) + columns[0], columns
     labels = pair_of_ids("labels", labels, n, m)
-    rows, cols = rows._replace(label=labels[0]), cols._replace(label=labels[1])
-    rows = rows._replace(bias=per_row_scalar(bias, rows.x))
+    rows = rows._replace(label=labels[0], bias=per_row_scalar(bias, rows.x))
+    cols = gathered(cols._replace(label=labels[1]), axis_name)
     plan = Plan((), tile_side(tile))
-    if choose_form(mode, n, m) == "dense":
+    if choose_form(mode, n, cols.x.shape[0]) == "dense":
         masks = pair_masks(rows, cols)
         logits = scores(rows, cols)
         loss = jax.nn.softplus(jnp.where(masks["positives"], -logits, logits))
         loss = jnp.sum(jnp.where(masks["all"], loss, 0), axis=1)
         valid = jnp.any(masks["all"], axis=1)
-        return reduce_rows(loss, valid, weights, reduce_fn)
-    return fused(sigmoid_kernel, plan, rows, cols, weights, reduce_fn)
+        return reduce_rows(loss, valid, weights, reduce_fn, axis_name)
+    return fused(sigmoid_kernel, plan, rows, cols, weights, reduce_fn, axis_name)

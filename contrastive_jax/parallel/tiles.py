@@ -1,8 +1,9 @@
 """Tiles of a score matrix, and loops over them.
 
-A `Side` holds the embeddings of rows or of columns and their ids; `scores` and
-`pair_masks` form one tile from two of them, and `sweep` visits all tiles of rows by
-columns.
+A tile is a block of scores of some rows and columns. A `Side` holds the embeddings of
+rows or of columns and their ids; `scores` and `pair_masks` form one tile from two of
+them, and `sweep` visits all tiles of rows by columns. `split`, `join`, `slab` and `put`
+cut arrays into blocks and update them; `vary` marks arrays for `shard_map`.
 """
 
 import functools
@@ -25,7 +26,7 @@ class Side(NamedTuple):
     """Embeddings of one side and the ids that decide which pairs count.
 
     A relation holds between a row and a column with equal ids; None: it never does
-    (`block`: it always does).
+    (`segments`: it always does).
     """
 
     x: Any  # [n, d]
@@ -35,7 +36,7 @@ class Side(NamedTuple):
     me: Any = None  # equal: one and the same example, which is no pair
     where: Any = None  # [n] booleans: False is as if absent
     exclude: Any = None  # equal: no negative (a positive stays one)
-    block: Any = None  # different: no pair
+    segments: Any = None  # different: no pair
     log_weight: Any = None  # [n, k] log weight of each row's negatives by their group
     group: Any = None  # [n] which of the k groups a row is in, as a negative
     positive: Any = None  # [n] score of a row's one positive, where a kernel wants it
@@ -65,7 +66,7 @@ def pair_masks(rows: Side, cols: Side | None) -> dict[str, Any]:
         r, c = getattr(rows, field), getattr(cols, field)
         return None if r is None or c is None else r[:, None] == c[None, :]
 
-    conditions = [same("block")]
+    conditions = [same("segments")]
     conditions += [None if (me := same("me")) is None else ~me]
     conditions += [None if rows.where is None else rows.where[:, None]]
     conditions += [None if cols.where is None else cols.where[None, :]]
