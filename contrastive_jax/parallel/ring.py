@@ -51,6 +51,7 @@ from contrastive_jax.parallel.sums import (
 )
 from contrastive_jax.parallel.tiled import (
     add_extra,
+    among_all,
     at_labels,
     check_views,
     many_positives,
@@ -272,9 +273,8 @@ def info_nce(
     (n, _), m = a.shape, b.shape[0]
     numerics.check_shapes(a=(a, "n d"), labels=(labels, "n"), weights=(weights, "n"))
     labels = pairs.positive_columns(labels, (n, m))
-    ids = collectives.global_rows(m, axis_name)
-    rows = rows._replace(label=labels + ids[0])
-    cols = cols._replace(label=ids)
+    rows = rows._replace(label=among_all(labels, m, axis_name))
+    cols = cols._replace(label=collectives.global_rows(m, axis_name))
     sums, _ = pair_sums(rows, cols, plan, "tiled")
     sums = add_extra(sums, rows, extra, local(plan), "auto")
     positive, valid = positive_scores(rows, at_labels(cols, labels))
@@ -403,8 +403,8 @@ def pairwise_sigmoid(
     n, m = a.shape[0], b.shape[0]
     numerics.check_shapes(a=(a, "n d"), weights=(weights, "n"))
     if labels is None:
-        ids = collectives.global_rows(m, axis_name)
-        labels = (jnp.arange(n) + ids[0], ids)
+        own = among_all(jnp.arange(n), m, axis_name)
+        labels = own, collectives.global_rows(m, axis_name)
     labels = pair_of_ids("labels", labels, n, m)
     rows, cols = rows._replace(label=labels[0]), cols._replace(label=labels[1])
     rows = rows._replace(bias=per_row_scalar(bias, rows.x))

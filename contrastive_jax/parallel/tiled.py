@@ -302,10 +302,10 @@ def info_nce(
     (n, _), m = rows.x.shape, cols.x.shape[0]
     numerics.check_shapes(a=(a, "n d"), labels=(labels, "n"), weights=(weights, "n"))
     labels = pairs.positive_columns(labels, (n, m))
+    rows = rows._replace(label=among_all(labels, m, axis_name))
+    cols = cols._replace(label=collectives.global_rows(m, axis_name))
     positive, valid = positive_scores(rows, at_labels(cols, labels))
-    columns = collectives.global_rows(m, axis_name)
-    rows = rows._replace(label=labels + columns[0])
-    cols = gathered(cols._replace(label=columns), axis_name)
+    cols = gathered(cols, axis_name)
     m = cols.x.shape[0]
     # A strip's exponentials are operands of products: e^40 is too large for float16.
     bounded = bounded and log_weights is None and rows.x.dtype != jnp.float16
@@ -318,6 +318,13 @@ def info_nce(
         return reduce_rows(loss, valid, weights, reduce_fn, axis_name)
     rows = rows._replace(positive=jnp.where(valid, positive, 0), where=valid)
     return fused(info_nce_kernel, plan, rows, cols, weights, reduce_fn, axis_name)
+
+
+def among_all(labels: Array, m: int, axis_name: collectives.AxisName) -> Array:
+    """Row numbers among this device's m columns to those among all devices'."""
+    if axis_name is None:
+        return labels
+    return labels + m * jax.lax.axis_index(axis_name)
 
 
 def gathered(side: Side, axis_name: collectives.AxisName) -> Side:
@@ -469,8 +476,8 @@ def one_side(
         if ids is not None:
             numerics.check_integer(ids, relation)
     (x,) = operands(**{name: x})
-    me = collectives.global_rows(x.shape[0], axis_name)
-    side = Side(x, scale=per_row_scalar(scale, x), me=me)
+    side = Side(x, scale=per_row_scalar(scale, x))
+    side = side._replace(me=collectives.global_rows(x.shape[0], axis_name))
     return side._replace(where=mask(where, "where"), exclude=exclude, segments=segments)
 
 
@@ -546,8 +553,8 @@ def pairwise_sigmoid(
     n, m = a.shape[0], b.shape[0]
     numerics.check_shapes(a=(a, "n d"), weights=(weights, "n"))
     if labels is None:
-        columns = collectives.global_rows(m, axis_name)
-        labels = jnp.arange(n) + columns[0], columns
+        own = among_all(jnp.arange(n), m, axis_name)
+        labels = own, collectives.global_rows(m, axis_name)
     labels = pair_of_ids("labels", labels, n, m)
     rows = rows._replace(label=labels[0], bias=per_row_scalar(bias, rows.x))
     cols = gathered(cols._replace(label=labels[1]), axis_name)
