@@ -17,7 +17,7 @@ import sys
 from typing import Literal
 
 from contrastive_jax import parallel
-from contrastive_jax.parallel import tiled
+from contrastive_jax.parallel import strips, sums, tiles
 
 HOP_SECONDS = 1e-5  # start of one message
 
@@ -38,7 +38,7 @@ class Machine:
     link: float
     memory: float
     used: float = 0.6
-    tile: int = tiled.LARGE_TILE
+    tile: int = tiles.LARGE_TILE
 
 
 MACHINES = {
@@ -115,16 +115,16 @@ class Cost:
     seconds: float
 
 
-Exchange = Literal["gather", "ring"]
+Exchange = Literal["tiles", "ring"]
 
 
 def loss_flops(devices: int, batch: int, width: int, exchange: Exchange) -> float:
     """Products of the two-way loss with its gradient, on one device.
 
-    gather: 12 b B D   two one-way losses: a logit matrix and two gradients each
+    tiles:  12 b B D   two one-way losses: a logit matrix and two gradients each
     ring:    8 b B D   one matrix for both directions, once more on the way back
     """
-    factor = {"gather": 12, "ring": 8}[exchange]
+    factor = {"tiles": 12, "ring": 8}[exchange]
     return factor * (batch / devices) * batch * width
 
 
@@ -133,13 +133,13 @@ def exchange_bytes(
 ) -> float:
     """Bytes that one device sends for embeddings and their gradients.
 
-    gather: 4 (N-1) b D e               a and b there, both gradients back
+    tiles:  4 (N-1) b D e               a and b there, both gradients back
     ring:   2 (N-1) b D e + 4 N b D     b there, b again and its float32 gradient
     """
     rows = batch / devices
     if devices == 1:
         return 0.0
-    if exchange == "gather":
+    if exchange == "tiles":
         return 4 * (devices - 1) * rows * width * element
     return rows * width * (2 * (devices - 1) * element + 4 * devices)
 
@@ -154,19 +154,19 @@ def exchange_scratch(
 ) -> float:
     """Bytes of the loss beside the local embeddings and their gradients.
 
-        gather: 2 B D (e + 4) + tiles       both sets of all devices, their gradients
+        tiles:  2 B D (e + 4) + tiles       both sets of all devices, their gradients
         ring:   2 b D (2 e + 4) + tiles     two buffers of a shard and its gradient
 
     The tiles are four float32 blocks of at most `tile` rows and columns, and for each
     direction of the gathered form a strip of two tiles by all columns; up to
-    `tiled.KEPT_SCORES` scores it keeps three blocks of b by B per direction instead.
+    `sums.KEPT_SCORES` scores it keeps three blocks of b by B per direction instead.
     """
     rows = batch / devices
-    tiles = 16 * min(rows, tile) * min(batch if exchange == "gather" else rows, tile)
+    tiles = 16 * min(rows, tile) * min(batch if exchange == "tiles" else rows, tile)
     if exchange == "ring":
         return 2 * rows * width * (2 * element + 4) + tiles
-    tiles += 2 * 4 * min(min(rows, 2 * tile) * batch, tiled.STRIP_SCORES)
-    if rows * batch <= tiled.KEPT_SCORES:
+    tiles += 2 * 4 * min(min(rows, 2 * tile) * batch, strips.STRIP_SCORES)
+    if rows * batch <= sums.KEPT_SCORES:
         tiles = 24 * rows * batch
     return 2 * batch * width * (element + 4) + tiles
 
@@ -218,7 +218,7 @@ def predict(
     gradient = 4 * model.parameters * share * (3 if spread else 2)
     messages = 0
     if devices > 1:
-        messages = 4 if exchange == "gather" else 2 * (devices - 1)
+        messages = 4 if exchange == "tiles" else 2 * (devices - 1)
     state = 4 * model.parameters * (1 + model.moments)
     state = state / devices if spread else state
     scratch = 4 * model.parameters * (2 if spread else 1)
@@ -227,7 +227,7 @@ def predict(
     scratch += exchange_scratch(*sizes, model.element_bytes, exchange, machine.tile)
     speed = machine.used * machine.flops
     on_link = sent / machine.link
-    exposed = on_link if exchange == "gather" else max(0.0, on_link - loss / speed)
+    exposed = on_link if exchange == "tiles" else max(0.0, on_link - loss / speed)
     seconds = (encoder + loss) / speed + gradient / machine.link + exposed
     return Cost(
         encoder,
@@ -408,7 +408,7 @@ def table(
         chosen = parallel.choose_exchange(
             batch, model.width, n, machine.memory, element_bytes=model.element_bytes
         )
-        for exchange in ("gather", "ring") if n > 1 else ("gather",):
+        for exchange in ("tiles", "ring") if n > 1 else ("tiles",):
             cost = predict(model, machine, n, batch, exchange=exchange, chunk=chunk)
             alone = cost.encoder_flops / (machine.used * machine.flops)
             alone += cost.gradient_bytes / machine.link

@@ -3,7 +3,9 @@
 Every function takes `axis_name`: the device axis of the mapper, or None for no device
 axis, when the function sees the whole batch and does the plain operation. One
 convention holds everywhere: the objective is the mean over devices of what each device
-returns. Losses never communicate; a step calls these functions and hands results in.
+returns. Plain losses never communicate; a step calls these functions and hands results
+in. The losses of `parallel` communicate by themselves and return the mean over the rows
+of all devices, which is the same on each.
 """
 
 from collections.abc import Callable

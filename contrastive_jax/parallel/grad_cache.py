@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from contrastive_jax.parallel import collectives, tiled
+from contrastive_jax.parallel import collectives, tiles
 
 # encode(params, inputs) or encode(params, inputs, key) -> embeddings, row by row.
 Encode = Callable[..., Any]
@@ -44,7 +44,8 @@ def cached_value_and_grad(
         leaf of inputs and of embeddings has one row per example, and a row of the
         embeddings depends on the same row of the inputs only (`check_encoders`).
       loss_fn: `loss_fn(params, embeddings)`, a scalar or (scalar, aux), where
-        embeddings has the structure of `encode_fns`. It may gather, or be a ring loss.
+        embeddings has the structure of `encode_fns`. On devices it may gather, or be a
+        loss of `parallel` with its axis name.
       axis_name: device axis, or None.
       chunk: examples encoded at a time, a divisor of the rows that this function sees:
         one device's with an axis name, else the whole batch's. Small is good: 16 to 64
@@ -70,7 +71,7 @@ def cached_value_and_grad(
       >>> import jax.numpy as jnp
       >>> from contrastive_jax import parallel
       >>> def loss(w, x):
-      ...     return parallel.tiled_nt_xent(x)
+      ...     return parallel.nt_xent(x)
       >>> run = parallel.cached_value_and_grad(lambda w, x: x @ w, loss, None, chunk=2)
       >>> value, grad = run(jnp.eye(3), jnp.ones((8, 3)))
       >>> grad.shape
@@ -94,7 +95,7 @@ def cached_value_and_grad(
 
         def loss(params):
             embeddings = {
-                name: encode_chunks(encoders[name], *tiled.vary_alike(params, x))
+                name: encode_chunks(encoders[name], *tiles.vary_alike(params, x))
                 for name, x in batches.items()
             }
             alone = not isinstance(encode_fns, dict)
@@ -208,7 +209,7 @@ def encode_backward(encode, kept, slopes):
         (grads,) = pull(pick(slopes, k))
         return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, grads), None
 
-    zero = jax.tree.map(lambda p: tiled.zeros(p, *p.shape), params)
+    zero = jax.tree.map(lambda p: tiles.zeros(p, *p.shape), params)
     total, _ = jax.lax.scan(one, zero, jnp.arange(chunks))
     return jax.tree.map(lambda t, p: t.astype(p.dtype), total, params), None
 

@@ -42,10 +42,10 @@ def choose_devices(count: int = 0) -> list[Device]:
       >>> len(choose_devices(1))
       1
     """
-    found = jax.devices()
-    if not 0 <= count <= len(found):
-        raise ValueError(f"devices: expected 0 (all) to {len(found)}, got {count}")
-    return found[:count] if count else found
+    devices = jax.devices()
+    if not 0 <= count <= len(devices):
+        raise ValueError(f"devices: expected 0 (all) to {len(devices)}, got {count}")
+    return devices[:count] if count else devices
 
 
 def make_mesh(devices: Sequence[Device]) -> Mesh:

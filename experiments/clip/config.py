@@ -71,7 +71,7 @@ def get_config(variant: str = "") -> ConfigDict:
             baseline="siglip",  # trained as well, with the same budget; "" for none
             temperature=0.07,  # where it starts
             max_scale=100.0,  # section 2.5
-            exchange="auto",  # between devices: "gather", "ring" or by size
+            exchange="auto",  # between devices: "dense", "tiles", "ring" or by size
             memory_gb=16.0,  # of one device, for that choice
             chunk_size=0,  # pairs a device encodes at a time; 0: all at once
         )

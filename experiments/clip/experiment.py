@@ -6,8 +6,9 @@ Special about it:
 - A learned temperature, its inverse kept at 100 at most (section 2.5).
 - Any batch in the memory of a chunk: `parallel.cached_value_and_grad`, one chunk of
   both towers at a time.
-- Alternative objective in the same program: pairwise sigmoid, `parallel.sigmoid`
-  (Zhai et al. 2023, arXiv:2303.15343), scale from 10, bias from -10.
+- Alternative objective in the same program: pairwise sigmoid,
+  `parallel.pairwise_sigmoid` (Zhai et al. 2023, arXiv:2303.15343), scale from 10, bias
+  from -10.
 
 Reference: Radford et al. 2021, arXiv:2103.00020; openai/CLIP (no training code).
 
@@ -84,12 +85,12 @@ def make_step(config, axis_name=None):
     def contrast(params, z):
         learned = dict(params["loss"])
         scale = jnp.exp(learned.pop("log_scale"))
-        loss = {"clip": parallel.two_way_info_nce, "siglip": parallel.sigmoid}[
-            config.loss.objective
-        ]
-        value = loss(
-            z["image"], z["text"], axis_name, scale=scale, **learned, **exchange
-        )
+        loss = {
+            "clip": parallel.two_way_info_nce,
+            "siglip": parallel.pairwise_sigmoid,
+        }[config.loss.objective]
+        options = dict(axis_name=axis_name, scale=scale, **learned, **exchange)
+        value = loss(z["image"], z["text"], **options)
         return value, jnp.mean(jnp.sum(z["image"] * z["text"], axis=-1))
 
     def whole(params, inputs):

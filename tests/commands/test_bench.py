@@ -6,6 +6,7 @@ import json
 import pytest
 
 from launch.bench import __main__ as bench
+from launch.bench import losses, measure, tables
 
 
 def row(method, rows=64, loss=1.0, **fields):
@@ -15,29 +16,29 @@ def row(method, rows=64, loss=1.0, **fields):
 
 def test_a_method_that_disagrees_is_named():
     ours = row("ours/tiled")
-    assert bench.check_agreement([ours, row("open_clip", loss=1.001)]) == []
-    problems = bench.check_agreement([ours, row("open_clip", loss=1.01)])
+    assert tables.check_agreement([ours, row("open_clip", loss=1.001)]) == []
+    problems = tables.check_agreement([ours, row("open_clip", loss=1.01)])
     assert problems == ["clip 64: loss of open_clip is 1.01, of ours/tiled 1"]
     # Another size or width is another problem, and half precision has its own limit.
-    assert bench.check_agreement([ours, row("open_clip", rows=128, loss=2.0)]) == []
-    assert bench.check_agreement([ours, row("open_clip", width=16, loss=2.0)]) == []
-    assert bench.check_agreement([ours, row("ours/bf16", loss=1.01)]) == []
-    assert bench.check_agreement([ours, row("ours/bf16", grad_norm=0.6)]) != []
+    assert tables.check_agreement([ours, row("open_clip", rows=128, loss=2.0)]) == []
+    assert tables.check_agreement([ours, row("open_clip", width=16, loss=2.0)]) == []
+    assert tables.check_agreement([ours, row("ours/bf16", loss=1.01)]) == []
+    assert tables.check_agreement([ours, row("ours/bf16", grad_norm=0.6)]) != []
 
 
 def test_results_are_kept_and_replaced(tmp_path):
     file = tmp_path / "bench_losses.json"
-    bench.save(file, row("ours/tiled"))
-    bench.save(file, row("open_clip"))
-    results = bench.save(file, row("ours/tiled", seconds=0.2))
+    tables.save(file, row("ours/tiled"))
+    tables.save(file, row("open_clip"))
+    results = tables.save(file, row("ours/tiled", seconds=0.2))
     report = json.loads(file.read_text())
     assert report["results"] == results and "jax" in report["versions"]
     found = {r["method"]: r["seconds"] for r in results}
     assert found == {"open_clip": 0.1, "ours/tiled": 0.2}
-    table = bench.markdown(results).splitlines()
+    table = tables.markdown(results).splitlines()
     assert table[2].startswith("| 64 x 8 | ours/tiled | 0.2 |")
     assert table[3].startswith("| 64 x 8 | open_clip | 0.1 (x0.50) |")
-    bench.plot(results, file.with_suffix(".png"))
+    tables.plot(results, file.with_suffix(".png"))
     assert file.with_suffix(".png").stat().st_size > 1000
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -52,7 +53,7 @@ def test_of_several_rounds_the_least_time_and_memory_count(tmp_path, monkeypatch
         rise = 9.0 - seconds
         return {"seconds": seconds, "rise": rise, "loss": 1.0, "grad_norm": 1.0}
 
-    monkeypatch.setattr(bench, "child", child)
+    monkeypatch.setattr(measure, "child", child)
     given = ["losses", "--tasks", "clip", "--sizes", "64", "--rounds", "3"]
     given += ["--methods", *times, "--runs", str(tmp_path)]
     assert bench.main(given) == 0
@@ -78,24 +79,24 @@ def test_quadratic_peers_stop_where_memory_would():
 @pytest.mark.parametrize("rows", (100, 512, 1200))
 def test_blocks_of_the_sigmoid_loss_are_the_whole(rows):
     torch = pytest.importorskip("torch")
-    a, b = (torch.tensor(x) for x in bench.data("siglip", rows, 8))
-    loss, jax = bench.jax_loss("siglip", "jax/plain", rows)
+    a, b = (torch.tensor(x) for x in losses.data("siglip", rows, 8))
+    loss, jax = losses.jax_loss("siglip", "jax/plain", rows)
     want = float(loss(*(jax.numpy.asarray(x.numpy()) for x in (a, b))))
-    assert abs(float(bench.chunked_sigmoid(a, b)) - want) < 1e-5 * want
+    assert abs(float(losses.chunked_sigmoid(a, b)) - want) < 1e-5 * want
 
 
-@pytest.mark.parametrize("task", bench.LOSSES)
+@pytest.mark.parametrize("task", losses.LOSSES)
 def test_methods_of_ours_and_of_plain_jax_exist(task):
-    for method in bench.LOSSES[task]:
+    for method in losses.LOSSES[task]:
         if method.startswith(("ours/", "jax/")):
-            loss, _ = bench.jax_loss(task, method, 8)
+            loss, _ = losses.jax_loss(task, method, 8)
             assert callable(loss)
 
 
 def test_accuracy_of_a_saturated_batch():
     """Plain float32 loses the gradient, ours keeps it; both measured in float64."""
     ours, naive = (
-        bench.child("accuracy", ["clip", method, 128, 128], bench.ONE_THREAD)
+        measure.child("accuracy", ["clip", method, 128, 128], measure.ONE_THREAD)
         for method in ("ours/tiled", "jax/naive")
     )
     assert ours["exact_loss"] < 1e-10 and ours["grad_error"] < 5e-3

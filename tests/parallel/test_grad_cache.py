@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from contrastive_jax import losses, parallel, similarity
+from contrastive_jax.parallel import tiled
 
 ROWS, D = 32, 6
 RNG = np.random.default_rng(0)
@@ -44,7 +45,7 @@ TOWERS = {"image": image, "text": text}
 
 
 def clip(params, embeddings):
-    return parallel.tiled_two_way_info_nce(
+    return tiled.two_way_info_nce(
         embeddings["image"],
         embeddings["text"],
         scale=params["scale"],
@@ -96,7 +97,7 @@ def test_one_function_any_pytree_of_embeddings_and_aux():
         return {"pooled": z, "square": z**2}
 
     def loss(params, z):
-        return parallel.tiled_nt_xent(z["pooled"]) + jnp.mean(z["square"]), {
+        return parallel.nt_xent(z["pooled"]) + jnp.mean(z["square"]), {
             "n": jnp.array(3.0)
         }
 
@@ -108,20 +109,14 @@ def test_one_function_any_pytree_of_embeddings_and_aux():
     assert_close(jax.jit(run)(PARAMS, INPUTS["image"]), want)
 
 
-@pytest.mark.parametrize("exchange", ["gather", "ring"])
+@pytest.mark.parametrize("exchange", ["tiles", "ring"])
 @pytest.mark.parametrize("context", ["pmap", "vmap", "shard_map", "shard_map checked"])
 def test_many_devices_equal_one(context, exchange):
     def loss(params, z):
-        if exchange == "ring":
-            return parallel.ring_two_way_info_nce(
-                z["image"], z["text"], "data", scale=params["scale"], tile=4
-            )
-        rows = parallel.global_rows(z["image"].shape[0], "data")
-        scale = params["scale"]
-        both = parallel.all_gather(z, "data")
-        there = parallel.tiled_info_nce(z["image"], both["text"], rows, scale=scale)
-        back = parallel.tiled_info_nce(z["text"], both["image"], rows, scale=scale)
-        return (there + back) / 2
+        options = dict(scale=params["scale"], tile=4, exchange=exchange)
+        return parallel.two_way_info_nce(
+            z["image"], z["text"], axis_name="data", **options
+        )
 
     run = parallel.cached_value_and_grad(TOWERS, loss, "data", chunk=2)
     split = jax.tree.map(lambda x: x.reshape(8, -1, *x.shape[1:]), INPUTS)

@@ -9,13 +9,12 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from contrastive_jax import parallel
+from contrastive_jax.parallel import tiles
 from launch import scaling
 
 BATCH, D, HIDDEN = 512, 128, 256
 # With the tiles of the machine that compiles.
-MACHINE = dataclasses.replace(
-    scaling.MACHINES["tpu-v6e"], tile=parallel.tiled.tile_side(None)
-)
+MACHINE = dataclasses.replace(scaling.MACHINES["tpu-v6e"], tile=tiles.tile_side(None))
 LAYERS = [(8, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, D)]
 MODEL = scaling.Model(
     flops_per_pair=2 * sum(2 * m * n for m, n in LAYERS),
@@ -38,7 +37,9 @@ def compiled(devices, exchange, chunk=0):
     towers = {name: functools.partial(encode, name) for name in ("a", "b")}
 
     def contrast(params, z):
-        return parallel.two_way_info_nce(z["a"], z["b"], "data", exchange=exchange)
+        return parallel.two_way_info_nce(
+            z["a"], z["b"], axis_name="data", exchange=exchange
+        )
 
     def whole(params, x):
         return contrast(params, {k: f(params, x[k]) for k, f in towers.items()})
@@ -60,7 +61,7 @@ def compiled(devices, exchange, chunk=0):
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
-@pytest.mark.parametrize("exchange", ["gather", "ring"])
+@pytest.mark.parametrize("exchange", ["tiles", "ring"])
 def test_flops_bytes_and_memory_of_the_program(exchange, devices):
     program = compiled(devices, exchange)
     counts = scaling.read_program(program.as_text())
@@ -83,7 +84,7 @@ def test_flops_bytes_and_memory_of_the_program(exchange, devices):
     kinds = {k for k, size in counts.sent.items() if size > 1000}
     if devices == 1:
         assert not kinds
-    elif exchange == "gather":
+    elif exchange == "tiles":
         assert kinds == {"all-gather", "reduce-scatter", "all-reduce"}
         # Without loops the compiler's own count sees all, element-wise work as well.
         whole = program.cost_analysis()["flops"]
@@ -96,8 +97,8 @@ def test_flops_bytes_and_memory_of_the_program(exchange, devices):
 
 
 def test_chunks_cost_one_more_forward_pass():
-    counts = scaling.read_program(compiled(2, "gather", 32).as_text())
-    cost = scaling.predict(MODEL, MACHINE, 2, BATCH, exchange="gather", chunk=32)
+    counts = scaling.read_program(compiled(2, "tiles", 32).as_text())
+    cost = scaling.predict(MODEL, MACHINE, 2, BATCH, exchange="tiles", chunk=32)
     assert counts.flops == pytest.approx(cost.encoder_flops + cost.loss_flops, rel=0.02)
 
 
@@ -159,7 +160,7 @@ def test_the_model_keeps_the_published_arithmetic():
 def test_the_table_and_bad_sizes(capsys):
     assert scaling.main(["--devices", "1", "8"]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
-    assert len(lines) == 2 + 2 + 3 and "gather (chosen)" in lines[4]
+    assert len(lines) == 2 + 2 + 3 and "tiles (chosen)" in lines[4]
     with pytest.raises(SystemExit):
         scaling.main(["--devices", "7"])
     assert "does not split over [7] devices" in capsys.readouterr().err

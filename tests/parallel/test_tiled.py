@@ -10,13 +10,13 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from contrastive_jax import losses, parallel, similarity
-from contrastive_jax.parallel import tiled
+from contrastive_jax.parallel import sums, tiled, tiles
 
 TILE = 16  # 37 rows: three tiles, the last one ragged
 N, M, D = 37, 53, 5
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(N, D)), RNG.normal(size=(M, D))
-IDS = RNG.integers(0, 6, size=M)  # classes, duplicates or blocks
+IDS = RNG.integers(0, 6, size=M)  # classes, duplicates or segments
 WHERE, WHERE_B = RNG.random(N) < 0.8, RNG.random(M) < 0.8
 WEIGHTS = RNG.random(N)
 LABELS = RNG.integers(0, M, size=N)
@@ -52,12 +52,12 @@ def info_nce(masked, bounded=False):
             where=jnp.asarray(WHERE),
             where_candidates=jnp.asarray(WHERE_B),
             exclude=(jnp.asarray(IDS[:N]), jnp.asarray(IDS)),
-            block=(jnp.asarray(IDS[:N] // 3), jnp.asarray(IDS // 3)),
+            segments=(jnp.asarray(IDS[:N] // 3), jnp.asarray(IDS // 3)),
             weights=jnp.asarray(WEIGHTS, a.dtype),
         )
         if not bounded:
             options["log_weights"] = by_class(IDS[:N], IDS, a.dtype)[1]
-        return parallel.tiled_info_nce(
+        return tiled.info_nce(
             a,
             b,
             jnp.asarray(LABELS),
@@ -89,7 +89,7 @@ def two_way(masked, bounded=False):
 
     def fast(a, b, scale, bias, mode, reduce_fn):
         options = dict(where=keep, exclude=ids, weights=jnp.asarray(WEIGHTS, a.dtype))
-        return parallel.tiled_two_way_info_nce(
+        return tiled.two_way_info_nce(
             a,
             b[:N],
             bounded=bounded,
@@ -115,7 +115,7 @@ def two_way_weighted():
     """A weight for each pair of classes, not symmetric."""
 
     def fast(a, b, scale, bias, mode, reduce_fn):
-        return parallel.tiled_two_way_info_nce(
+        return tiled.two_way_info_nce(
             a,
             b[:N],
             log_weights=by_class(IDS[:N], LABELS % 6, a.dtype)[1],
@@ -141,7 +141,7 @@ def two_way_extra():
 
     def fast(a, b, scale, bias, mode, reduce_fn):
         queue = jnp.asarray(QUEUE, a.dtype)
-        return parallel.tiled_two_way_info_nce(
+        return tiled.two_way_info_nce(
             a,
             b[:N],
             extra_a=parallel.Side(queue, where=full),
@@ -173,7 +173,7 @@ def nt_xent(masked, bounded=False):
         options = dict(
             where=keep, exclude=ids, weights=jnp.asarray(WEIGHTS[:n], a.dtype)
         )
-        return parallel.tiled_nt_xent(
+        return tiled.nt_xent(
             a[:n],
             bounded=bounded,
             scale=scale,
@@ -199,7 +199,7 @@ def nt_xent_weighted():
 
     def fast(a, b, scale, bias, mode, reduce_fn):
         ids, _, table = by_class(IDS[:n], IDS[:n], a.dtype)[1]
-        return parallel.tiled_nt_xent(
+        return tiled.nt_xent(
             a[:n],
             log_weights=(ids, table),
             scale=scale,
@@ -222,7 +222,7 @@ def nt_xent_weighted():
 
 def nt_xent_extra():
     def fast(a, b, scale, bias, mode, reduce_fn):
-        return parallel.tiled_nt_xent(
+        return tiled.nt_xent(
             a[:36], extra=b, scale=scale, tile=TILE, mode=mode, reduce_fn=reduce_fn
         )
 
@@ -237,13 +237,15 @@ def nt_xent_extra():
 
 def supervised(form, masked, bounded=False):
     ids, keep = jnp.asarray(IDS[:N]), jnp.asarray(WHERE)
-    block = jnp.asarray(LABELS % 2)
+    segments = jnp.asarray(LABELS % 2)
     others = ~jnp.eye(N, dtype=bool)
-    some = others & keep[:, None] & keep[None, :] & same(block, block)
+    some = others & keep[:, None] & keep[None, :] & same(segments, segments)
 
     def fast(a, b, scale, bias, mode, reduce_fn):
-        options = dict(where=keep, block=block, weights=jnp.asarray(WEIGHTS, a.dtype))
-        return parallel.tiled_supervised_contrastive(
+        options = dict(
+            where=keep, segments=segments, weights=jnp.asarray(WEIGHTS, a.dtype)
+        )
+        return tiled.supervised_contrastive(
             a,
             ids,
             form=form,
@@ -272,7 +274,7 @@ def supervised_extra(form):
     ids, queue_ids = jnp.asarray(IDS[:N]), jnp.asarray(QUEUE_IDS)
 
     def fast(a, b, scale, bias, mode, reduce_fn):
-        return parallel.tiled_supervised_contrastive(
+        return tiled.supervised_contrastive(
             a,
             ids,
             extra=parallel.Side(b[:29], label=queue_ids),
@@ -305,7 +307,7 @@ def sigmoid(masked):
             labels=(jnp.asarray(IDS[:N]), jnp.asarray(IDS)),
             weights=jnp.asarray(WEIGHTS, a.dtype),
         )
-        return parallel.tiled_sigmoid(
+        return tiled.pairwise_sigmoid(
             a,
             b,
             scale=scale,
@@ -450,7 +452,7 @@ BOUNDED = {
 def test_bounded_form_and_its_fallback_in_float64(name, scale, x64):
     """At scale 6 the bound does not hold, and the general form must take over."""
     a = parallel.Side(jnp.asarray(A), scale=jnp.full(N, scale))
-    assert tiled.within_bound(a, parallel.Side(jnp.asarray(B))) == (scale < 2)
+    assert sums.within_bound(a, parallel.Side(jnp.asarray(B))) == (scale < 2)
     fast, plain = BOUNDED[name]
     want = value_and_gradients(plain, jnp.float64, jnp.mean, scale)
     for mode in ("tiled", "auto"):
@@ -468,12 +470,12 @@ def test_each_device_looks_at_its_own_bound(check_vma, mode):
     )
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("data",))
     held = [
-        bool(tiled.within_bound(parallel.Side(x[i : i + 18]), None)) for i in (0, 18)
+        bool(sums.within_bound(parallel.Side(x[i : i + 18]), None)) for i in (0, 18)
     ]
     assert held == [True, False]
 
     def loss(x):
-        return parallel.tiled_nt_xent(x, tile=TILE, mode=mode)
+        return tiled.nt_xent(x, tile=TILE, mode=mode)
 
     @jax.jit
     @functools.partial(
@@ -497,10 +499,10 @@ def test_each_device_looks_at_its_own_bound(check_vma, mode):
 def test_where_the_matrix_is_kept_the_bound_is_looked_at_once(monkeypatch):
     """A second look could see other roundings, and take scores for exponentials."""
     looks = []
-    real = tiled.within_bound
-    monkeypatch.setattr(tiled, "within_bound", lambda *x: looks.append(1) or real(*x))
+    real = sums.within_bound
+    monkeypatch.setattr(sums, "within_bound", lambda *x: looks.append(1) or real(*x))
     a = jnp.asarray(A, jnp.float32)
-    jax.make_jaxpr(jax.grad(lambda a: parallel.tiled_two_way_info_nce(a, a)))(a)
+    jax.make_jaxpr(jax.grad(lambda a: tiled.two_way_info_nce(a, a)))(a)
     assert len(looks) == 1
 
 
@@ -508,18 +510,18 @@ def test_bounded_form_takes_one_exponential_per_score():
     """Whatever the tile does besides, [tile, tile] arrays go through exp once."""
 
     def exponentials(bounded):
-        plan = tiled.Plan(("negatives",), TILE, True, bounded=bounded)
+        plan = sums.Plan(("negatives",), TILE, True, bounded=bounded)
         side = parallel.Side(jnp.ones((TILE, D)))
-        sums = tiled.RowSums((jnp.ones(TILE),))
-        known = tiled.Known(side, sums, sums)
+        one = sums.RowSums((jnp.ones(TILE),))
+        known = sums.Known(side, one, one)
 
         def both(x):
-            run = tiled.start(x, TILE, plan)
-            out = tiled.sums_tile(plan, side)(
-                side, run, tiled.slab(tiled.split(run, 16), 0)
+            run = sums.start(x, TILE, plan)
+            out = sums.sums_tile(plan, side)(
+                side, run, tiles.slab(tiles.split(run, 16), 0)
             )
             grads = jnp.zeros((TILE, D)), jnp.zeros((1, D, TILE))
-            return out, tiled.gradient_tile(plan, known)(known, *grads)
+            return out, sums.gradient_tile(plan, known)(known, *grads)
 
         text = str(jax.make_jaxpr(both)(side.x))
         return text.count(f"f32[{TILE},{TILE}] = exp ")
@@ -534,9 +536,7 @@ def unit(rows):
 @pytest.mark.parametrize("mode", ["tiled", "auto"])
 # The bounded form, and the general one.
 @pytest.mark.parametrize(("scale", "most"), [(40.0, 1e-9), (50.0, 1e-12)])
-@pytest.mark.parametrize(
-    "loss", ["tiled_info_nce", "tiled_two_way_info_nce", "tiled_nt_xent"]
-)
+@pytest.mark.parametrize("loss", ["info_nce", "two_way_info_nce", "nt_xent"])
 def test_a_saturated_batch_keeps_its_gradient(loss, scale, most, mode, x64):
     """Loss near 1e-12 and 1e-15: float32 against float64, at most 1e-4 apart."""
     x = unit(np.random.default_rng(1).normal(size=(128, 128)))
@@ -545,10 +545,10 @@ def test_a_saturated_batch_keeps_its_gradient(loss, scale, most, mode, x64):
     def f(dtype):
         # A little shorter than one, for rounding not to exceed the bound.
         a, b = (jnp.asarray(np.float32(v * 0.999), dtype) for v in (x, y))
-        args = (jnp.concatenate([a, b]),) if loss == "tiled_nt_xent" else (a, b)
+        args = (jnp.concatenate([a, b]),) if loss == "nt_xent" else (a, b)
 
         def run(*args):
-            return getattr(parallel, loss)(*args, scale=scale, tile=48, mode=mode)
+            return getattr(tiled, loss)(*args, scale=scale, tile=48, mode=mode)
 
         return jitted(jax.value_and_grad(run))(*args)
 
@@ -564,7 +564,7 @@ def test_half_precision_operands():
     a, b = (jnp.asarray(unit(x), jnp.bfloat16) for x in (A, B[:N]))
 
     def f(a, b):
-        return parallel.tiled_two_way_info_nce(a, b, scale=10.0, tile=16, mode="tiled")
+        return tiled.two_way_info_nce(a, b, scale=10.0, tile=16, mode="tiled")
 
     f = jitted(jax.value_and_grad(f, (0, 1)))
     got, grads = f(a, b)
@@ -576,12 +576,12 @@ def test_half_precision_operands():
         assert np.abs(x.astype(jnp.float32) - y).max() < 2e-2 * np.abs(y).max()
 
 
-@pytest.mark.parametrize("loss", ["tiled_two_way_info_nce", "tiled_sigmoid"])
+@pytest.mark.parametrize("loss", ["two_way_info_nce", "pairwise_sigmoid"])
 def test_nothing_counts_gives_zero_and_zero_gradient(loss):
     def f(a):
         none = jnp.zeros(N, bool)
         b = jnp.asarray(B[:N], jnp.float32)
-        return getattr(parallel, loss)(a, b, where=none, tile=16, mode="tiled")
+        return getattr(tiled, loss)(a, b, where=none, tile=16, mode="tiled")
 
     value, grad = jitted(jax.value_and_grad(f))(jnp.asarray(A, jnp.float32))
     assert value == 0
@@ -594,7 +594,7 @@ def test_an_anchor_without_a_positive_drops_out(mode):
     a, b = (jnp.asarray(x, jnp.float32) for x in (A, B))
 
     def f(labels, a):
-        return parallel.tiled_info_nce(a, b, labels, tile=TILE, mode=mode)
+        return tiled.info_nce(a, b, labels, tile=TILE, mode=mode)
 
     labels = jnp.asarray(LABELS).at[3].set(M).at[5].set(-1)
     value, grad = jitted(jax.value_and_grad(f, 1))(labels, a)
@@ -609,7 +609,7 @@ def test_not_a_number_is_not_hidden():
     b = jnp.asarray(B[:N], jnp.float32)
 
     def f(a):
-        return parallel.tiled_two_way_info_nce(a, b, tile=16, mode="tiled")
+        return tiled.two_way_info_nce(a, b, tile=16, mode="tiled")
 
     value, grad = jitted(jax.value_and_grad(f))(a)
     assert jnp.isnan(value) and jnp.isnan(grad[3]).all()
@@ -625,25 +625,25 @@ def scratch_bytes(loss, *shapes, **options):
 @pytest.mark.parametrize(
     ("loss", "sides", "limit"),
     [
-        ("tiled_two_way_info_nce", 2, 6),
-        ("tiled_nt_xent", 1, 8),
-        ("tiled_sigmoid", 2, 6),
-        ("tiled_info_nce", 2, 60),
+        ("two_way_info_nce", 2, 6),
+        ("nt_xent", 1, 8),
+        ("pairwise_sigmoid", 2, 6),
+        ("info_nce", 2, 60),
     ],
 )
 def test_scratch_memory_is_a_few_tiles(loss, sides, limit):
     """In MiB; one score matrix would take 1,024."""
-    got = scratch_bytes(getattr(parallel, loss), *[(16384, 16)] * sides)
+    got = scratch_bytes(getattr(tiled, loss), *[(16384, 16)] * sides)
     assert got < limit * 2**20
 
 
 def test_small_batches_keep_the_matrix_and_dense_mode_differentiates_twice(
     monkeypatch,
 ):
-    monkeypatch.setattr(tiled, "KEPT_SCORES", 4 * 30 * 30)
+    monkeypatch.setattr(sums, "KEPT_SCORES", 4 * 30 * 30)
 
     def f(a, mode):
-        return parallel.tiled_nt_xent(a, tile=16, mode=mode)
+        return tiled.nt_xent(a, tile=16, mode=mode)
 
     a = jnp.asarray(A[:36], jnp.float32)
 
@@ -655,18 +655,18 @@ def test_small_batches_keep_the_matrix_and_dense_mode_differentiates_twice(
 
     assert loops("tiled", 30) and loops("auto", 32)
     assert not loops("auto", 30) and not loops("dense", 36)
-    assert tiled.choose_form("auto", 60, 60) == "kept"  # two sets: four times as many
-    assert tiled.choose_form("auto", 60, 61) == "tiled"
+    assert sums.choose_form("auto", 60, 60) == "kept"  # two sets: four times as many
+    assert sums.choose_form("auto", 60, 61) == "tiled"
     hessian = jax.jit(jax.hessian(lambda a: f(a, "dense")))(a[:4])
     assert np.isfinite(hessian).all() and np.abs(hessian).max() > 0
 
 
 def test_bad_input_is_named():
     # Without the type hooks of the test run, which would speak first.
-    one = inspect.unwrap(parallel.tiled_info_nce)
-    two = inspect.unwrap(parallel.tiled_two_way_info_nce)
-    views = inspect.unwrap(parallel.tiled_nt_xent)
-    classes = inspect.unwrap(parallel.tiled_supervised_contrastive)
+    one = inspect.unwrap(tiled.info_nce)
+    two = inspect.unwrap(tiled.two_way_info_nce)
+    views = inspect.unwrap(tiled.nt_xent)
+    classes = inspect.unwrap(tiled.supervised_contrastive)
     a, b, ids = jnp.zeros((4, 3)), jnp.zeros((5, 3)), jnp.arange(4)
     for error, message, call in [
         (ValueError, r"b: expected shape \[n, d\]", lambda: two(a, b)),
@@ -698,7 +698,7 @@ def test_bad_input_is_named():
         (ValueError, "even number", lambda: views(b)),
         (ValueError, 'form: expected "out"', lambda: classes(a, ids, form="both")),
         (TypeError, "a: expected floating", lambda: one(ids[:, None], ids[:, None])),
-        (TypeError, "block: expected integers", lambda: views(a, block=a[:, 0])),
+        (TypeError, "segments: expected integers", lambda: views(a, segments=a[:, 0])),
         (TypeError, "where: expected booleans", lambda: two(a, a, where=ids)),
     ]:
         with pytest.raises(error, match=message):
