@@ -24,7 +24,6 @@ import pytest
 
 QUICK = (
     "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_use_fusion_emitters=false",
 )
 if os.environ["JAX_PLATFORMS"] == "cpu":
@@ -59,11 +58,21 @@ def words_of(item):
     return callspec.id.split("-") if callspec else []
 
 
+def module_of(item):
+    """The module that defines the case of a test of the contract of all losses."""
+    groups = sys.modules[item.module.__name__].GROUPS
+    name = item.callspec.params["name"] if hasattr(item, "callspec") else None
+    return "".join(group for group, names in groups.items() if name in names)
+
+
 def experiment_of(item):
     """The experiment that a test concerns, and its case ("edlm:smoke:nce"); or None."""
-    folder = item.path.parent.name
+    folder, stem = item.path.parent.name, item.path.stem
+    if stem == "test_contract":
+        # Of the losses of a method, whose cases stand in the tests of the method.
+        folder, stem = ["", "", *module_of(item).split(".")][-2:]
     if folder in ("experiments", "methods"):
-        stem = item.path.stem.removeprefix("test_")
+        stem = stem.removeprefix("test_")
         names = [n for n in EXPERIMENTS if stem == n or stem.startswith(f"{n}_")]
         if names:
             return max(names, key=len), ""
@@ -78,19 +87,15 @@ def experiment_of(item):
 def group_of(item):
     """Tests with the same group run in one process and share what they compile.
 
-    A group is a file, except for the files that take long: the contract of the losses
-    is split by the module of a loss (which is compiled as a whole), other parametrized
-    tests by the first of their parameters.
+    A group is a file, except for files that take long: the contract of the losses is
+    split by the modules that define the cases (each is compiled as a whole), the tests
+    of every experiment by experiment and case.
     """
     path = item.path.relative_to(ROOT).as_posix()
-    stem, params = item.path.stem, getattr(item, "callspec", None)
-    if stem == "test_contract":
-        module = sys.modules[item.module.__name__]
-        name = params.params.get("name") if params else None
-        groups = [g for g, names in module.GROUPS.items() if name in names]
-        return ":".join([path, *groups])
-    if stem in ("test_golden", "test_fuzz") and params:
-        return f"{path}:{'-'.join(words_of(item)[:2])}"
+    if item.path.stem == "test_contract":
+        return f"{path}:{module_of(item)}"
+    if item.path.stem in ("test_golden", "test_fuzz"):
+        return ":".join([path, *words_of(item)[:2]])
     concerns = experiment_of(item)
     return f"{path}:{concerns[1]}" if concerns and concerns[1] else path
 
@@ -100,9 +105,10 @@ def pytest_collection_modifyitems(config, items):
     """Selects, names the groups, and puts those that take long first."""
     name = config.getoption("--experiment")
     if name:
-        chosen = [i for i in items if (experiment_of(i) or ("",))[0] == name]
-        config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
-        items[:] = chosen
+        chosen = [(experiment_of(item) or ("",))[0] == name for item in items]
+        others = [item for item, c in zip(items, chosen, strict=True) if not c]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item, c in zip(items, chosen, strict=True) if c]
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group_of(item)))
     first = ["experiments", "parallel", "losses", "ebm", "evaluation"]

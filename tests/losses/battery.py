@@ -10,7 +10,6 @@ N = 4
 # How programs are compiled outside of the tests (see `conftest.QUICK`).
 AS_IN_RUNS = {
     "xla_backend_optimization_level": 3,
-    "xla_llvm_disable_expensive_passes": False,
     "xla_cpu_use_fusion_emitters": True,
 }
 
