@@ -135,6 +135,14 @@ def test_debug_shows_the_traceback(here):
         run.main(["simclt", "--debug"])
 
 
+def test_testing_an_unknown_experiment_is_one_line():
+    command = [str(ROOT / "launch" / "test"), "simclt"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == run.WRONG_INPUT and done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "'simclt'" in done.stderr and " simclr " in done.stderr
+
+
 def test_list_names_every_experiment(capsys):
     assert run.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()

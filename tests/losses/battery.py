@@ -7,7 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 N = 4
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# How programs are compiled outside of the tests (see `conftest.QUICK`).
+AS_IN_RUNS = {
+    "xla_backend_optimization_level": 3,
+    "xla_cpu_use_fusion_emitters": True,
+}
 
 
 class Out(NamedTuple):
@@ -34,8 +38,8 @@ def evaluate(case, each=False, **options):
     return run
 
 
-def quick_jit(f):
-    return jax.jit(f, compiler_options=QUICK)
+def optimized_jit(f):
+    return jax.jit(f, compiler_options=AS_IN_RUNS)
 
 
 # Inputs, in numpy: compiling what makes them would take longer than the tests.

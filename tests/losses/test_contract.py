@@ -2,7 +2,8 @@
 
 Compiling takes nearly all of the time. So all inputs of equal shape run as one batch,
 all cases of one module are compiled together (`together`), and only one program of
-each (`shorter`) is optimised; each test then looks at what came out for one case.
+each (`shorter`) is optimized as in runs; each test then looks at what came out for one
+case.
 """
 
 import functools
@@ -19,7 +20,6 @@ from contrastive_jax import ebm, losses, methods, parallel
 
 from . import fuzz
 from .battery import (
-    QUICK,
     Out,
     absent,
     all_finite,
@@ -31,7 +31,7 @@ from .battery import (
     is_float,
     make,
     on_device,
-    quick_jit,
+    optimized_jit,
     reorder,
     stack,
     take,
@@ -46,6 +46,7 @@ GATHERED = [name for name, case in CASES.items() if case.gathered]
 OTHERS = [name for name in CASES if name not in GATHERED]
 SPLIT = PartitionSpec("data")
 FUZZED = fuzz.drawn(8)
+IN_EVERY_MAPPER = [f"{__package__}.cases_{name}" for name in ("in_batch", "ebm")]
 # These scale the rows of their embeddings to length 1.
 OF_DIRECTIONS = (
     "byol",
@@ -89,21 +90,31 @@ def test_eager_equals_jit_and_vmap(name):
     assert results.base.loss != results.other.loss, "the two batches do not differ"
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_pmap_and_shard_map_of_separate_batches(name):
-    # The losses with a global form run under both mappers further below.
+def in_mappers(names):
+    """Each loss in one mapper, those of a few modules in both; the rest on demand."""
+    both = {name for group in IN_EVERY_MAPPER for name in GROUPS[group]}
+    on_demand = pytest.mark.experiments
+    others = [
+        pytest.param(name, "shard_map", marks=() if name in both else on_demand)
+        for name in names
+    ]
+    cases = [*[(name, "pmap") for name in names], *others]
+    return pytest.mark.parametrize(("name", "mapper"), cases)
+
+
+@in_mappers(OTHERS)
+def test_separate_batches_in_a_mapper(name, mapper):
+    # The losses with a global form run in the test below.
     results = results_of(name)
     want = [results.base.loss, results.other.loss]
-    for mapper in ("pmap", "shard_map"):
-        assert_close(list(result(separate, name, mapper)), want)
+    assert_close(list(result(separate, name, mapper)), want)
 
 
-@pytest.mark.parametrize("name", GATHERED)
-def test_global_form_on_eight_devices_equals_one_device(name):
+@in_mappers(GATHERED)
+def test_global_form_on_eight_devices_equals_one_device(name, mapper):
     want = result(in_common, name, "jit")
     assert np.abs(want[1]).max() > 0
-    for mapper in ("pmap", "shard_map"):
-        assert_close(result(in_common, name, mapper), want, rtol=1e-4)
+    assert_close(result(in_common, name, mapper), want, rtol=1e-4)
 
 
 @every_loss
@@ -260,7 +271,7 @@ class Results(NamedTuple):
     weightless: Out | None
 
 
-def together(names, run, inputs, mapper=quick_jit):
+def together(names, run, inputs, mapper=jax.jit):
     """`run(case, inputs)` for many cases, compiled together.
 
     A case that raises has the exception for its result.
@@ -325,7 +336,7 @@ def single(group):
 @functools.cache
 def shorter(group):
     """Each case without what the mask leaves out."""
-    return together(GROUPS[group], alone, fewer, jax.jit)
+    return together(GROUPS[group], alone, fewer, optimized_jit)
 
 
 @functools.cache
@@ -379,7 +390,7 @@ def separate(group, mapper):
         return stack([make(case), make(case, seed=1)])
 
     if mapper == "pmap":
-        return together(names, run, inputs, lambda f: pmap(f, devices=devices(2)))
+        return together(names, run, inputs, lambda f: jax.pmap(f, devices=devices(2)))
 
     def local(case, inputs):
         return run(case, jax.tree.map(lambda x: x[0], inputs))[None]
@@ -415,24 +426,12 @@ def in_common(group, mapper):
         )
     shards = jax.tree.map(lambda x: x.reshape(8, 2, 3), batch)
     return together(
-        names, run, lambda case: shards, lambda f: pmap(f, "data", out_axes=None)
+        names, run, lambda case: shards, lambda f: jax.pmap(f, "data", out_axes=None)
     )
 
 
 def devices(count):
     return jax.devices()[:count]
-
-
-def pmap(f, *args, **kwargs):
-    def run(inputs):
-        # It takes no compiler options.
-        jax.config.update("jax_disable_most_optimizations", True)
-        try:
-            return jax.pmap(f, *args, **kwargs)(inputs)
-        finally:
-            jax.config.update("jax_disable_most_optimizations", False)
-
-    return run
 
 
 def shard_map(f, count, out_specs=SPLIT):
@@ -444,8 +443,7 @@ def shard_map(f, count, out_specs=SPLIT):
             in_specs=SPLIT,
             out_specs=out_specs,
             check_vma=False,
-        ),
-        compiler_options=QUICK,
+        )
     )
 
 

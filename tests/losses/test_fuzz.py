@@ -26,7 +26,7 @@ EXAMPLE = st.builds(
 def program(name):
     """Loss, losses of the anchors and gradients for a stack of inputs."""
     run = battery.evaluate(CASES[name], each=True)
-    return battery.quick_jit(jax.vmap(run))
+    return jax.jit(jax.vmap(run))
 
 
 @pytest.mark.slow
