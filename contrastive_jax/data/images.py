@@ -9,6 +9,7 @@ import functools
 import gzip
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -140,7 +141,7 @@ def read_digits() -> Images:
     """scikit-learn's 1,797 digits of 8 x 8 pixels, a fifth for the test."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()  # a Bunch
     x = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     return split_by_class(x, digits.target, 0.2)
 

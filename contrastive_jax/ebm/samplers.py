@@ -8,11 +8,13 @@ one for all rows, or one per row ([n]), which makes results independent of how r
 split over devices (`parallel.example_keys`); `randomness.fold_keys` makes others of it.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
@@ -311,9 +313,8 @@ def langevin_step(
     numerics.check_positive(step_size=step_size)
     if adjusted and not (noise_std is None and clip is None and bounds is None):
         raise ValueError("adjusted: expected no noise_std, clip or bounds beside it")
-    if noise_std is None:
-        noise_std = (2 * step_size) ** 0.5
-    elif not isinstance(noise_std, jax.core.Tracer) and not noise_std >= 0:
+    std = (2 * step_size) ** 0.5 if noise_std is None else noise_std
+    if not isinstance(std, jax.core.Tracer) and not std >= 0:
         raise ValueError(f"noise_std: expected a number >= 0, got {noise_std}")
     if clip is not None:
         numerics.check_positive(clip=clip)
@@ -326,7 +327,7 @@ def langevin_step(
         drift = gradient * as_rows(shrink, x)
     keys = fold_keys(rng, state.step)
     noise = normal(fold_keys(keys, 0), x.shape, x.dtype)
-    proposal = x + step_size * drift + noise_std * noise
+    proposal = x + step_size * drift + std * noise
     if bounds is not None:
         proposal = jnp.clip(proposal, *bounds)
     accepted = jnp.ones(len(x), x.dtype)
@@ -342,7 +343,7 @@ def langevin_step(
         proposal = jnp.where(as_rows(taken, x), proposal, x)
     moved = per_row(numerics.safe_norm, proposal - x)
     info = LangevinInfo(log_p, norm, moved, accepted)
-    return state.replace(x=proposal, step=state.step + 1), info
+    return dataclasses.replace(state, x=proposal, step=state.step + 1), info
 
 
 def langevin(
@@ -507,7 +508,8 @@ def replay_update(buffer: ReplayBuffer, draw: Draw) -> ReplayBuffer:
       [[0.0], [7.0]]
     """
     x = jax.lax.stop_gradient(draw.x).astype(buffer.x.dtype)
-    return buffer.replace(
+    return dataclasses.replace(
+        buffer,
         x=buffer.x.at[draw.slots].set(x, unique_indices=True),
         age=buffer.age.at[draw.slots].set(
             draw.age.astype(buffer.age.dtype) + 1, unique_indices=True

@@ -5,7 +5,7 @@ clusters than classes. A wrong dtype raises TypeError and a wrong shape ValueErr
 naming the argument.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -77,8 +77,8 @@ def kmeans(
     if not np.all(np.isfinite(x)):
         raise ValueError("x: expected finite numbers, got NaN or infinities")
     seed = int(jax.random.randint(rng, (), 0, np.iinfo(np.int32).max))
-    model = KMeans(k, n_init=restarts, max_iter=num_iterations, random_state=seed)
-    model.fit(x)
+    options: dict[str, Any] = dict(n_init=restarts, max_iter=num_iterations)
+    model: Any = KMeans(k, random_state=seed, **options).fit(x)
     return Clusters(model.cluster_centers_, model.labels_, float(model.inertia_))
 
 

@@ -9,7 +9,7 @@ C." of its docstring.
 import inspect
 import re
 import sys
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import NamedTuple
 
 
@@ -48,7 +48,7 @@ def entries(*modules: ModuleType) -> list[Entry]:
     """
     listed = [
         describe(getattr(module, name), f"{module.__name__}.{name}")
-        for module in (sys.modules[__package__], *modules)
+        for module in (sys.modules["contrastive_jax.losses"], *modules)
         for name in module.__all__
         if is_loss(getattr(module, name))
     ]
@@ -63,9 +63,9 @@ def is_loss(function: object) -> bool:
     return getattr(returned, "dim_str", None) in ("", "...")
 
 
-def describe(function: object, path: str) -> Entry:
+def describe(function: FunctionType, path: str) -> Entry:
     """The entry of one loss, from its signature and docstring."""
-    doc = inspect.getdoc(function)
+    doc = inspect.getdoc(function) or ""
     parameters = inspect.signature(function).parameters.values()
     reference = re.search(r"^References:\n((?:  .*\n?)+)", doc, re.MULTILINE)
     return Entry(

@@ -108,11 +108,14 @@ def fused(
     """The reduced loss of a kernel: in one sweep for means and sums."""
     rows, cols, weights = vary_alike(rows, cols, weights)
     if reduce_fn not in (jnp.mean, jnp.sum):
-        loss, valid = per_row(kernel, plan, rows, cols)
+        # partial(custom_vjp) has lost the types.
+        losses = per_row(kernel, plan, rows, cols)
+        loss, valid = losses  # pyright: ignore[reportGeneralTypeIssues]
         return reduce_rows(loss, valid, weights, reduce_fn, axis_name)
     one = zeros(rows.x, rows.x.shape[0], fill=1.0)
     weights = one if weights is None else jnp.asarray(weights, one.dtype)
-    total, valid = weighted_sum(kernel, plan, rows, cols, weights)
+    sums = weighted_sum(kernel, plan, rows, cols, weights)
+    total, valid = sums  # pyright: ignore[reportGeneralTypeIssues]
     total = collectives.psum(total, axis_name)
     if reduce_fn is jnp.sum:
         return total
@@ -202,7 +205,7 @@ def sweep_strips(plan: Plan, sides: tuple[Side, Side], weights: Any) -> Any:
     (_, theirs), results = jax.lax.scan(one_strip, carry, (r, split(weights, t)))
     loss, mine = join(results, n)
     valid = jnp.ones(n, bool) if rows.where is None else rows.where
-    if not grads:
+    if theirs is None:
         return loss, valid, None
     db = join(transpose_blocks(theirs), m)
     da, db = side_gradients(rows, cols, mine[0], db)

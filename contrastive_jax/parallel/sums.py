@@ -354,7 +354,9 @@ def sweep_sums(plan: Plan, sides: tuple[Side, Side | None]) -> tuple[Any, Any]:
         triangle=merge if cols is None else None,
     )
     row_sums = join(finish(mine), n)
-    return row_sums, join(finish(theirs), cols.x.shape[0]) if plan.two_way else None
+    if cols is None or not plan.two_way:
+        return row_sums, None
+    return row_sums, join(finish(theirs), cols.x.shape[0])
 
 
 def block_sizes(plan: Plan, rows: Side, cols: Side | None) -> tuple[int, int]:
@@ -450,7 +452,7 @@ def matrix_sums(plan: Plan, sides: tuple[Side, Side | None]) -> tuple[Any, Array
     kept, mine, theirs = absorb_tile(
         plan, rows, cols, mine, theirs if plan.two_way else None
     )
-    return (finish(mine), finish(theirs) if plan.two_way else None), kept
+    return (finish(mine), None if theirs is None else finish(theirs)), kept
 
 
 def matrix_gradients(

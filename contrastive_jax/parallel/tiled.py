@@ -85,7 +85,8 @@ def view_scores(rows: Side) -> tuple[Array, Array]:
     half = rows.x.shape[0] // 2
     first = jax.tree.map(lambda x: x[:half], rows)
     second = jax.tree.map(lambda x: x[half:], rows)
-    return tuple(jnp.tile(x, 2) for x in positive_scores(first, second))
+    score, valid = positive_scores(first, second)
+    return jnp.tile(score, 2), jnp.tile(valid, 2)
 
 
 def at_labels(cols: Side, labels: Array) -> Side:
@@ -239,7 +240,8 @@ def two_sides(
     rows = Side(a, where=where, exclude=exclude[0], segments=segments[0])
     cols = Side(b, where=where_candidates, exclude=exclude[1], segments=segments[1])
     # Both sides have the scale, since each may be the rows.
-    return tuple(s._replace(scale=per_row_scalar(scale, s.x)) for s in (rows, cols))
+    rows = rows._replace(scale=per_row_scalar(scale, a))
+    return rows, cols._replace(scale=per_row_scalar(scale, b))
 
 
 def weigh(rows: Side, cols: Side | None, log_weights: Any) -> tuple[Side, Any]:

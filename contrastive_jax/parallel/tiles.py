@@ -59,7 +59,7 @@ def scores(rows: Side, cols: Side) -> Array:
     return logits if rows.bias is None else logits + rows.bias[:, None]
 
 
-def pair_masks(rows: Side, cols: Side | None) -> dict[str, Any]:
+def pair_masks(rows: Side, cols: Side) -> dict[str, Any]:
     """The pairs of a tile that are "positives", "negatives", and "all" (either)."""
 
     def same(field):

@@ -36,9 +36,9 @@ def method_colors(names: Iterable[str]) -> dict[str, str]:
     """
     ordered = sorted(set(names))
     if len(ordered) <= 10:
-        palette = matplotlib.colormaps["tab10"].colors
+        palette = matplotlib.color_sequences["tab10"]
     elif len(ordered) <= 20:
-        palette = matplotlib.colormaps["tab20"].colors
+        palette = matplotlib.color_sequences["tab20"]
     else:
         spread = np.linspace(0, 1, len(ordered))
         palette = matplotlib.colormaps["turbo"](spread)

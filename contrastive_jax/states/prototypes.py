@@ -1,5 +1,7 @@
 """Prototypes: moving averages of the features assigned to each of k clusters."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -116,6 +118,6 @@ def prototypes_update(
     new = similarity.l2_normalize(new) if normalize else new
     new = jnp.where(nonempty[:, None], new, old)
     new = jax.lax.stop_gradient(new) if stop_gradient else new
-    return prototypes.replace(
-        vectors=new.astype(old.dtype), used=prototypes.used | nonempty
+    return dataclasses.replace(
+        prototypes, vectors=new.astype(old.dtype), used=prototypes.used | nonempty
     )

@@ -5,6 +5,8 @@ and the best first, so that a smaller quota later keeps the first ones. `Rehears
 the memory itself, arrays of fixed shape with a count for each class.
 """
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -92,7 +94,8 @@ def rehearsal_store(
 
     new_counts = jnp.sum(labels[:, None] == jnp.arange(c)[None, :], axis=0)
     counts = jnp.minimum(new_counts, m).astype(memory.counts.dtype)
-    return memory.replace(
+    return dataclasses.replace(
+        memory,
         examples=jax.tree.map(store, memory.examples, examples),
         counts=jnp.where(new_counts > 0, counts, memory.counts),
     )
@@ -107,7 +110,7 @@ def rehearsal_trim(memory: Rehearsal, quota: int | Int[Array, ""]) -> Rehearsal:
       >>> rehearsal_trim(memory, 2).counts
       Array([0, 2], dtype=int32)
     """
-    return memory.replace(counts=jnp.minimum(memory.counts, quota))
+    return dataclasses.replace(memory, counts=jnp.minimum(memory.counts, quota))
 
 
 def rehearsal_rows(
