@@ -54,7 +54,7 @@ def data(
       ValueError: another name.
     """
     # Part of a digit, or its mirror image, may be another character: no crop, no flip.
-    view = dict(
+    view: dict[str, Any] = dict(
         size=None,  # of the image
         crop=None,
         affine=dict(degrees=15.0, zoom=(0.85, 1.2), shear=0.2, shift=0.1),
@@ -186,8 +186,8 @@ def make_model(
       **heads: values of these four that replace the section's.
     """
     names = ("stage_sizes", "width", "block", "stem", "stem_stride", "grid", "norm")
-    fields = {name: model[name] for name in names if name in model}
-    shared = dict(axis_name=axis_name, dtype=jnp.dtype(model["dtype"]))
+    fields: dict[str, Any] = {name: model[name] for name in names if name in model}
+    shared: dict[str, Any] = dict(axis_name=axis_name, dtype=jnp.dtype(model["dtype"]))
     defaults = dict(prediction=(), batch_norm=True, last_batch_norm=False)
     value = {
         name: heads.get(name, model.get(name, defaults.get(name)))

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from typing import Any
+
 import chex
 import flax.linen as nn
 import jax
@@ -62,7 +64,7 @@ def apply_model(
     params: chex.ArrayTree,
     model_state: chex.ArrayTree,
     *inputs: chex.ArrayTree,
-    **options: object,
+    **options: Any,
 ) -> tuple[chex.ArrayTree, chex.ArrayTree]:
     """Applies a linen module in training; returns its output and new `model_state`.
 
