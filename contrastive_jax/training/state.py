@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-from typing import Any
-
 import chex
 import flax.linen as nn
 import jax

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Shaped
 
+from contrastive_jax import numerics
 from contrastive_jax.data import array_batches, images, synthetic
 
 SHAPES = {"digits": (8, 8, 1), "cifar10": (32, 32, 3)}
@@ -196,3 +197,30 @@ def batches(config, start_step: int):
         return ({"x": batch["image"]} for batch in source)
     rows = load(config.data.name, config.eval.held_out).train
     return array_batches({"x": rows}, **order)
+
+
+def square_grid(cells: int, half_width: float) -> tuple[Float[Array, "k 2"], float]:
+    """Midpoint rule on a square around the origin: points, and the area of a cell.
+
+        integral of p over the square ~ area sum_k p(x_k)
+
+    Rows go from low to high in the second coordinate, then in the first, as an image
+    with its origin below shows them.
+
+    Args:
+      cells: cells per side.
+      half_width: half the side of the whole, > 0.
+
+    Raises:
+      ValueError: a number not above 0.
+
+    Examples:
+      >>> points, area = square_grid(2, 1.0)
+      >>> points.tolist(), area
+      ([[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]], 1.0)
+    """
+    numerics.check_positive(cells=cells, half_width=half_width)
+    side = 2 * half_width / cells
+    centers = (jnp.arange(cells) + 0.5) * side - half_width
+    x, y = jnp.meshgrid(centers, centers)
+    return jnp.stack([x.ravel(), y.ravel()], axis=1), side**2

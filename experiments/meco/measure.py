@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from contrastive_jax import ebm, evaluation, numerics
+from contrastive_jax import ebm, evaluation
 from contrastive_jax.methods import meco
 from contrastive_jax.states import ema_update
 from experiments.meco import data
@@ -27,38 +27,11 @@ from experiments.meco.model import (
 Energy = Callable[[Float[Array, "n ..."]], Float[Array, " n"]]
 
 
-def square_grid(cells: int, half_width: float) -> tuple[Float[Array, "k 2"], float]:
-    """Midpoint rule on a square around the origin: points, and the area of a cell.
-
-        integral of p over the square ~ area sum_k p(x_k)
-
-    Rows go from low to high in the second coordinate, then in the first, as an image
-    with its origin below shows them.
-
-    Args:
-      cells: cells per side.
-      half_width: half the side of the whole, > 0.
-
-    Raises:
-      ValueError: a number not above 0.
-
-    Examples:
-      >>> points, area = square_grid(2, 1.0)
-      >>> points.tolist(), area
-      ([[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]], 1.0)
-    """
-    numerics.check_positive(cells=cells, half_width=half_width)
-    side = 2 * half_width / cells
-    centers = (jnp.arange(cells) + 0.5) * side - half_width
-    x, y = jnp.meshgrid(centers, centers)
-    return jnp.stack([x.ravel(), y.ravel()], axis=1), side**2
-
-
 def log_normalizer(config, f: Energy, g: Energy) -> tuple[float, float]:
     """log Z: by quadrature in the plane, else by a large sample of the noise (and its
     effective sample size)."""
     if len(data.shape_of(config.data.name)) == 1:
-        x, cell = square_grid(config.eval.grid, data.HALF_WIDTH)
+        x, cell = data.square_grid(config.eval.grid, data.HALF_WIDTH)
         log_f = jnp.concatenate([f(part) for part in jnp.array_split(x, 10)])
         return float(jax.nn.logsumexp(log_f) + np.log(cell)), np.nan
     keys = jax.random.split(jax.random.key(1), config.eval.samples)

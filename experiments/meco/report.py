@@ -196,7 +196,7 @@ def set_part(page, name, fitted, results, workdir):
     config = fitted["noise"][0]
     split = data.load(name, config.eval.held_out, config.data.data_dir)
     if not split.outside:
-        x, _ = measure.square_grid(config.eval.grid, data.HALF_WIDTH)
+        x, _ = data.square_grid(config.eval.grid, data.HALF_WIDTH)
         panels = {}
         for method, (chosen, f, g) in fitted.items():
             log_z, _ = measure.log_normalizer(chosen, f, g)

@@ -23,11 +23,11 @@ def steps(method, m, max_steps=5000):
 
 
 def test_midpoint_rule_integrates_a_gaussian():
-    x, area = measure.square_grid(60, 6.0)
+    x, area = data.square_grid(60, 6.0)
     total = area * jnp.sum(jnp.exp(-jnp.sum(x**2, axis=1) / 2))
     np.testing.assert_allclose(total, 2 * np.pi, rtol=1e-5)
     with pytest.raises(ValueError, match=r"^cells: "):
-        measure.square_grid(0, 1.0)
+        data.square_grid(0, 1.0)
 
 
 def test_likelihood_descends_quickly_from_any_distance():
