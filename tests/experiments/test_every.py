@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax import parallel
+from contrastive_jax.report import Report
 from contrastive_jax.training import checkpoint, metrics
 from tests.experiments.common import RUNS, STEPS, load
 
@@ -89,6 +90,10 @@ def test_resume_equals_whole_bit_for_bit(case, tmp_path, monkeypatch):
     _, experiment = load(case.experiment)
     config = case.config(case.variant)
     config.devices = 1
+    config.train.update(num_steps=min(24, config.train.num_steps), save_every=7)
+    config.optim.warmup_steps = min(5, config.optim.warmup_steps)
+    # The report is drawn, but its pictures are not turned into files.
+    monkeypatch.setattr(Report, "figure", lambda self, figure, alt: None)
     whole = experiment.run(config, tmp_path / "whole")
     original, calls = parallel.data_parallel, 0
 

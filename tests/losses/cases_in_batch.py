@@ -25,7 +25,7 @@ def two_views(rng, n):
     """Scores between two views of n anchors and of n + 2 candidates."""
     return {
         "logits": 3 * rng.normal(size=(2 * n, 2 * n + 4)),
-        "rows": rng.permutation(n + 1)[:n],
+        "labels": rng.permutation(n + 1)[:n],
     }
 
 
@@ -53,7 +53,7 @@ def gathered_two_way(a, b, gather, rows):
 def gathered_views(a, b, gather, rows):
     candidates = jnp.concatenate([gather(a), gather(b)])
     logits = similarity.dot(jnp.concatenate([a, b]), candidates)
-    return {"logits": logits, "rows": rows}
+    return {"logits": logits, "labels": rows}
 
 
 def gathered_diagonal(a, b, gather, rows):
@@ -135,7 +135,7 @@ CASES = {
     ),
     "nt_xent": Case(
         losses.nt_xent,
-        {"logits": "2n 2m", "rows": "n"},
+        {"logits": "2n 2m", "labels": "n"},
         two_views,
         ("logits",),
         where="2n 2m",
