@@ -37,7 +37,7 @@ def train(
       the state after `config.train.num_steps` steps.
 
     Raises:
-      as `training.fit`.
+      NonFinite: as `fit`, which raises its other errors here, too.
     """
     step = parallel.data_parallel(
         functools.partial(make_step, config), config.mapper, devices=config.devices
