@@ -11,11 +11,14 @@
 """
 
 import ast
+import json
 import pathlib
 import re
 import tomllib
 
 import pytest
+
+from launch import tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EXPERIMENTS = sorted(p.parent for p in ROOT.glob("experiments/*/experiment.py"))
@@ -76,10 +79,35 @@ def test_words_of_an_experiment(folder):
         assert part in doc, f"{folder.name}/experiment.py: its docstring lacks {part!r}"
     readme = folder / "README.md"
     assert readme.exists(), f"{folder.name}: README.md is missing"
-    title = readme.read_text(encoding="utf-8").partition("\n")[0]
-    assert folder.name == "template" or title != "# Template", (
-        f"{folder.name}/README.md is still the template's: say what was run and found"
+    titles = {e.name: title_of(e / "README.md") for e in EXPERIMENTS}
+    same = [
+        e for e, t in titles.items() if t == titles[folder.name] and e != folder.name
+    ]
+    assert not same, (
+        f"{folder.name}/README.md has the title of {same[0]}'s: it was copied; say "
+        "what was run and found here"
     )
+    results = folder / "results.json"
+    if results.exists():
+        for table in json.loads(results.read_text(encoding="utf-8")):
+            command = table["command"]
+            assert f"launch.reproduce {folder.name}" in command, (
+                f"{folder.name}/results.json holds the figures of `{command}`: it was "
+                "copied; remove it, `python -m launch.reproduce` writes a new one"
+            )
+
+
+def title_of(file: pathlib.Path) -> str:
+    """The first line of a page."""
+    return file.read_text(encoding="utf-8").partition("\n")[0]
+
+
+def test_tables_are_current():
+    for file, text in tables.pages().items():
+        assert file.read_text(encoding="utf-8") == text, (
+            f"the table of experiments in {file.relative_to(ROOT)} is not what their "
+            "folders say: run `python -m launch.tables`"
+        )
 
 
 @pytest.mark.parametrize("method", METHODS)

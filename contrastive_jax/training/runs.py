@@ -67,6 +67,8 @@ def train_each(
     """
     trained = {}
     for name, changes in methods.items():
+        if len(methods) > 1:
+            print(f"{name}:", flush=True)
         own = changed(config, changes)
         place = pathlib.Path(workdir) / name
         trained[name] = own, train(own, place, init, make_step, batches)

@@ -92,6 +92,9 @@ def test_smoke_run_learns_and_reads_every_key(case, tmp_path, read_keys):
     values = [line[case.checks.metric] for line in lines]
     change = np.mean(values[-3:]) - np.mean(values[:3])
     least = case.checks.change
-    assert change * np.sign(least) > abs(least), values
+    assert change * np.sign(least) > abs(least), (
+        f"{case.checks.metric} changed by {change:.3g}; CHECKS.change of "
+        f"experiments/{case.experiment}/config.py promises {least}: {values}"
+    )
     dead = set(unread(config, read_keys)) - {"seed"}
     assert not dead, f"keys that nothing reads: {sorted(dead)}"
