@@ -39,7 +39,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 ROOT = pathlib.Path(__file__).parent.parent
 EXPERIMENTS = {path.parent.name for path in ROOT.glob("experiments/*/experiment.py")}
 # Resident memory of a process, in bytes, beyond which compiled programs are dropped.
-LIMIT = 1.2 * 2**30
+LIMIT = 1.6 * 2**30
 PEAKS = pytest.StashKey[dict]()
 
 

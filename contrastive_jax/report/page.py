@@ -12,6 +12,9 @@ from matplotlib.figure import Figure
 from contrastive_jax.report import plots
 from contrastive_jax.report.record import write_atomic
 
+# Pixels of a picture for an inch of its figure.
+DPI = 130
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto;
        padding: 0 1rem; color: #222; background: #fff; }
@@ -50,7 +53,7 @@ class Report:
     def figure(self, figure: Figure, alt: str) -> None:
         """Adds a picture; `alt` says what it shows."""
         file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=130)
+        figure.savefig(file, format="png", dpi=DPI)
         data = base64.b64encode(file.getvalue()).decode()
         alt = html.escape(alt, quote=True)
         self.parts.append(f'<img alt="{alt}" src="data:image/png;base64,{data}">')

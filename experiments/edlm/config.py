@@ -83,7 +83,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update(name="synthetic", length=12, batch_size=64)
         config.model.update(width=16, depth=1, heads=2)
         config.optim.update(learning_rate=1e-2, warmup_steps=9)
-        config.train.update(num_steps=100, log_every=5, save_every=50)
+        config.train.update(num_steps=60, log_every=3, save_every=30)
         config.later.update(ar=10, nce=10, judge=10, nce_learning_rate=1e-2)
         config.eval.update(
             steps=(2,),

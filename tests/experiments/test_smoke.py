@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from contrastive_jax.report import page as page_module
 from contrastive_jax.training import config as configs
 from contrastive_jax.training import metrics
 from tests.experiments.common import NAMES, RUNS, load
@@ -76,10 +77,11 @@ def unread(config, seen, prefix=""):
 
 
 @pytest.mark.parametrize("case", RUNS, ids=str)
-def test_smoke_run_learns_and_reads_every_key(case, tmp_path, read_keys):
+def test_smoke_run_learns_and_reads_every_key(case, tmp_path, read_keys, monkeypatch):
     _, experiment = load(case.experiment)
     config = case.config(case.variant)
     config.devices = 1
+    monkeypatch.setattr(page_module, "DPI", 30)
     read_keys.clear()
     results = experiment.run(config, tmp_path)
     assert results and all(np.isfinite(x) for x in results.values())

@@ -47,8 +47,21 @@ def test_a_mean_over_devices_of_means_would_be_another_loss():
     assert len(set(with_positive)) > 1
 
 
-@pytest.mark.parametrize("exchange", ["dense", "tiles", "ring"])
-@pytest.mark.parametrize("context", cases.CONTEXTS)
+# pmap, and the ring in shard_map, in every session; the others with --experiments.
+EXCHANGES = [
+    pytest.param(
+        context,
+        exchange,
+        marks=()
+        if context == "pmap" or (context, exchange) == ("shard_map checked", "ring")
+        else pytest.mark.experiments,
+    )
+    for context in cases.CONTEXTS
+    for exchange in ("dense", "tiles", "ring")
+]
+
+
+@pytest.mark.parametrize(("context", "exchange"), EXCHANGES)
 def test_devices_equal_one(context, exchange, monkeypatch):
     monkeypatch.setattr(sums, "KEPT_SCORES", 0)  # tiles at this size already
     tile = None if exchange == "dense" else cases.TILE
