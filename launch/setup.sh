@@ -36,7 +36,8 @@ install() {
   if command -v uv >/dev/null 2>&1; then
     uv pip install --quiet --python "$venv/bin/python" "$@"
   else
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    # What is imported is compiled then; the rest never.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile "$@"
   fi || exit 2
 }
 

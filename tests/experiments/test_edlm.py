@@ -63,6 +63,7 @@ def test_one_step_masks_all_tokens_and_is_exact(nets, tokens):
     np.testing.assert_allclose(found["edlm_coar_1/bits"], found["ar/bits"], rtol=1e-5)
 
 
+@pytest.mark.experiments
 def test_more_random_times_come_near_the_language_model_at_any_number_of_steps(
     nets, tokens
 ):

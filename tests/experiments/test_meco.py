@@ -35,6 +35,7 @@ def test_likelihood_descends_quickly_from_any_distance():
     assert found == [36, 42, 49, 55]  # the least t with m 0.9^t < 0.05
 
 
+@pytest.mark.experiments
 def test_nce_stalls_where_likelihood_does_not():
     count, error = steps("NCE, GD 1.0", 8.0)
     assert count == 5000 and error > 2
@@ -89,12 +90,14 @@ def last_error(name, learning_rate, data_mean=2.0, noise_std=1.0):
     return errors[:, -1].mean(), sizes
 
 
+@pytest.mark.experiments
 def test_running_estimate_beats_plug_in_and_nce_at_one_step_size():
     meco, _ = last_error("meco", 0.05)
     assert meco <= last_error("plug-in", 0.05)[0] / 5
     assert meco <= last_error("nce", 0.05)[0] / 10
 
 
+@pytest.mark.experiments
 def test_narrow_noise_is_warned_of_by_the_effective_sample_size():
     """Gap 3 with q = N(0, 1): long stretches below 2, which wide noise never has."""
     _, narrow = last_error("meco", 0.05, data_mean=3.0)

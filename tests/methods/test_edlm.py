@@ -326,6 +326,7 @@ def exact_denoiser(log_rows):
     return denoise
 
 
+@pytest.mark.experiments
 def test_the_exact_energy_mends_few_step_sampling_and_the_wrong_sign_breaks_it():
     log_rows = chain()
     denoise = exact_denoiser(log_rows)
