@@ -259,9 +259,10 @@ def show(workdir: pathlib.Path, metrics: dict) -> None:
     for key, value in metrics.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value
         print(f"  {key:<{width}}  {shown}")
-    for file in ("result.json", "report.html", "metrics.jsonl"):
-        if (workdir / file).exists():
-            print(f"  {workdir / file}")
+    files = [workdir / "result.json", workdir / "report.html"]
+    for file in [*files, *sorted(workdir.rglob("metrics.jsonl"))]:
+        if file.exists():
+            print(f"  {file}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -208,7 +208,7 @@ def signal_at(process, step, number):
 
 def final_state(workdir):
     """The arrays of the newest checkpoint, which must be that of the last step."""
-    manager = checkpoint.Manager(workdir / "checkpoints")
+    manager = checkpoint.Manager(workdir / "learned" / "checkpoints")
     assert manager.orbax.latest_step() == STEPS
     found = manager.restore_raw()
     manager.close()
@@ -231,7 +231,8 @@ def test_killed_anywhere_ends_with_the_same_bits(tmp_path):
     assert last.communicate() and last.returncode == 0
     for a, b in zip(final_state(tmp_path / "whole"), final_state(cut), strict=True):
         np.testing.assert_array_equal(a, b)
-    lines = [(tmp_path / d / "metrics.jsonl").read_bytes() for d in ("whole", "cut")]
+    files = [tmp_path / d / "learned" / "metrics.jsonl" for d in ("whole", "cut")]
+    lines = [file.read_bytes() for file in files]
     assert lines[0] == lines[1] and lines[0].count(b"\n") == STEPS
     results = [
         json.loads((tmp_path / d / "result.json").read_text())["metrics"]
