@@ -77,35 +77,76 @@ def check_shapes(**arguments: tuple[Array | np.ndarray | None, str]) -> dict[str
 
 
 def check_integer(x: Array | np.ndarray, name: str) -> Array:
-    """The input as an array, which must hold integers.
+    """The input as an array of integers.
+
+    Without 64-bit types (`jax_enable_x64`) an array on a device holds numbers below
+    2^31 only; greater ones would be taken for others.
 
     Raises:
       TypeError: naming the argument, for anything but integers.
+      ValueError: naming the argument, for numbers that do not fit.
     """
+    if not isinstance(x, jax.Array):
+        check_fits(np.asarray(x), name)
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(f"{name}: expected integers, got {x.dtype}{list(x.shape)}")
     return x
 
 
-def check_columns(x: Array | np.ndarray, size: int, name: str) -> Array:
-    """The input as an array, which must hold integers in [0, size).
+def check_fits(x: np.ndarray, name: str) -> None:
+    """Checks that integers of the host keep their value on a device.
 
-    Traced values are not checked.
+    Raises:
+      ValueError: naming the argument and the number.
+    """
+    if x.dtype.kind not in "iu" or not x.size:
+        return
+    target = np.iinfo(jax.dtypes.canonicalize_dtype(x.dtype))
+    least, most = int(np.min(x)), int(np.max(x))
+    if least < target.min or most > target.max:
+        worst = least if least < target.min else most
+        raise ValueError(
+            f"{name}: expected integers that fit into {target.bits} bits, got {worst}; "
+            f"number them anew (np.unique with return_inverse) or set jax_enable_x64"
+        )
+
+
+def check_columns(x: Array | np.ndarray, size: int, name: str) -> Int[Array, "..."]:
+    """Column numbers, integers in [0, size), as an array.
+
+    A traced number that is out of range becomes `size`: no column. `at_columns` gives 0
+    there, `pairs.one_column` an empty row, and so its anchor drops out of a loss.
 
     Raises:
       TypeError: naming the argument, for anything but integers.
       ValueError: naming the argument, its least and its greatest number.
     """
     x = check_integer(x, name)
-    if not isinstance(x, jax.core.Tracer) and x.size:
+    if isinstance(x, jax.core.Tracer):
+        if x.dtype.itemsize < 4:  # else `size` may not fit
+            x = x.astype(jnp.int32)
+        return jnp.where((x >= 0) & (x < size), x, size)
+    if x.size:
         # In numpy: inside of jit, operations on constants are traced.
         least, most = int(np.min(np.asarray(x))), int(np.max(np.asarray(x)))
         if least < 0 or most >= size:
             raise ValueError(
                 f"{name}: expected numbers in [0, {size}), got {least} to {most}"
             )
-    return x
+    return x if x.dtype.itemsize >= 4 else x.astype(jnp.int32)
+
+
+def at_columns(x: Shaped[Array, "n m"], columns: Int[Array, " n"]) -> Array:
+    """One entry of each row, x[i, columns[i]]; 0 or False where there is no column.
+
+    Examples:
+      >>> at_columns(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 2]))
+      Array([2., 0.], dtype=float32)
+    """
+    return jnp.take_along_axis(x, columns[:, None], axis=1, mode="fill", fill_value=0)[
+        :, 0
+    ]
 
 
 def check_mask(x: Array | np.ndarray, name: str) -> Array:
@@ -148,6 +189,26 @@ def check_fraction(**values: int | float | Array | np.ndarray) -> None:
             raise ValueError(f"{name}: expected a number in [0, 1], got {value}")
 
 
+@jax.jit
+def mean_of(total: Float[Array, ""], count: Float[Array, ""]) -> Float[Array, ""]:
+    """Quotient of a sum and the number it is over; 0 where nothing counts.
+
+    Every mean of a loss ends here, by name: `parallel.value_and_grad` finds it, and
+    takes both sums over all devices.
+    """
+    return total / jnp.where(count > 0, count, 1)
+
+
+def is_mean(reduce_fn: ReduceFn | None) -> bool:
+    """Whether a reduction divides by what counts: `jnp.mean`, `parallel.mean`."""
+    return reduce_fn is jnp.mean or takes_weights(reduce_fn)
+
+
+def takes_weights(reduce_fn: ReduceFn | None) -> bool:
+    """Whether a reduction has `weights=` besides `where=`, as `parallel.mean` has."""
+    return getattr(reduce_fn, "takes_weights", False)
+
+
 def safe_reduce(
     values: Float[Array, "*shape"],
     *,
@@ -160,22 +221,26 @@ def safe_reduce(
     Args:
       values: what to reduce.
       where: which values count; all when None.
-      weights: non-negative weights; `jnp.mean` then divides by the sum of the weights
-        that count, and every other reduction sees `weights * values`.
-      reduce_fn: `jnp.mean`, `jnp.sum`, another reduction that takes `where=`, or None
-        for no reduction: the weighted values, 0 where masked.
+      weights: non-negative weights. A mean (`jnp.mean`, `parallel.mean`) divides by the
+        sum of the weights that count; every other reduction sees `weights * values`.
+      reduce_fn: `jnp.mean`, `jnp.sum`, `parallel.mean(axis_name)`, another reduction
+        that takes `where=`, or None for no reduction: the weighted values, 0 where
+        masked.
     """
     where = jnp.ones(values.shape, bool) if where is None else where
     values = jnp.where(where, values, 0)
     if weights is not None:
         weights = jnp.where(where, jnp.asarray(weights, values.dtype), 0)
-        values = weights * values
-        if reduce_fn is jnp.mean:
-            total = jnp.sum(weights)
-            return jnp.sum(values) / jnp.where(total > 0, total, 1)
+    if reduce_fn is not None and takes_weights(reduce_fn):
+        return reduce_fn(values, where=where, weights=weights)
+    counts = where.astype(values.dtype)
+    if weights is not None:
+        counts, values = weights, weights * values
     if reduce_fn is None:
         return values
-    # With nothing to reduce, let the zeros count: their mean is 0, not 0 / 0.
+    if reduce_fn is jnp.mean:
+        return mean_of(jnp.sum(values), jnp.sum(counts))
+    # With nothing to reduce, let the zeros count: a mean of them is 0, not 0 / 0.
     return reduce_fn(values, where=where | ~jnp.any(where))
 
 
@@ -280,7 +345,7 @@ def negative_log_softmax(
     Computed as log(1 + sum over others of exp(logit - labeled logit)), so that a
     saturated row keeps full precision. The labeled entry itself always counts.
     """
-    gaps = logits - jnp.take_along_axis(logits, labels[:, None], axis=1)
+    gaps = logits - at_columns(logits, labels)[:, None]
     others = where & (labels[:, None] != jnp.arange(logits.shape[1])[None, :])
     return jax.nn.softplus(masked_logsumexp(gaps, others))
 

@@ -7,7 +7,7 @@ Shapes that do not fit together raise ValueError, naming the argument.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int
 
 from contrastive_jax import numerics
 
@@ -32,7 +32,7 @@ def same_label(
 
 
 def one_column(columns: Int[Array, " n"], num_columns: int) -> Bool[Array, "n m"]:
-    """One-hot mask: True at one column of each row, at none where the column is < 0.
+    """One-hot mask: True at one column of each row, none if out of range.
 
     `jax.nn.one_hot` as a boolean [n, m] of checked shape, which is what losses use as
     a mask of positives.
@@ -82,8 +82,8 @@ def positive_columns(
 
     Raises:
       TypeError: labels that are not integers.
-      ValueError: labels beyond the candidates (traced ones are not checked), or None
-        with fewer candidates than anchors.
+      ValueError: labels beyond the candidates (a traced one becomes m, no column), or
+        None with fewer candidates than anchors.
 
     Examples:
       >>> positive_columns(None, (2, 4))
@@ -98,16 +98,6 @@ def positive_columns(
             f"(n = {n})"
         )
     return jnp.arange(n)
-
-
-def at_columns(x: Shaped[Array, "n m"], columns: Int[Array, " n"]) -> Array:
-    """One entry of each row, x[i, columns[i]].
-
-    Examples:
-      >>> at_columns(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0]))
-      Array([2., 3.], dtype=float32)
-    """
-    return jnp.take_along_axis(x, columns[:, None], axis=1)[:, 0]
 
 
 def close_targets(

@@ -316,7 +316,7 @@ def info_nce_bound(
     number = jnp.maximum(jnp.sum(where, axis=-1, dtype=scores.dtype), 1)
     return numerics.safe_reduce(
         jnp.log(number) - numerics.negative_log_softmax(scores, labels, where),
-        where=pairs.at_columns(where, labels),
+        where=numerics.at_columns(where, labels),
         weights=weights,
         reduce_fn=reduce_fn,
     )

@@ -74,11 +74,11 @@ def info_nce(
     logits = jnp.where(own, logits - margin, logits)
     loss = numerics.negative_log_softmax(logits, labels, where)
     if label_smoothing:
-        gaps = pairs.at_columns(logits, labels)[:, None] - logits
+        gaps = numerics.at_columns(logits, labels)[:, None] - logits
         loss = loss + label_smoothing * numerics.masked_mean(gaps, where, axis=-1)
     return numerics.safe_reduce(
         loss,
-        where=pairs.at_columns(where, labels),
+        where=numerics.at_columns(where, labels),
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -333,14 +333,14 @@ def decoupled_info_nce(
     logits, where = numerics.masked_logits(logits, where)
     labels = pairs.positive_columns(labels, logits.shape)
     negatives = where & ~pairs.one_column(labels, logits.shape[1])
-    attraction = pairs.at_columns(logits, labels)
+    attraction = numerics.at_columns(logits, labels)
     if positive_weights is not None:
         attraction = attraction * numerics.at_least_f32(
             positive_weights, "positive_weights"
         )
     return numerics.safe_reduce(
         numerics.masked_logsumexp(logits - attraction[:, None], negatives),
-        where=pairs.at_columns(where, labels) & jnp.any(negatives, axis=-1),
+        where=numerics.at_columns(where, labels) & jnp.any(negatives, axis=-1),
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -518,7 +518,7 @@ def hard_negative_info_nce(
     logits, where = numerics.masked_logits(logits, where)
     labels = pairs.positive_columns(labels, logits.shape)
     negatives = where & ~pairs.one_column(labels, logits.shape[1])
-    positive = pairs.at_columns(logits, labels)
+    positive = numerics.at_columns(logits, labels)
     count = numerics.safe_log(jnp.sum(negatives, axis=-1, dtype=logits.dtype))
     # log w_j + log N, so that the weighted sum is the plain one where beta is 0.
     importance = jax.nn.log_softmax(
@@ -533,7 +533,7 @@ def hard_negative_info_nce(
     mass = jnp.maximum(mass, count - 1 / temperature)
     return numerics.safe_reduce(
         jax.nn.softplus(mass - positive),
-        where=pairs.at_columns(where, labels),
+        where=numerics.at_columns(where, labels),
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -648,8 +648,10 @@ def two_view_pairs(
             f"shape {list(logits.shape)}"
         )
     n, m = logits.shape[0] // 2, logits.shape[1] // 2
-    labels = jnp.arange(n) if labels is None else labels
-    labels = numerics.check_integer(labels, "labels")
+    labels = pairs.positive_columns(labels, (n, m))
     numerics.check_shapes(logits=(logits[:n], "n 2m"), labels=(labels, "n"))
-    others = ~pairs.one_column(jnp.concatenate([labels, labels + m]), 2 * m)
-    return others, jnp.concatenate([labels + m, labels])
+    # A row that is no candidate (traced) has neither itself nor another view there.
+    first = jnp.where(labels < m, labels, 2 * m)
+    second = jnp.where(labels < m, labels + m, 2 * m)
+    others = ~pairs.one_column(jnp.concatenate([first, second]), 2 * m)
+    return others, jnp.concatenate([second, first])

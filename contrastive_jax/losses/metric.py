@@ -183,11 +183,11 @@ def triplet_batch_hard(
     distances, positives, negatives = check_pairs(
         positives, where, weights, distances=distances
     )
-    near = pairs.at_columns(distances, pairs.hardest(distances, positives))
-    far = pairs.at_columns(distances, pairs.hardest(-distances, negatives))
+    near = numerics.at_columns(distances, pairs.hardest(distances, positives))
+    far = numerics.at_columns(distances, pairs.hardest(-distances, negatives))
     has_positive, has_negative = jnp.any(positives, axis=1), jnp.any(negatives, axis=1)
     if keeps_incomplete(incomplete):
-        largest = pairs.at_columns(
+        largest = numerics.at_columns(
             distances, pairs.hardest(distances, positives | negatives)
         )
         near = jnp.where(has_positive, near, 0)
@@ -464,12 +464,12 @@ def mega_batch_margin(
     where = numerics.mask_or_all(where, scores.shape)
     scores = jnp.where(where, scores, 0)
     negatives = where & ~pairs.one_column(labels, scores.shape[1])
-    pull = numerics.hinge(positive_margin - pairs.at_columns(scores, labels))
-    worst = pairs.at_columns(scores, pairs.hardest(scores, negatives))
+    pull = numerics.hinge(positive_margin - numerics.at_columns(scores, labels))
+    worst = numerics.at_columns(scores, pairs.hardest(scores, negatives))
     push = numerics.hinge(worst - negative_margin)
     return numerics.safe_reduce(
         pull + jnp.where(jnp.any(negatives, axis=1), push, 0),
-        where=pairs.at_columns(where, labels),
+        where=numerics.at_columns(where, labels),
         weights=weights,
         reduce_fn=reduce_fn,
     )

@@ -53,7 +53,7 @@ def proxy_nca(
     """
     logits, labels, where = check_classes(labels, where, weights, logits=logits)
     others = where & ~pairs.one_column(labels, logits.shape[1])
-    counts = pairs.at_columns(where, labels)
+    counts = numerics.at_columns(where, labels)
     if positive_in_denominator:
         loss = numerics.negative_log_softmax(logits, labels, where)
     else:
@@ -249,7 +249,7 @@ def class_cross_entropy(
     """Cross entropy of the labelled class among the classes that count."""
     return numerics.safe_reduce(
         numerics.negative_log_softmax(logits, labels, where),
-        where=pairs.at_columns(where, labels),
+        where=numerics.at_columns(where, labels),
         weights=weights,
         reduce_fn=reduce_fn,
     )

@@ -8,7 +8,6 @@ from contrastive_jax.parallel.collectives import (
     log_mean_exp,
     pmean,
     psum,
-    value_and_grad,
 )
 from contrastive_jax.parallel.grad_cache import (
     cached_value_and_grad,
@@ -30,12 +29,14 @@ from contrastive_jax.parallel.mapper import (
     lower_abstract,
     make_mesh,
 )
+from contrastive_jax.parallel.objective import Mean, mean, value_and_grad
 from contrastive_jax.parallel.tiled import tiled_logsumexp
 from contrastive_jax.parallel.tiles import Side
 
 __all__ = [
     "MAPPERS",
     "SHARDED",
+    "Mean",
     "Side",
     "all_gather",
     "axis_size",
@@ -50,6 +51,7 @@ __all__ = [
     "log_mean_exp",
     "lower_abstract",
     "make_mesh",
+    "mean",
     "nt_xent",
     "pairwise_sigmoid",
     "pmean",

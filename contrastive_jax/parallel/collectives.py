@@ -1,19 +1,18 @@
-"""Where data crosses devices: gather, mean, sum, gradients, global rows, example keys.
+"""Where data crosses devices: gather, mean, sum, global rows, example keys.
 
 Every function takes `axis_name`: the device axis of the mapper, or None for no device
-axis, when the function sees the whole batch and does the plain operation. One
-convention holds everywhere: the objective is the mean over devices of what each device
-returns. Plain losses never communicate; a step calls these functions and hands results
-in. The losses of `parallel` communicate by themselves and return the mean over the rows
-of all devices, which is the same on each.
+axis, when the function sees the whole batch and does the plain operation. Plain losses
+never communicate; a step calls these functions and hands results in. The losses of
+`parallel` communicate by themselves and return the mean over the rows of all devices,
+which is the same on each. How a step's objective is reduced and differentiated stands
+in `objective`.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from contrastive_jax import numerics
 
@@ -130,50 +129,3 @@ def example_keys(
     at_step = jax.random.fold_in(rng, step)
     rows = global_rows(num_local, axis_name)
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(at_step, rows)
-
-
-def value_and_grad(
-    loss_fn: Callable[..., Any], axis_name: AxisName, *, has_aux: bool = False
-) -> Callable[..., Any]:
-    """Like `jax.value_and_grad`, of the mean of the loss over all devices.
-
-    The mean is taken of the loss inside the differentiated function and of the
-    gradients after it: the one recipe that gives the single-device gradient under
-    `pmap`, `vmap(axis_name=)` and `shard_map` with and without `check_vma`.
-
-    Args:
-      loss_fn: function of (params, ...) that returns a scalar, or (scalar, aux).
-      axis_name: device axis, or None.
-      has_aux: whether `loss_fn` returns aux besides the loss. Floating-point leaves of
-        aux are averaged over devices, others are taken as equal on all of them.
-
-    Returns:
-      function returning ((loss, aux) or loss, gradients), all equal on every device.
-
-    Examples:
-      >>> run = value_and_grad(lambda w, x: jnp.mean(w * x), "data")
-      >>> x = jnp.array([[1.0, 2.0], [3.0, 6.0]])  # two devices
-      >>> loss, grad = jax.vmap(run, (None, 0), axis_name="data")(2.0, x)
-      >>> print(loss, grad)  # equal on both
-      [6. 6.] [3. 3.]
-    """
-
-    def mean_loss(params, *args):
-        out = loss_fn(params, *args)
-        if has_aux:
-            return pmean(out[0], axis_name), out[1]
-        return pmean(out, axis_name)
-
-    def run(params, *args):
-        out, grads = jax.value_and_grad(mean_loss, has_aux=has_aux)(params, *args)
-        grads = pmean(grads, axis_name)
-        if has_aux:
-            out = out[0], jax.tree.map(lambda x: mean_if_float(x, axis_name), out[1])
-        return out, grads
-
-    return run
-
-
-def mean_if_float(x: Shaped[Array, "*shape"], axis_name: AxisName) -> Array:
-    """Mean over devices of floating-point arrays; others unchanged."""
-    return pmean(x, axis_name) if jnp.issubdtype(x.dtype, jnp.floating) else x

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from contrastive_jax.parallel import collectives, tiles
+from contrastive_jax.parallel import collectives, objective, tiles
 
 # encode(params, inputs) or encode(params, inputs, key) -> embeddings, row by row.
 Encode = Callable[..., Any]
@@ -43,9 +43,10 @@ def cached_value_and_grad(
         name (towers). All get the same params; two names may share a function. Every
         leaf of inputs and of embeddings has one row per example, and a row of the
         embeddings depends on the same row of the inputs only (`check_encoders`).
-      loss_fn: `loss_fn(params, embeddings)`, a scalar or (scalar, aux), where
-        embeddings has the structure of `encode_fns`. On devices it may gather, or be a
-        loss of `parallel` with its axis name.
+      loss_fn: `loss_fn(params, embeddings)`, which returns what `value_and_grad`
+        takes: a loss or (loss, aux), where embeddings has the structure of
+        `encode_fns`. On devices it may gather, or be a loss of `parallel` with its axis
+        name.
       axis_name: device axis, or None.
       chunk: examples encoded at a time, a divisor of the rows that this function sees:
         one device's with an axis name, else the whole batch's. Small is good: 16 to 64
@@ -101,7 +102,7 @@ def cached_value_and_grad(
             alone = not isinstance(encode_fns, dict)
             return loss_fn(params, embeddings["encode"] if alone else embeddings)
 
-        return collectives.value_and_grad(loss, axis_name, has_aux=has_aux)(params)
+        return objective.value_and_grad(loss, axis_name, has_aux=has_aux)(params)
 
     return run
 
