@@ -85,3 +85,46 @@ def test_safe_abs_is_the_modulus_and_flat_at_zero(transform):
     np.testing.assert_allclose(numerics.safe_abs(x), [2, 0])
     grads = jax.grad(lambda x: jnp.sum(numerics.safe_abs(x)))(x)
     np.testing.assert_allclose(grads, [-1, 0])
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.uint32, jnp.int32])
+def test_traced_columns_of_any_width_that_are_none_become_the_size(dtype):
+    run = jax.jit(lambda x: numerics.check_columns(x, 300, "x", ignore=2))
+    x = jnp.array([0, 100, 2, 127]).astype(dtype)
+    np.testing.assert_array_equal(run(x), [0, 100, 300, 127])
+    beyond = jnp.array([-1]).astype(dtype)  # the greatest number without a sign
+    want = 255 if dtype == jnp.uint8 else 300
+    np.testing.assert_array_equal(run(beyond), [want])
+
+
+def test_orders_that_are_no_permutation_raise_or_are_marked():
+    orders = np.array([[2, 0, 1], [1, 1, 0], [0, 1, 3]])
+    got, right = jax.jit(lambda x: numerics.check_orders(x, "order"))(orders)
+    np.testing.assert_array_equal(right, [True, False, False])
+    np.testing.assert_array_equal(got, [[2, 0, 1], [0, 1, 2], [0, 1, 2]])
+    for row in orders[1:]:
+        with pytest.raises(ValueError, match=r"^order: expected"):
+            numerics.check_orders(row[None], "order")
+
+
+def test_numbers_are_named_with_what_was_expected():
+    with pytest.raises(ValueError, match=r"^margin: expected a finite number, got nan"):
+        numerics.check_finite(margin=np.nan)
+    with pytest.raises(ValueError, match=r"^beta: expected a finite number >= 0"):
+        numerics.check_nonnegative(beta=jnp.array(-1.0))
+    with pytest.raises(TypeError, match=r"^beta: expected a number, got 'a'"):
+        numerics.check_positive(beta="a")
+    jax.jit(lambda x: numerics.check_positive(x=x))(-1.0)
+    with pytest.raises(ValueError, match=r"^margin: .* shape \[3\], got shape \[2\]"):
+        numerics.per_column(np.ones(2), 3, jnp.float32, "margin")
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e7, -1e7, 3e37])
+def test_log_softmax_of_a_common_offset_equals_float64(offset):
+    x = np.float32([[0.0, 1.0, 4.0, 9.0]]) + np.float32(offset)
+    where, exact = jnp.array([[True, True, True, False]]), np.float64(x[:, :3])
+    exact = (exact - exact.max()) / 0.3
+    want = exact - np.log(np.exp(exact).sum())
+    got = numerics.masked_log_softmax(jnp.asarray(x), where, temperature=0.3)
+    np.testing.assert_allclose(got[:, :3], want, rtol=1e-6, atol=1e-6)
+    assert got[0, 3] == 0

@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from contrastive_jax import numerics, pairs
 
@@ -219,7 +219,7 @@ def subcenter_arcface(
 
 
 def class_margins(
-    class_counts: Float[Array, " c"] | Int[Array, " c"],
+    class_counts: Real[Array | np.ndarray, " c"],
     *,
     largest: numerics.Number = 0.5,
 ) -> Float[Array, " c"]:

@@ -6,7 +6,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from contrastive_jax import numerics, pairs
 
@@ -226,7 +226,7 @@ def cross_entropy_supervised_contrastive(
 
 
 def logit_adjustment(
-    class_counts: Float[Array, " c"] | Int[Array, " c"],
+    class_counts: Real[Array | np.ndarray, " c"],
     *,
     kappa: numerics.Number = 1.0,
     eps: numerics.Number = 1e-12,

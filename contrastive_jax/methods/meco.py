@@ -46,8 +46,8 @@ def meco(
     very batch it equals `importance_nll`. No gradient flows to log_u.
 
     Without noise that counts the loss is 0. With data parallelism log_u has to be the
-    same on every device (`parallel.log_mean_exp` before `meco_update`), noise samples
-    equally many.
+    same on every device (`parallel.log_mean_exp` before `meco_update`), and each device
+    has noise of its own.
 
     Args:
       f_data: unnormalised log-density of the model at the data. The model has no
@@ -75,6 +75,7 @@ def meco(
       '-0.5000'
     """
     numerics.check_positive(max_weight=max_weight)
+    numerics.check_finite(log_u=log_u)
     numerics.check_shapes(log_u=(jnp.asarray(log_u), ""))
     # Taken off first: what all densities and log u have in common costs no digits.
     f_data = numerics.at_least_f32(f_data, "f_data")

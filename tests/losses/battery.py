@@ -1,5 +1,7 @@
 """What the contract battery and the fuzz tests share: inputs, calls, comparisons."""
 
+import inspect
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -7,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 N = 4
+# Added to all scores: float32 then keeps three digits behind the point, or none.
+OFFSETS = (1e4, 1e7)
+SCORES = re.compile(r"(^|_)(logits|scores|cosines|energies|student)$")
 # How programs are compiled outside of the tests (see `conftest.QUICK`).
 AS_IN_RUNS: dict[str, Any] = {"xla_backend_optimization_level": 3}
 if jax.__version_info__ < (0, 11):  # later versions do not know it
@@ -72,6 +77,14 @@ def variants(case):
         where, garbage, _, _ = absent(case, make(case))
         out["masked"] = {**base, **garbage, "where": where}
         out["nothing"] = {**base, "where": np.zeros_like(where)}
+    for offset in OFFSETS if offset_of(case) else ():
+        out[f"offset {offset:.0e}"] = moved(case, base, offset)
+    if offset_of(case):
+        out["moved"] = moved(case, base, 3.0)
+    for name in case.columns:
+        for word, number in (("negative", -1), ("beyond", 10**6)):
+            out[f"{word} {name}"] = with_column(case, base, name, number)
+        out[f"without {name}"] = without_entry(case, base, name)
     if case.reduces:
         out["uneven"] = {**base, "weights": uneven_weights(case, base)}
         out["weightless"] = {**base, "weights": 0 * base["weights"]}
@@ -141,6 +154,57 @@ def with_labels(case, inputs, labels):
         for k, axes in case.axes.items()
         if axes == "n" and inputs[k].dtype.kind == "i"
     }
+
+
+def numbers(case):
+    """The hyperparameters of a case that are numbers: names and values."""
+    given = {
+        name: case.options.get(name, p.default)
+        for name, p in inspect.signature(case.loss).parameters.items()
+        if name not in case.axes
+    }
+    return {k: np.float32(v) for k, v in given.items() if isinstance(v, float)}
+
+
+def offset_of(case):
+    """The arguments to which a number is added: those of the case, or its scores."""
+    return case.offset or tuple(k for k in case.grads if SCORES.search(k))
+
+
+def moved(case, inputs, offset):
+    """Inputs with a number added to all scores, as float32 holds them."""
+    return {
+        **inputs,
+        **{k: inputs[k] + np.float32(offset) for k in offset_of(case)},
+    }
+
+
+def moved_back(case, inputs, offset):
+    """In float64, what `moved` has left of the inputs, without the number."""
+    rounded = {k: np.float32(inputs[k]) for k in offset_of(case)}
+    rounded = moved(case, rounded, offset)
+    return {**inputs, **{k: np.float64(v) - offset for k, v in rounded.items()}}
+
+
+def with_column(case, inputs, name, number):
+    """Inputs in which the second anchor has another number for its column."""
+    x = inputs[name].copy()
+    x[(1,) * x.ndim] = number
+    return {**inputs, name: x}
+
+
+def without_entry(case, inputs, name):
+    """Inputs in which what that column belongs to does not count."""
+    axes = case.axes[name]
+    if case.where == axes:
+        where = inputs["where"].copy()
+        where[(1,) * where.ndim] = False
+        return {**inputs, "where": where}
+    if case.reduces:
+        weights = inputs["weights"].copy()
+        weights[1 :: inputs[name].shape[0]] = 0  # in both views
+        return {**inputs, "weights": weights}
+    return {**inputs, "where": inputs["where"] & (np.arange(N) != 1)[:, None]}
 
 
 def uneven_weights(case, inputs):

@@ -43,6 +43,11 @@ class Case:
       corners: further keyword arguments under which value and gradient must stay
         finite, besides temperature=1e-3, which is tried wherever there is one.
       large: factor by which inputs are multiplied to reach 1e4.
+      columns: integer arguments that are numbers of columns; a number that is none
+        drops its anchor (traced) or raises. Other integers are names of classes.
+      offset: arguments to which one number may be added, to all of them, without any
+        change: what a softmax is taken of. The battery asks the same of every loss
+        that turns out not to change with its scores.
       smallest: least number of anchors the definition allows.
       gathered: function of (a, b, gather, rows) that returns inputs of the global form:
         a and b are the local embeddings [n, d] of two views of the same examples,
@@ -61,6 +66,8 @@ class Case:
     without_positives: Callable[[Inputs], Inputs] | None = None
     corners: tuple[Inputs, ...] = ()
     large: float = 1e4
+    columns: tuple[str, ...] = ()
+    offset: tuple[str, ...] = ()
     smallest: int = 1
     gathered: Callable[..., Inputs] | None = None
 

@@ -58,10 +58,20 @@ EMBEDDED = {"student": "n d", "teacher": "n e"}
 
 CASES = {
     "logit_mse": Case(
-        losses.logit_mse, TAUGHT, taught, ("logits",), gathered=gathered_scores
+        losses.logit_mse,
+        TAUGHT,
+        taught,
+        ("logits",),
+        gathered=gathered_scores,
+        offset=("logits", "teacher"),
     ),
     "logit_mse/sum": Case(
-        losses.logit_mse, TAUGHT, taught, ("logits",), options={"candidates": "sum"}
+        losses.logit_mse,
+        TAUGHT,
+        taught,
+        ("logits",),
+        options={"candidates": "sum"},
+        offset=("logits", "teacher"),
     ),
     "distillation_kl": Case(
         losses.distillation_kl,
@@ -70,12 +80,14 @@ CASES = {
         ("logits",),
         options={"temperature": 2.0},
         gathered=gathered_scores,
+        offset=("logits", "teacher"),
     ),
     "margin_mse": Case(
         losses.margin_mse,
         {"positive_logits": "n", "negative_logits": "n m", "teacher_margins": "n m"},
         margins,
         ("positive_logits", "negative_logits"),
+        offset=("positive_logits", "negative_logits"),
     ),
     "clip_distillation": Case(
         losses.clip_distillation,
@@ -84,9 +96,15 @@ CASES = {
         ("logits", "reverse_logits"),
         where=None,
         gathered=gathered_both_ways,
+        offset=("logits", "teacher", "reverse_logits", "reverse_teacher"),
     ),
     "clip_distillation/square": Case(
-        losses.clip_distillation, SQUARE, taught_square, ("logits",), where="n n"
+        losses.clip_distillation,
+        SQUARE,
+        taught_square,
+        ("logits",),
+        where="n n",
+        offset=("logits", "teacher"),
     ),
     "relational_distance": Case(
         losses.relational_distance,

@@ -67,7 +67,14 @@ BOTH = ("f_noise", "f_data")
 MODEL = ("log_p_data", "log_p_noise")
 
 CASES = {
-    "importance_nll": Case(ebm.importance_nll, UNPAIRED, unpaired, BOTH, where="n"),
+    "importance_nll": Case(
+        ebm.importance_nll,
+        UNPAIRED,
+        unpaired,
+        BOTH,
+        where="n",
+        offset=("f_data", "f_noise"),
+    ),
     "exponential_nce": Case(
         ebm.exponential_nce, DENSITIES, contrasted, MODEL, where="n"
     ),
@@ -81,7 +88,12 @@ CASES = {
         ebm.negative_sampling, SAMPLED, sampled, SCORES, where="n"
     ),
     "ranking_nce": Case(
-        ebm.ranking_nce, {**SAMPLED, **NOISE}, with_noise, SCORES, where="n"
+        ebm.ranking_nce,
+        {**SAMPLED, **NOISE},
+        with_noise,
+        SCORES,
+        where="n",
+        offset=("positive_scores", "negative_scores"),
     ),
     "energy_hinge": Case(
         ebm.energy_hinge,
@@ -90,6 +102,7 @@ CASES = {
         ("positive_energies", "negative_energies"),
         options={"margin": 6.0},
         where="n",
+        offset=("positive_energies", "negative_energies"),
     ),
     "input_label_matching": Case(
         ebm.input_label_matching,
@@ -103,5 +116,7 @@ CASES = {
         scored(columns),
         ("scores",),
         gathered=scored(gathered_columns),
+        columns=("labels",),
+        offset=("scores",),
     ),
 }

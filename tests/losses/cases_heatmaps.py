@@ -38,6 +38,7 @@ CASES = {
         ("logits",),
         without_positives=without_targets,
         corners=({"eps": 1.0}, {"average": "all"}),
+        offset=("logits",),
     ),
     "heatmap_entropy": Case(
         losses.heatmap_entropy,
@@ -45,5 +46,6 @@ CASES = {
         maps,
         ("logits",),
         corners=({"unit": "cells"}, {"average": "all"}),
+        offset=("logits",),
     ),
 }

@@ -100,11 +100,24 @@ def gathered_weights(a, b, gather, rows):
 
 COLUMNS = {"logits": "n m", "labels": "n"}
 
-HELPERS = ("catalogue", "decoupled_weights", "hardness_log_weights")
+HELPERS = (
+    "catalogue",
+    "clip_temperature",
+    "decoupled_weights",
+    "hardness_log_weights",
+    "matryoshka",
+    "nearest_positives",
+)
 
 CASES = {
     "info_nce": Case(
-        losses.info_nce, COLUMNS, columns, ("logits",), gathered=gathered_columns
+        losses.info_nce,
+        COLUMNS,
+        columns,
+        ("logits",),
+        gathered=gathered_columns,
+        columns=("labels",),
+        offset=("logits",),
     ),
     "two_way_info_nce": Case(
         losses.two_way_info_nce,
@@ -113,6 +126,8 @@ CASES = {
         ("logits", "reverse_logits"),
         where=None,
         gathered=gathered_two_way,
+        columns=("labels",),
+        offset=("logits", "reverse_logits"),
     ),
     "info_nce/smooth": Case(
         losses.info_nce,
@@ -120,6 +135,8 @@ CASES = {
         weighted,
         ("logits", "log_weights"),
         options={"margin": 0.3, "label_smoothing": 0.2},
+        columns=("labels",),
+        offset=("logits",),
     ),
     "all_direction_info_nce": Case(
         losses.all_direction_info_nce,
@@ -132,6 +149,8 @@ CASES = {
         directions,
         ("logits", "reverse_logits", "query_logits", "document_logits"),
         gathered=gathered_directions,
+        columns=("labels",),
+        offset=("logits", "reverse_logits", "query_logits", "document_logits"),
     ),
     "nt_xent": Case(
         losses.nt_xent,
@@ -140,6 +159,8 @@ CASES = {
         ("logits",),
         where="2n 2m",
         gathered=gathered_views,
+        columns=("labels",),
+        offset=("logits",),
     ),
     "decoupled_info_nce": Case(
         losses.decoupled_info_nce,
@@ -147,6 +168,8 @@ CASES = {
         columns,
         ("logits",),
         gathered=gathered_columns,
+        columns=("labels",),
+        offset=("logits",),
     ),
     "decoupled_info_nce/weighted": Case(
         losses.decoupled_info_nce,
@@ -154,6 +177,7 @@ CASES = {
         lambda rng, n: {**columns(rng, n), "positive_weights": rng.random(n)},
         ("logits", "positive_weights"),
         gathered=gathered_weights,
+        columns=("labels",),
     ),
     "debiased_info_nce": Case(
         losses.debiased_info_nce,
@@ -161,6 +185,7 @@ CASES = {
         columns,
         ("logits",),
         gathered=gathered_columns,
+        columns=("labels",),
     ),
     "hard_negative_info_nce": Case(
         losses.hard_negative_info_nce,
@@ -168,6 +193,7 @@ CASES = {
         columns,
         ("logits",),
         gathered=gathered_columns,
+        columns=("labels",),
     ),
     "soft_target_cross_entropy": Case(
         losses.soft_target_cross_entropy,
@@ -176,6 +202,7 @@ CASES = {
         ("logits", "targets"),
         without_positives=lambda x: {**x, "targets": 0 * x["targets"]},
         gathered=gathered_soft_targets,
+        offset=("logits",),
     ),
     "pairwise_sigmoid": Case(
         losses.pairwise_sigmoid,

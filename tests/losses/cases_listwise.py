@@ -35,16 +35,34 @@ def of_lists(loss, **options):
 HELPERS = ("extend_lists",)
 
 CASES = {
-    "list_softmax": of_lists(losses.list_softmax, without_positives=without_relevance),
-    "listnet": of_lists(losses.listnet),
-    "list_mle": of_lists(losses.list_mle),
-    "listwise_kl": of_lists(losses.listwise_kl),
-    "approx_ndcg": of_lists(losses.approx_ndcg, without_positives=without_relevance),
+    "list_softmax": of_lists(
+        losses.list_softmax,
+        without_positives=without_relevance,
+        offset=("logits",),
+    ),
+    "listnet": of_lists(
+        losses.listnet,
+        offset=("logits",),
+    ),
+    "list_mle": of_lists(
+        losses.list_mle,
+        offset=("logits",),
+    ),
+    "listwise_kl": of_lists(
+        losses.listwise_kl,
+        offset=("logits",),
+    ),
+    "approx_ndcg": of_lists(
+        losses.approx_ndcg,
+        without_positives=without_relevance,
+        offset=("logits",),
+    ),
     "neural_ndcg": of_lists(
         losses.neural_ndcg,
         options={"num_iterations": 3},
         without_positives=without_relevance,
         corners=({"k": 2},),
+        offset=("logits",),
     ),
     "lambda_loss": of_lists(
         losses.lambda_loss,
@@ -61,6 +79,7 @@ CASES = {
                 ("lambdarank", 1, "pairs"),
             )
         ),
+        offset=("logits",),
     ),
     "gaussian_wasserstein": Case(
         losses.gaussian_wasserstein,
@@ -71,6 +90,7 @@ CASES = {
         reduces=False,
         corners=({"ddof": 0},),
         large=1e3,
+        offset=("values", "targets"),
     ),
     "wasserstein": Case(
         losses.wasserstein,
@@ -78,5 +98,6 @@ CASES = {
         values,
         ("values", "targets"),
         corners=({"power": 2.0}, {"power": 1.5}),
+        offset=("values", "targets"),
     ),
 }

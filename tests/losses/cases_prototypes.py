@@ -44,6 +44,7 @@ CASES = {
         ("scores",),
         where="n",
         gathered=gathered_assignments,
+        offset=("scores",),
     ),
     "dino": Case(
         losses.dino,
@@ -53,5 +54,6 @@ CASES = {
         where="n",
         corners=({"student_temperature": 1e-3, "teacher_temperature": 1e-3},),
         gathered=crops,
+        offset=("student", "teacher"),
     ),
 }

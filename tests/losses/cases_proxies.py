@@ -13,6 +13,12 @@ def cosines(rng, n):
     }
 
 
+def subcenters(rng, n):
+    """Cosines to two vectors of each class."""
+    given = cosines(rng, n)
+    return {**given, "cosines": rng.uniform(-0.9, 0.9, size=(n, n + 2, 2))}
+
+
 def logits(rng, n):
     inputs = cosines(rng, n)
     return {"logits": 3 * inputs["cosines"] - 3, "labels": inputs["labels"]}
@@ -30,6 +36,8 @@ def gathered(a, b, gather, rows):
 COSINES = {"cosines": "n m", "labels": "n"}
 LOGITS = {"logits": "n m", "labels": "n"}
 
+HELPERS = ("class_margins",)
+
 CASES = {
     "proxy_nca": Case(
         losses.proxy_nca,
@@ -37,6 +45,8 @@ CASES = {
         logits,
         ("logits",),
         corners=({"positive_in_denominator": True},),
+        columns=("labels",),
+        offset=("logits",),
     ),
     "proxy_anchor": Case(
         losses.proxy_anchor,
@@ -46,6 +56,7 @@ CASES = {
         reduces=False,
         options={"alpha": 8.0},
         gathered=gathered,
+        columns=("labels",),
     ),
     "arcface": Case(
         losses.arcface,
@@ -54,9 +65,46 @@ CASES = {
         ("cosines",),
         options={"scale": 8.0},
         corners=({"scale": 64.0, "margin": 3.0},),
+        columns=("labels",),
     ),
-    "cosface": Case(losses.cosface, COSINES, cosines, ("cosines",)),
+    "arcface/by_class": Case(
+        losses.arcface,
+        {**COSINES, "margin": "m"},
+        lambda rng, n: {**cosines(rng, n), "margin": rng.uniform(0.1, 0.6, n + 2)},
+        ("cosines", "margin"),
+        options={"scale": 8.0},
+        columns=("labels",),
+    ),
+    "cosface/by_class": Case(
+        losses.cosface,
+        {**COSINES, "margin": "m"},
+        lambda rng, n: {**cosines(rng, n), "margin": rng.uniform(0.1, 0.6, n + 2)},
+        ("cosines", "margin"),
+        options={"scale": 8.0},
+        columns=("labels",),
+    ),
+    "subcenter_arcface": Case(
+        losses.subcenter_arcface,
+        {"cosines": "n m k", "labels": "n"},
+        subcenters,
+        ("cosines",),
+        options={"scale": 8.0},
+        columns=("labels",),
+    ),
+    "cosface": Case(
+        losses.cosface,
+        COSINES,
+        cosines,
+        ("cosines",),
+        columns=("labels",),
+        offset=("cosines",),
+    ),
     "normalized_softmax": Case(
-        losses.normalized_softmax, COSINES, cosines, ("cosines",)
+        losses.normalized_softmax,
+        COSINES,
+        cosines,
+        ("cosines",),
+        columns=("labels",),
+        offset=("cosines",),
     ),
 }

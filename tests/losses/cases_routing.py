@@ -39,6 +39,7 @@ CASES = {
         where="n",
         reduces=False,
         gathered=gathered_routes,
+        offset=("router_logits",),
     ),
     "router_mutual_information": Case(
         losses.router_mutual_information,
@@ -50,6 +51,8 @@ CASES = {
         options={"num_tasks": 9},
         corners=({"eps": 1e-12}, {"top_k": 2}),
         gathered=gathered_tasks,
+        columns=("tasks",),
+        offset=("router_logits",),
     ),
     "least_squares_generator": Case(
         losses.least_squares_generator,

@@ -53,6 +53,7 @@ CASES = {
         ("logits",),
         without_positives=without_positives,
         gathered=gathered_classes,
+        offset=("logits",),
     ),
     "supervised_contrastive/in": Case(
         losses.supervised_contrastive,
@@ -61,6 +62,7 @@ CASES = {
         ("logits",),
         options={"form": "in"},
         without_positives=without_positives,
+        offset=("logits",),
     ),
     "supervised_contrastive/released": Case(
         losses.supervised_contrastive,
@@ -69,6 +71,7 @@ CASES = {
         ("logits",),
         options={"denominator": "own", "scale": 0.5, "count_all": True},
         without_positives=without_positives,
+        offset=("logits",),
     ),
     "multi_positive_info_nce": Case(
         losses.multi_positive_info_nce,
@@ -77,6 +80,7 @@ CASES = {
         ("logits",),
         without_positives=without_positives,
         gathered=gathered_classes,
+        offset=("logits",),
     ),
     "multi_positive_info_nce/pairs": Case(
         losses.multi_positive_info_nce,
@@ -86,6 +90,7 @@ CASES = {
         options={"over": "pairs"},
         without_positives=without_positives,
         gathered=gathered_classes,
+        offset=("logits",),
     ),
     "cross_entropy_supervised_contrastive": Case(
         losses.cross_entropy_supervised_contrastive,
@@ -93,5 +98,7 @@ CASES = {
         classified,
         ("class_logits", "logits"),
         gathered=gathered_classified,
+        columns=("labels",),
+        offset=("class_logits", "logits"),
     ),
 }

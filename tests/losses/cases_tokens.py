@@ -42,6 +42,8 @@ CASES = {
         predicted,
         ("logits",),
         without_positives=without_labels,
+        columns=("labels",),
+        offset=("logits",),
     ),
     "replaced_token_detection": Case(
         losses.replaced_token_detection,
@@ -57,6 +59,7 @@ CASES = {
         where="n",
         options={"label_smoothing": 0.1, "beta": 0.5},
         corners=({"beta": 1e-3}, {"beta": 1e3, "label_smoothing": 0.0}),
+        offset=("chosen", "rejected"),
     ),
     "dpo/ipo": Case(
         losses.dpo,
@@ -65,5 +68,6 @@ CASES = {
         ("chosen", "rejected"),
         where="n",
         options={"form": "ipo"},
+        offset=("chosen", "rejected"),
     ),
 }

@@ -1,5 +1,7 @@
 """Losses against a teacher: the arithmetic by hand, and scipy and optax."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,3 +120,43 @@ def test_teachers_carry_no_gradient():
         student, teacher = normal(3, 3), normal(3, 3)
         by_student, by_teacher = jax.grad(loss, argnums=(0, 1))(student, teacher)
         assert by_student.any() and not by_teacher.any()
+
+
+INF = jnp.inf
+
+
+def test_a_teacher_without_any_probability_drops_the_anchor(transform):
+    student = jnp.array([[1.0, 2.0, 0.5], [0.3, 0.1, 0.9], [0.2, 0.4, 0.1]])
+    teacher = jnp.array([[-INF] * 3, [1.0, -INF, 0.2], [2.0, 0.0, 1.0]])
+    back = dict(reverse_logits=student, reverse_teacher=teacher)
+    for loss in (
+        losses.distillation_kl,
+        losses.listwise_kl,
+        losses.listnet,
+        lambda x, t, **options: losses.clip_distillation(x, t, **back, **options),
+    ):
+        each = transform(functools.partial(loss, reduce_fn=None))(student, teacher)
+        assert each[0] == 0 and np.isfinite(each).all() and each[1] > 0
+        value, grads = jax.value_and_grad(loss)(student, teacher)
+        close(value, (each[1] + each[2]) / 2)
+        assert np.isfinite(grads).all() and not grads[0].any()
+    p = scipy.special.softmax([1.0, 0.2])
+    log_q = scipy.special.log_softmax([0.3, 0.1, 0.9])[[0, 2]]
+    got = losses.distillation_kl(student, teacher, reduce_fn=None)[1]
+    close(got, np.sum(p * (np.log(p) - log_q)))
+
+
+def test_regression_leaves_out_what_the_teacher_excludes():
+    student, teacher = jnp.array([[1.0, 2.0]]), jnp.array([[0.0, -INF]])
+    value, grads = jax.value_and_grad(losses.logit_mse)(student, teacher)
+    close(value, 1.0)
+    close(grads, [[2.0, 0.0]])
+    margins, negatives = jnp.array([[1.0, INF, 0.0]]), jnp.array([[1.0, 0.0, -INF]])
+    close(losses.margin_mse(jnp.array([4.0]), negatives, margins), (3.0 - 1.0) ** 2)
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e7])
+def test_equal_logits_cost_nothing_whatever_their_size(offset):
+    x = jnp.full((1, 2), offset)
+    for temperature in (0.07, 1.0, 3.0):
+        assert losses.distillation_kl(x, x, temperature=temperature) == 0

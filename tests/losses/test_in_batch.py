@@ -238,3 +238,146 @@ def test_sigmoid_by_hand_and_equal_to_optax():
 def test_numbers_out_of_range_are_named(loss, option):
     with pytest.raises(ValueError, match=rf"^{next(iter(option))}: expected"):
         loss(LOGITS, **option)
+
+
+def test_schedules_of_all_numbers_may_be_traced_and_have_gradients():
+    def loss(numbers):
+        return losses.info_nce(LOGITS, **numbers)
+
+    numbers = {"margin": 0.5, "label_smoothing": 0.3}
+    value, grads = jax.jit(jax.value_and_grad(loss))(numbers)
+    close(value, loss(numbers))
+    for name, x in numbers.items():
+        step = 1e-2
+        ends = [loss({**numbers, name: x + sign * step}) for sign in (1, -1)]
+        close(grads[name], (ends[0] - ends[1]) / (2 * step), rtol=1e-3)
+
+
+def test_a_margin_by_class_is_that_of_the_label(without_type_hooks):
+    labels, margins = jnp.array([2, 0]), jnp.array([0.5, 9.0, 0.1])
+    got = losses.info_nce(LOGITS, labels, margin=margins, reduce_fn=None)
+    want = [
+        losses.info_nce(LOGITS, labels, margin=m, reduce_fn=None)[i]
+        for i, m in enumerate((0.1, 0.5))
+    ]
+    close(got, want)
+    with pytest.raises(ValueError, match=r"^margin: "):
+        losses.info_nce(LOGITS, labels, margin=jnp.ones(4))
+
+
+def test_small_log_weights_are_seen_beside_a_large_offset():
+    log_weights = jnp.array([[0.0, 0.3, 0.2], [0.1, 0.0, 0.4]])
+    want = losses.info_nce(2 * LOGITS, log_weights=log_weights)
+    close(losses.info_nce(2 * LOGITS + 2.0**22, log_weights=log_weights), want)
+
+
+def test_a_weight_of_zero_is_as_if_absent():
+    log_weights = jnp.full((2, 3), -jnp.inf).at[0, 1].set(0.0)
+    value, grads = jax.value_and_grad(
+        lambda x: losses.info_nce(x, log_weights=log_weights, label_smoothing=0.1)
+    )(LOGITS)
+    first = losses.info_nce(LOGITS[:1, :2], label_smoothing=0.1)
+    close(value, first / 2)  # the second row has nothing left but its positive
+    assert np.isfinite(grads).all() and not grads[1].any()
+
+
+@pytest.mark.parametrize("label", [-1, 2, 3, 9])
+def test_a_traced_label_that_is_no_column_is_none_of_the_other_direction(label):
+    # Column 2 or 3 exists only in the reverse scores, or in the blocks beside.
+    x, reverse = rng_normal(2, 2), rng_normal(2, 4, seed=1)
+    labels, weights = jnp.array([1, label]), jnp.array([1.0, 0.0])
+
+    def two_way(x, reverse, labels, weights=None):
+        options = dict(reverse_logits=reverse, weights=weights)
+        return losses.two_way_info_nce(x, labels, **options)
+
+    def all_directions(x, reverse, labels, weights=None):
+        blocks = dict(query_logits=reverse[:, :2], document_logits=reverse[:, 2:])
+        return losses.all_direction_info_nce(x, labels, **blocks, weights=weights)
+
+    for loss in (two_way, all_directions):
+        run = jax.jit(jax.value_and_grad(loss, (0, 1)))
+        got = run(x, reverse, labels)
+        want = run(x, reverse, labels.at[1].set(0), weights)
+        jax.tree.map(close, got, want)
+        with pytest.raises(ValueError, match=r"^labels: "):
+            loss(x, reverse, labels)
+
+
+def test_rows_that_drop_out_leave_no_trace():
+    bad = LOGITS.at[1].set(jnp.nan)
+    for loss in (
+        losses.info_nce,
+        losses.decoupled_info_nce,
+        losses.hard_negative_info_nce,
+    ):
+        run = jax.jit(jax.value_and_grad(loss))
+        got = run(bad, jnp.array([0, -1]))
+        want = run(LOGITS[:1], jnp.array([0]))
+        close(got[0], want[0])
+        close(got[1][:1], want[1])
+        assert not got[1][1].any()
+
+
+@pytest.mark.parametrize("shape", [(8, 4), (6, 3), (4, 5)])
+def test_embeddings_in_place_of_scores_raise_also_when_traced(shape):
+    with pytest.raises(ValueError, match=r"^(labels|logits): "):
+        jax.jit(losses.nt_xent)(jnp.zeros(shape))
+
+
+def test_nearest_positives_are_rows_of_the_support(transform):
+    queries, support = rng_normal(4, 3), 5 * rng_normal(6, 3, seed=1)
+    where = jnp.arange(6) < 5
+    got = transform(losses.nearest_positives)(queries, support, where=where)
+    a, b = (np.asarray(x, np.float64) for x in (queries, support))
+    cosines = a @ b.T / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1)
+    chosen = np.argmax(np.where(where, cosines, -2), axis=1)
+    assert np.argmax(cosines, axis=1).tolist() != chosen.tolist()
+    np.testing.assert_array_equal(got, support[chosen])
+    nothing = losses.nearest_positives(queries, support, where=~(where | True))
+    np.testing.assert_array_equal(nothing, queries)
+    bad = support.at[5].set(jnp.nan)
+    np.testing.assert_array_equal(
+        losses.nearest_positives(queries, bad, where=where), got
+    )
+
+    def loss(x):
+        positives = losses.nearest_positives(x, support)
+        return jnp.sum(similarity.dot(positives, x))
+
+    near = losses.nearest_positives(queries, support)
+    want = jnp.broadcast_to(jnp.sum(near, axis=0), (4, 3))
+    close(jax.grad(loss)(queries), want)  # none through the choice
+
+
+def test_matryoshka_sums_the_loss_over_prefixes(without_type_hooks):
+    a, b = rng_normal(3, 4), rng_normal(3, 4, seed=1)
+
+    def loss(a, b):
+        return losses.info_nce(similarity.cosine(a, b) / 0.1)
+
+    got = losses.matryoshka(loss, a, b, sizes=(2, 4), weights=(0.5, 2.0))
+    close(got, 0.5 * loss(a[:, :2], b[:, :2]) + 2 * loss(a, b))
+    for options in ({"sizes": ()}, {"sizes": (5,)}, {"sizes": (0,)}):
+        with pytest.raises(ValueError, match=r"^sizes: "):
+            losses.matryoshka(loss, a, b, **options)
+    with pytest.raises(ValueError, match=r"^weights: "):
+        losses.matryoshka(loss, a, b, sizes=(2,), weights=(1.0, 1.0))
+
+
+def test_a_clipped_temperature_returns_and_does_not_drift(transform):
+    grad = transform(
+        jax.value_and_grad(lambda x, sign: sign * losses.clip_temperature(x, 0.0, 4.6))
+    )
+    x = 4.5
+    for _ in range(100):  # pushed out
+        x = x - 0.1 * grad(x, -1.0)[1]
+    assert 4.6 <= x < 4.7 and grad(x, 1.0)[0] == np.float32(4.6)
+    for _ in range(4):  # and called back
+        x = x - 0.1 * grad(x, 1.0)[1]
+    close(grad(x, 1.0)[0], x)
+    assert x < 4.4
+    close(grad(-3.0, -1.0), (0.0, -1.0))
+    close(grad(-3.0, 1.0), (0.0, 0.0))
+    with pytest.raises(ValueError, match=r"^low: "):
+        losses.clip_temperature(jnp.ones(()), 2.0, 1.0)

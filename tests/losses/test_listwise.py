@@ -272,3 +272,26 @@ def test_extended_lists_have_their_labels_in_their_own_block():
     want = np.zeros((3, 6))
     want[0, :2], want[1, 2:4], want[2, 4:] = [1, 2], [3, 4], [5, 6]
     np.testing.assert_array_equal(got, want)
+    # What one list lacks does not spread to others.
+    got = losses.extend_lists(f32([[np.nan, 2.0], [3.0, 4.0]]))
+    np.testing.assert_array_equal(np.isnan(got), [[1, 0, 0, 0], [0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("row", [[0, 0, 2], [0, 1, 3], [-1, 1, 2]])
+def test_an_order_that_is_no_permutation_raises_or_drops_the_list(row):
+    s, y = f32(RNG.normal(size=(2, 3))), f32([[1.0, 1.0, 0.0]] * 2)
+    order = jnp.array([[1, 0, 2], row])
+    with pytest.raises(ValueError, match=r"^order: "):
+        losses.list_mle(s, y, order=order)
+    run = jax.jit(
+        jax.value_and_grad(lambda s, order: losses.list_mle(s, y, order=order))
+    )
+    value, grads = run(s, order)
+    close(value, losses.list_mle(s[:1], y[:1], order=order[:1]))
+    assert not grads[1].any() and grads[0].any()
+
+
+def test_gaussian_wasserstein_far_from_the_origin():
+    x, y = (np.round(RNG.normal(size=(9, 3)) * 8) for _ in range(2))
+    want = losses.gaussian_wasserstein(f32(x), f32(y))
+    close(losses.gaussian_wasserstein(f32(x + 1e7), f32(y + 1e7)), want)

@@ -111,3 +111,46 @@ def test_crops_out_of_range_are_named():
     for crops in ((0, 2), (0,)):
         with pytest.raises(ValueError, match=r"^crops: expected 2 numbers below 2"):
             losses.swav(scores, scores, crops=crops)
+
+
+INF = jnp.inf
+
+
+def test_a_teacher_without_any_probability_drops_out():
+    student, teacher = normal(2, 2, 3), normal(2, 2, 3)
+    silent = teacher.at[0, 0].set(-INF)  # of the first image, only the second crop's
+    options = dict(student_temperature=0.5, teacher_temperature=0.3, reduce_fn=None)
+    got = losses.dino(student, silent, **options)
+    p = scipy.special.softmax(np.float64(teacher[1, 0]) / 0.3)
+    log_q = scipy.special.log_softmax(np.float64(student[0, 0]) / 0.5)
+    close(got[0], -np.sum(p * log_q))
+    close(got[1], losses.dino(student, teacher, **options)[1])
+    nothing = silent.at[1, 0].set(-INF)
+    value, grads = jax.value_and_grad(losses.dino)(student, nothing)
+    assert np.isfinite(value) and np.isfinite(grads).all()
+    assert not grads[:, 0].any() and grads[:, 1].any()
+
+
+def test_prototypes_of_probability_zero():
+    scores = jnp.array([[0.3, -INF, 0.1], [0.2, 0.4, -INF]])
+    got = losses.sinkhorn(scores, epsilon=0.5, num_iterations=50)
+    assert got[0, 1] == 0 and got[1, 2] == 0
+    close(got.sum(axis=1), [1.0, 1.0])
+    crops = jnp.stack([scores, scores])
+    targets = jnp.where(crops == -INF, 0, 0.5)
+    value, grads = jax.value_and_grad(losses.swav)(crops, targets)
+    assert np.isfinite(value) and np.isfinite(grads).all()
+    p = [
+        scipy.special.log_softmax(np.float64(x) / 0.1) for x in ([0.3, 0.1], [0.2, 0.4])
+    ]
+    close(value, -np.mean([x.mean() for x in p]))
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e7])
+def test_a_common_offset_costs_nothing(offset):
+    scores = jnp.round(8 * normal(4, 3))
+    want = losses.sinkhorn(scores, epsilon=3.0)
+    close(losses.sinkhorn(scores + offset, epsilon=3.0), want)
+    center, crops = 0.1 * normal(3), jnp.stack([scores, scores])
+    want = losses.dino(crops, crops, center)
+    close(losses.dino(crops + offset, crops + offset, center), want)

@@ -92,3 +92,62 @@ def test_proxy_anchor_equals_a_loop():
         push.append(math.log(1 + far))
     assert len(pull) == 3 and len(push) == 4
     close(losses.proxy_anchor(*inputs(), alpha=8.0), np.mean(pull) + np.mean(push))
+
+
+MARGINS = np.array([0.1, 0.7, 2.0, 0.4])
+
+
+def test_margins_by_class_are_those_of_the_own_class(transform, without_type_hooks):
+    by_class = transform(
+        lambda loss_margins: losses.arcface(
+            *inputs(), margin=loss_margins, scale=8.0, reduce_fn=None
+        )
+    )(jnp.asarray(MARGINS, jnp.float32))
+    for i, c in enumerate(LABELS):
+        alone = losses.arcface(
+            *inputs(), margin=float(MARGINS[c]), scale=8.0, reduce_fn=None
+        )
+        close(by_class[i], alone[i])
+    own = np.eye(4)[LABELS]
+    want = cross_entropy(8 * (COSINES - MARGINS * own))
+    margins = jnp.asarray(MARGINS, jnp.float32)
+    close(losses.cosface(*inputs(), margin=margins, scale=8.0, reduce_fn=None), want)
+    for loss in (losses.arcface, losses.cosface, losses.proxy_anchor):
+        with pytest.raises(ValueError, match=r"^margin: "):
+            loss(*inputs(), margin=jnp.ones(5))
+
+
+def test_proxy_anchor_with_margins_by_class_equals_a_loop():
+    pull, push = [], []
+    for c in range(4):
+        own = [i for i in range(5) if LABELS[i] == c]
+        others = [i for i in range(5) if LABELS[i] != c]
+        near = sum(math.exp(-8 * (COSINES[i, c] - MARGINS[c])) for i in own)
+        far = sum(math.exp(8 * (COSINES[i, c] + MARGINS[c])) for i in others)
+        if own:
+            pull.append(math.log(1 + near))
+        push.append(math.log(1 + far))
+    got = losses.proxy_anchor(*inputs(), margin=jnp.asarray(MARGINS), alpha=8.0)
+    close(got, np.mean(pull) + np.mean(push))
+
+
+def test_class_margins_follow_the_fourth_root():
+    counts = np.array([10**10, 5, 80, 0])  # more than 32 bits hold
+    want = 0.4 * np.maximum(counts, 1.0) ** -0.25
+    close(losses.class_margins(counts, largest=0.4), want)
+    with pytest.raises(ValueError, match=r"^class_counts: "):
+        losses.class_margins(np.array([-1, 2]))
+
+
+def test_subcenter_arcface_is_arcface_of_the_nearest(transform):
+    cosines = np.random.default_rng(2).uniform(-0.95, 0.95, size=(5, 4, 3))
+    x, labels = jnp.asarray(cosines, jnp.float32), jnp.asarray(LABELS)
+    run = transform(lambda x: losses.subcenter_arcface(x, labels, scale=8.0))
+    nearest = jnp.asarray(cosines.max(axis=2), jnp.float32)
+    close(run(x), losses.arcface(nearest, labels, scale=8.0))
+    grads = jax.grad(losses.subcenter_arcface)(x, labels)
+    assert not grads[cosines < cosines.max(axis=2, keepdims=True)].any()
+    # A class may have fewer vectors.
+    fewer = x.at[:, 1, 2].set(-jnp.inf)
+    nearest = nearest.at[:, 1].set(x[:, 1, :2].max(axis=1))
+    close(run(fewer), losses.arcface(nearest, labels, scale=8.0))

@@ -1,5 +1,6 @@
 """Losses with many positives: the arithmetic by hand, and what equals what."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -95,3 +96,27 @@ def test_unknown_words_are_named():
         losses.supervised_contrastive(LOGITS, POSITIVES, form="in", denominator="own")
     with pytest.raises((ValueError, TypeError), match="over"):
         losses.multi_positive_info_nce(LOGITS, POSITIVES, over="rows")
+
+
+def test_a_traced_label_that_is_no_class_drops_out_of_both_parts():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)), jnp.float32)
+    labels, weights = jnp.array([0, 0, 1, 1]), jnp.array([1.0, 1.0, 0.0, 0.0])
+
+    @jax.jit
+    def run(x, labels, weights=None):
+        loss = losses.cross_entropy_supervised_contrastive
+        return jax.value_and_grad(
+            lambda x: loss(x, labels, x, weights=weights, ratio=0.5)
+        )(x)
+
+    # Two of them are no positives of each other.
+    got = run(x, labels.at[2:].set(jnp.array([-1, 7])))
+    jax.tree.map(close, got, run(x, labels, weights))
+
+
+def test_class_counts_may_be_large_and_zero():
+    counts = np.array([2**40, 2**40, 0])
+    got = losses.logit_adjustment(counts, eps=1e-9)
+    close(got, [np.log(0.5), np.log(0.5), np.log(1e-9)])
+    grad = jax.grad(lambda k: jnp.sum(losses.logit_adjustment(counts, kappa=k)))(2.0)
+    close(grad, 2 * np.log(0.5))

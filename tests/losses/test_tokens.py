@@ -100,3 +100,15 @@ def test_the_reference_carries_no_gradient():
     assert not np.any(grads["reference_chosen"])
     assert not np.any(grads["reference_rejected"])
     assert np.all(grads["chosen"] < 0) and np.all(grads["rejected"] > 0)
+
+
+def test_a_traced_label_outside_of_the_vocabulary_does_not_count(without_type_hooks):
+    run = jax.jit(jax.value_and_grad(losses.token_cross_entropy))
+    want = run(LOGITS, LABELS.at[0, 1].set(-100))
+    for label in (-1, 5, 2**30):
+        jax.tree.map(close, run(LOGITS, LABELS.at[0, 1].set(label)), want)
+        got = jax.jit(losses.token_log_probs)(LOGITS, LABELS.at[0, 1].set(label))
+        assert got[0, 1] == 0 and np.isfinite(got).all()
+    narrow = jnp.where(LABELS == -100, 7, LABELS).astype(jnp.uint8)
+    got = jax.jit(losses.token_cross_entropy)(LOGITS, narrow)  # -100 fits into none
+    close(got, losses.token_cross_entropy(LOGITS, LABELS))

@@ -212,3 +212,11 @@ def test_normaliser_on_eight_devices_is_that_of_one(mapper, masked):
     if not masked:  # the loss asks for equally many samples on every device
         for a, b in zip(got[1], want[1], strict=True):
             close(a, np.full(8, b), rtol=1e-4)
+
+
+@pytest.mark.parametrize("offset", [1e4, 2.0**23])
+def test_a_common_offset_costs_no_digits(offset):
+    data, noise = jnp.round(F_DATA * 4), jnp.round(F_NOISE * 4)
+    want = meco.meco(data, noise, log_u=1.0, **NOISE)
+    got = meco.meco(data + offset, noise + offset, log_u=1.0 + offset, **NOISE)
+    close(got, want)

@@ -24,6 +24,7 @@ CASES = {
         {"positive_logits": "n", "negative_logits": "n m"},
         queued,
         ("positive_logits", "negative_logits"),
+        offset=("positive_logits", "negative_logits"),
     ),
     "moco_v3": Case(
         moco.moco_v3,
@@ -32,6 +33,8 @@ CASES = {
         ("logits",),
         options={"temperature": 0.2},
         gathered=gathered_columns,
+        columns=("labels",),
+        offset=("logits",),
     ),
 }
 HELPERS = ()
