@@ -206,11 +206,12 @@ def subcenter_arcface(
     numerics.check_shapes(cosines=(cosines, "n c k"), where=(where, "n c"))
     cosines = numerics.at_least_f32(cosines, "cosines")
     shown = numerics.mask_or_all(where, cosines.shape[:2])[:, :, None]
-    nearest = -numerics.masked_min(-cosines, shown & (cosines != -jnp.inf))
+    scores = jnp.where(shown, cosines, -jnp.inf)
+    nearest = jnp.argmax(scores, axis=2, keepdims=True)  # of a NaN, should there be one
     return arcface(
-        nearest,
+        jnp.take_along_axis(scores, nearest, axis=2)[:, :, 0],
         labels,
-        where=shown[:, :, 0] & jnp.any(cosines != -jnp.inf, axis=2),
+        where=shown[:, :, 0],
         weights=weights,
         margin=margin,
         scale=scale,

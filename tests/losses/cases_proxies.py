@@ -67,22 +67,6 @@ CASES = {
         corners=({"scale": 64.0, "margin": 3.0},),
         columns=("labels",),
     ),
-    "arcface/by_class": Case(
-        losses.arcface,
-        {**COSINES, "margin": "m"},
-        lambda rng, n: {**cosines(rng, n), "margin": rng.uniform(0.1, 0.6, n + 2)},
-        ("cosines", "margin"),
-        options={"scale": 8.0},
-        columns=("labels",),
-    ),
-    "cosface/by_class": Case(
-        losses.cosface,
-        {**COSINES, "margin": "m"},
-        lambda rng, n: {**cosines(rng, n), "margin": rng.uniform(0.1, 0.6, n + 2)},
-        ("cosines", "margin"),
-        options={"scale": 8.0},
-        columns=("labels",),
-    ),
     "subcenter_arcface": Case(
         losses.subcenter_arcface,
         {"cosines": "n m k", "labels": "n"},

@@ -89,7 +89,10 @@ KNOWN: dict[tuple[str, str], str] = {
             "triplet_batch_hard",
             "triplet_semi_hard",
             "tuplet_margin",
+            "uniformity",
             "vicreg",
+            "w_mse",
+            "w_mse/plain",
         )
     },
     **{
