@@ -15,7 +15,7 @@ from contrastive_jax import numerics
 def ema_init(online: PyTree) -> PyTree:
     """The start of a moving average of a tree: a copy in at least float32.
 
-    Leaves that are not floating-point stay as they are.
+    Leaves that are not floating-point keep their type.
 
     Args:
       online: the first values.
@@ -26,9 +26,8 @@ def ema_init(online: PyTree) -> PyTree:
     """
 
     def start(x):
-        if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
-            return x
-        return jax.lax.stop_gradient(jnp.array(numerics.at_least_f32(x)))
+        floating = jnp.issubdtype(jnp.result_type(x), jnp.floating)
+        return jnp.array(numerics.at_least_f32(x) if floating else x)
 
     return jax.tree.map(start, online)
 
@@ -90,7 +89,10 @@ def blend(
 
 
 def ema_schedule(
-    progress: float | Float[Array, "..."], *, base: float | Array, final: float = 1.0
+    progress: float | Float[Array, "..."],
+    *,
+    base: float | Array,
+    final: float | Array = 1.0,
 ) -> Float[Array, "..."]:
     """Cosine schedule from `base` to `final`: the EMA decay of BYOL, MoCo v3 and DINO.
 

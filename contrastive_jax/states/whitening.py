@@ -70,7 +70,7 @@ def batch_moments(
     numerics.check_shapes(x=(x, "n d"), where=(where, "n"))
     x = numerics.at_least_f32(x, "x")
     where = numerics.mask_or_all(where, x.shape[:1])[:, None]
-    mean = numerics.masked_mean(x, where, axis=0)
+    mean = numerics.channel_means(x, where)
     centered = jnp.where(where, x - mean[None, :], 0)
     divisor = jnp.maximum(jnp.sum(where) - ddof, 1)
     return Moments(mean=mean, covariance=_matmul(centered.T, centered) / divisor)
@@ -138,7 +138,7 @@ def whitening_matrix(
         raise ValueError(f"eps: expected a number >= 0, got {eps}")
     identity = jnp.eye(len(covariance), dtype=covariance.dtype)
     covariance = covariance + eps * identity
-    size = numerics.unit_size(jnp.sqrt(jnp.diagonal(covariance)))
+    size, _ = numerics.unit_size(jnp.sqrt(jnp.diagonal(covariance)))
     covariance = covariance / size / size  # whatever the unit of the features is
     # The order of rounding errors of a sum of squares; 1e-12 when all is 0.
     trace = jnp.trace(covariance)
@@ -216,12 +216,13 @@ def group_whiten(
     permutation = check_permutations(permutation, "permutation")
 
     def whiten(group):
-        size = numerics.unit_size(group, eps)  # squares of what is tiny would be 0
+        # Squares of what is tiny would be 0.
+        size, small = numerics.unit_size(group, eps)
         moments = batch_moments(group / size, ddof=ddof)
         matrix = whitening_matrix(
             moments.covariance,
             method=method,
-            eps=eps / size / size,
+            eps=small,
             num_iters=num_iters,
         )
         group = group / size
