@@ -484,16 +484,18 @@ def log_subtract_exp(
 
 
 def cholesky_whiten(
-    x: Float[Array, "n d"], where: Bool[Array, " n"] | None = None, eps: float = 0.0
+    x: Float[Array, "n d"],
+    where: Bool[Array, " n"] | None = None,
+    eps: float | Array = 0.0,
 ) -> Float[Array, "n d"]:
     """Cholesky whitening: rows with mean 0 and covariance 1.
 
         y = (x - mean) inverse(L)^T,  L L^T = (1 - eps) cov(x) + eps I
 
     The covariance divides by the rows that count minus 1. Gradients flow through the
-    factor. With eps = 0 it needs more rows that count than columns. Where rounding has
-    made the covariance singular, a multiple of the identity at the level of rounding is
-    added.
+    factor. With eps = 0 it needs more rows that count than columns. Where the
+    covariance is singular, or rounding has made it so, a multiple of the identity at
+    the level of rounding is added; equal rows become 0.
 
     Args:
       x: rows.
@@ -501,16 +503,53 @@ def cholesky_whiten(
       eps: shrinkage of the covariance towards the identity, in [0, 1].
     """
     where = mask_or_all(where, x.shape[:1])[:, None]
-    centered = jnp.where(where, x - masked_mean(x, where, axis=0)[None, :], 0)
+    centered = jnp.where(where, x - channel_means(x, where)[None, :], 0)
+    # Squares of what is tiny or huge are 0 or infinite.
+    size, small = unit_size(centered, eps)
+    centered = centered / size
     count = jnp.maximum(jnp.sum(where) - 1, 1)
     covariance = jnp.matmul(centered.T, centered, precision="highest") / count
-    covariance = (1 - eps) * covariance + eps * jnp.eye(x.shape[1], dtype=x.dtype)
-    rounding = 10 * x.shape[1] * jnp.finfo(x.dtype).eps * jnp.trace(covariance)
-    lifted = covariance + rounding * jnp.eye(x.shape[1], dtype=x.dtype)
-    regular = jnp.all(jnp.isfinite(jnp.linalg.cholesky(covariance)))
+    identity = jnp.eye(x.shape[1], dtype=x.dtype)
+    covariance = (1 - eps) * covariance + small * identity
+    trace = jnp.trace(covariance)
+    rounding = 10 * x.shape[1] * jnp.finfo(x.dtype).eps * trace
+    lifted = covariance + jnp.where(trace == 0, 1, rounding) * identity
+    pivots = jnp.diagonal(jnp.linalg.cholesky(covariance))
+    regular = jnp.all(jnp.isfinite(pivots) & (pivots > 0))
     factor = jnp.linalg.cholesky(jnp.where(regular, covariance, lifted))
     solve = jax.scipy.linalg.solve_triangular
     return solve(factor, centered.T, lower=True).T
+
+
+def channel_means(
+    x: Float[Array, "n d"], where: Bool[Array, "n 1"]
+) -> Float[Array, " d"]:
+    """Mean of each channel over the rows that count, without rounding if all are equal.
+
+    Otherwise what rounding leaves of a constant channel would be whitened to size 1.
+    """
+    mean = masked_mean(x, where, axis=0)
+    least, most = masked_min(x, where, axis=0), -masked_min(-x, where, axis=0)
+    exact = jnp.where(least == most, least, mean)
+    return mean + jax.lax.stop_gradient(exact - mean)
+
+
+def unit_size(
+    x: Float[Array, "*shape"], eps: float | Array = 0.0
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The size of the largest entry, a power of 2, and eps / size^2.
+
+    A constant to divide by before squares are taken, to which eps is added: the result
+    is the same, but in the middle of the range. At least 1 where eps > 0, so that the
+    second number stays finite.
+    """
+    x = jax.lax.stop_gradient(x)
+    largest = jnp.max(jnp.abs(x))
+    largest = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    size = jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1] - 1)
+    size = jnp.where(eps > 0, jnp.maximum(size, 1), size)
+    # The square of a small size is 0 where there is no eps to divide by it.
+    return size, eps / jnp.where(eps > 0, size * size, 1)
 
 
 def reduce_terms(

@@ -49,6 +49,19 @@ def test_calibrate_keeps_the_precision():
     assert transforms.calibrate(np.asarray(x, "f8"), groups).dtype == np.float64
 
 
+def test_calibrate_leaves_out_rows_that_are_not_finite():
+    groups = np.array([0, 0, 0, 1, 1, 2])
+    x = np.array([[1.0], [3.0], [np.nan], [np.inf], [4.0], [np.nan]])
+    y = transforms.calibrate(x, groups)[:, 0]
+    np.testing.assert_array_equal(y, [-1, 1, np.nan, np.nan, 0, np.nan])
+
+
+def test_calibrate_tells_groups_beyond_32_bits_apart():
+    groups = np.array([1, 2**32 + 1, 1, 2**32 + 1])
+    y = transforms.calibrate(np.array([[1.0], [10.0], [3.0], [30.0]]), groups)
+    np.testing.assert_allclose(y[:, 0], [-1, -1, 1, 1])
+
+
 def test_rotation_equals_scipy(transform):
     source, target = normal(9, 4), normal(9, 4)
     got = transform(transforms.procrustes_rotation)(source, target)

@@ -91,7 +91,7 @@ def init(config, denoiser=None):
         params = {**params, **jax.tree.map(jnp.copy, shared)}
     tx = make_optimizer(config)
     fields = training.init_fields(config.seed, params, tx)
-    average = jax.tree.map(jnp.copy, params)
+    average = states.ema_init(params)
     return State(**fields, average=average, denoiser=frozen)
 
 

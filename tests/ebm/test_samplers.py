@@ -124,6 +124,63 @@ def test_resampling_refuses_what_does_not_fit(without_type_hooks):
         run(jnp.arange(4), LOG_W, num=0)
 
 
+@functools.partial(jax.jit, static_argnames=("num", "method"))
+def resampled(key, log_w, num, method):
+    rows = jnp.arange(len(log_w))
+    return ebm.importance_resample(key, rows, log_w, num=num, method=method)[0]
+
+
+def test_a_million_equal_weights_are_copied_once_each():
+    for key in KEYS[:2]:
+        rows = resampled(key, jnp.zeros(1_000_000), 1_000_000, "systematic")
+        np.testing.assert_array_equal(rows, np.arange(1_000_000))
+
+
+def test_resampling_of_a_million_weights_is_right_for_every_row():
+    k = 1_000_000
+    log_w = np.random.default_rng(0).normal(size=k).astype(np.float32)
+    w = np.exp(log_w.astype(np.float64))
+    want = k * w / w.sum()
+    rows = resampled(KEYS[0], jnp.asarray(log_w), k, "systematic")
+    counts = np.bincount(rows, minlength=k)
+    assert counts.sum() == k and np.max(np.abs(counts - want)) < 1.001
+    # Also along the rows: no drift of the cumulative sums.
+    assert np.max(np.abs(np.cumsum(counts - want))) < 1.01
+    counts = np.bincount(
+        resampled(KEYS[0], jnp.asarray(log_w), k, "multinomial"), minlength=k
+    )
+    chi = np.sum((counts - want) ** 2 / want)
+    deviation = np.sqrt(2 * k + np.sum(1 / want))
+    assert abs(chi - k) < 5 * deviation
+    near = counts.reshape(1000, 1000).sum(1), want.reshape(1000, 1000).sum(1)
+    assert np.max(np.abs(near[0] - near[1]) / np.sqrt(near[1])) < 5
+
+
+def test_rare_rows_beside_a_frequent_one():
+    k = 1_000_000
+    log_w = jnp.full(k, np.log(0.1 / (k - 1))).at[0].set(np.log(0.9))
+    for method in ("systematic", "multinomial"):
+        rows = np.asarray(resampled(KEYS[1], log_w, k, method))
+        rare = rows[rows > 0]
+        assert abs(len(rare) - 100_000) < 5 * np.sqrt(90_000)
+        for share in (0.25, 0.5, 0.9):
+            z = (np.mean(rare < share * k) - share) / np.sqrt(share * (1 - share) / 1e5)
+            assert abs(z) < 5
+
+
+def test_gumbel_argmax_of_a_million_weights():
+    k, n = 1_000_000, 3
+
+    @jax.jit
+    def draw(key, log_w):
+        return ebm.gumbel_argmax(key, jnp.broadcast_to(log_w, (n, k)))
+
+    # An offset of all weights costs the noise no digits.
+    drawn = np.asarray(draw(KEYS[2], jnp.full(k, 2.0**24)))
+    assert len(set(drawn)) == n
+    assert abs(np.mean(drawn / k) - 0.5) < 5 / np.sqrt(12 * n)
+
+
 def gaussian(x):
     return -jnp.sum((x - 1.0) ** 2, axis=-1) / 2
 
@@ -277,6 +334,18 @@ def test_replay_draws_every_row_where_sizes_do_not_divide():
         np.transpose(seen), np.split(np.arange(11), [3, 6, 9]), strict=True
     ):
         np.testing.assert_array_equal(np.unique(column), block)
+
+
+def test_what_is_not_finite_does_not_stay_in_the_replay_buffer():
+    nan, fresh = jnp.nan, jnp.full((4, 1), 9.0)
+    options = dict(rows=jnp.arange(4), total=4, fresh_rate=0.0)
+    buffer = ebm.replay_init(jnp.array([[0.0], [nan], [2.0], [jnp.inf]]))
+    draw = ebm.replay_draw(KEYS[:4], buffer, fresh, **options)
+    assert draw.x.tolist() == [[0.0], [9.0], [2.0], [9.0]]
+    ends = jnp.array([[nan], [5.0], [6.0], [-jnp.inf]])
+    after = ebm.replay_update(buffer, draw._replace(x=ends))
+    assert after.x.tolist() == [[0.0], [5.0], [6.0], [jnp.inf]]
+    assert after.age.tolist() == [0, 1, 1, 0]
 
 
 def test_replay_refuses_too_small_a_buffer():

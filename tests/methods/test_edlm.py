@@ -281,6 +281,44 @@ def test_choice_follows_the_sign_and_survives_hundreds_of_nats():
         edlm.importance_choice(keys, candidates, energies, temperature=0.0)
 
 
+def test_tokens_out_of_range_are_refused_or_have_no_terms():
+    rng = np.random.default_rng(0)
+    masked = jnp.full((1, 3), MASK)
+    log_probs = random_log_probs(rng, masked)
+    logits = jnp.asarray(rng.normal(size=(1, 2, 4)))
+    good, bad = jnp.array([[0, 2, 1]]), jnp.array([[0, 2, -1]])
+    real = jnp.array([[True, True, False]])
+
+    def energy(tokens, where=None):
+        return edlm.autoregressive_energy(
+            logits, log_probs, tokens, masked, mask_id=MASK, where=where
+        )
+
+    want = energy(good, real)
+    np.testing.assert_allclose(energy(bad, real), want, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(energy)(bad), want, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"^tokens: expected numbers in \[0, 4\)"):
+        energy(bad)
+
+
+def test_proposals_of_a_large_vocabulary_hold_rare_tokens():
+    v = 50_258
+    weights = 1 / np.arange(1, v + 1)
+    log_probs = jnp.log(jnp.asarray(weights / weights.sum(), jnp.float32))
+    draw = jax.jit(edlm.proposals, static_argnums=2)
+    drawn = np.asarray(
+        draw(jax.random.split(jax.random.key(0), 1), log_probs[None, None], 40)
+    )
+    share = weights[1000:].sum() / weights.sum()
+    z = (np.mean(drawn >= 1000) - share) / np.sqrt(share * (1 - share) / drawn.size)
+    assert abs(z) < 5
+
+
+def test_the_window_must_be_a_plain_number(without_type_hooks):
+    with pytest.raises(TypeError, match=r"^window: expected a plain number"):
+        jax.jit(lambda w: edlm.weighed_steps(4, w))(0.5)
+
+
 # A Markov chain whose marginals and likelihood are exact: V = 6 states, mask 6, L = 16.
 STATES, LENGTH = 6, 16
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax import states
+from contrastive_jax import pairs, states
 
 
 def keys(start, number, dim=2):
@@ -46,6 +46,16 @@ def test_labels_travel_with_keys():
     assert queue.labels.tolist() == [10, 8, 9]
     assert queue.keys[:, 0].tolist() == [3, 1, 2]
     assert states.queue_push(queue, keys(4, 1)).labels.tolist() == [10, -1, 9]
+
+
+def test_rows_without_a_label_are_nobodys_positive():
+    queue = states.queue_push(
+        states.queue_init(jax.random.key(0), 5, 1),
+        keys(0, 2, dim=1),
+        jnp.array([7, -1]),
+    )
+    same = pairs.same_label(jnp.array([7, -1]), queue.labels)
+    assert same.tolist() == [[True] + [False] * 4, [False] * 5]
 
 
 def test_no_gradient_and_stored_type():

@@ -184,3 +184,65 @@ def test_wrong_input_is_named():
         states.whitening_matrix(jnp.ones((2, 3)))
     with pytest.raises(ValueError, match="eps: expected a number >= 0"):
         states.whitening_matrix(jnp.eye(2), eps=-1.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_unit_of_the_covariance_does_not_matter(method):
+    powers, unit = [-36, -24, -12, 0, 12, 36], np.diag([1.0, 0.25, 0.5])
+    scaled = jnp.stack([jnp.asarray(unit * 10.0**p, jnp.float32) for p in powers])
+    whiten = functools.partial(states.whitening_matrix, method=method, num_iters=12)
+    for power, matrix in zip(powers, jax.jit(jax.vmap(whiten))(scaled), strict=True):
+        got = np.asarray(matrix, np.float64) * 10.0 ** (power / 2)
+        np.testing.assert_allclose(got.T @ unit @ got, np.eye(3), atol=2e-5)
+
+
+def test_the_unit_of_the_rows_does_not_matter():
+    powers, x = [-30, -20, -6, 6, 25], np.random.default_rng(0).normal(size=(30, 3))
+    scaled = jnp.stack([jnp.asarray(x * 10.0**p, jnp.float32) for p in powers])
+
+    @jax.jit
+    @jax.vmap
+    def whiten(x):
+        group = functools.partial(states.group_whiten, ddof=1)
+        cholesky = numerics.cholesky_whiten
+        return cholesky(x), group(x), cholesky(x, eps=0.5), group(x, eps=0.5)
+
+    cholesky, group, shrunk, lifted = whiten(scaled)
+    for y in (*cholesky, *group):
+        np.testing.assert_allclose(np.cov(np.asarray(y).T), np.eye(3), atol=1e-4)
+    for i, power in enumerate(powers):  # eps is a variance, not a share of one
+        variance = np.cov(x.T) * 10.0 ** (2 * power)
+        factor = np.linalg.cholesky(0.5 * variance + 0.5 * np.eye(3))
+        root = scipy.linalg.sqrtm(variance + 0.5 * np.eye(3))
+        for y, divisor in ((shrunk[i], factor), (lifted[i], root)):
+            matrix = np.linalg.inv(divisor)
+            want = matrix @ variance @ matrix.T
+            got = np.cov(np.asarray(y, np.float64).T)
+            np.testing.assert_allclose(got, want, atol=1e-3 * np.abs(want).max())
+
+
+def test_equal_rows_and_empty_channels_are_whitened_to_0():
+    @jax.jit
+    def whiten(x):
+        def value(x):
+            y = numerics.cholesky_whiten(x)
+            return jnp.sum(y**2), y
+
+        return jax.grad(value, has_aux=True)(x)
+
+    rows = jnp.tile(jnp.array([[1.0, 2.0, 3.0]]), (5, 1)) / 7
+    empty = jax.random.normal(jax.random.key(0), (5, 3)).at[:, 2].set(0.7)
+    for x, variances in ((rows, [0.0, 0, 0]), (empty, [1.0, 1, 0])):
+        grad, y = whiten(x)
+        np.testing.assert_allclose(np.cov(y.T), np.diag(variances), atol=1e-4)
+        assert np.isfinite(grad).all()
+
+
+def test_an_order_with_a_channel_twice_is_refused():
+    x, twice = jnp.ones((4, 3)), jnp.array([0, 1, 1])
+    with pytest.raises(ValueError, match=r"^permutation: expected each of 0 to 2"):
+        states.group_whiten(x, twice)
+    with pytest.raises(ValueError, match=r"^permutations: expected each of 0 to 2"):
+        states.shuffled_group_whiten(x[None], twice[None])
+    with pytest.raises(ValueError, match=r"^permutation: expected each of 0 to 2"):
+        states.group_whiten(x, jnp.array([0, 1, 3]))
