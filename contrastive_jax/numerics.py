@@ -6,22 +6,20 @@ precision is computed in (float32 for half precision, float64 stays), and how a 
 argument is reported (one line that names it, before anything compiles).
 """
 
+import math
 from collections.abc import Callable
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Inexact, Int, Real, Shaped
+from jaxtyping import Array, Bool, Float, Inexact, Int, Shaped
 
 # Stands for "minus infinity" in masked scores. Finite, because 0 * -inf is NaN.
 MASKED = -1e30
 
 # jnp.mean, jnp.sum, or any reduction that takes `where=`.
 ReduceFn = Callable[..., Array]
-
-# A number that the caller sets. It may be traced: a schedule, something learned.
-Number = int | float | np.number | Real[Array, ""]
 
 
 def at_least_f32(
@@ -413,17 +411,14 @@ def reduce_terms(
     return jnp.sum(out, axis=tuple(range(1, out.ndim))) if reduce_fn is None else out
 
 
-def add_angle(
-    cosines: Float[Array, "*shape"], angle: Number | Float[Array, "..."]
-) -> Float[Array, "*shape"]:
+def add_angle(cosines: Float[Array, "*shape"], angle: float) -> Float[Array, "*shape"]:
     """Cosine of each angle plus a constant angle (radians), cos(arccos(x) + angle).
 
     Written with the addition theorem: at cosines of 1 and -1, where the arc cosine has
     no derivative, the sine is 0 with gradient 0.
     """
-    angle = jnp.asarray(angle, cosines.dtype)
     sines = safe_sqrt((1 - cosines) * (1 + cosines))
-    return cosines * jnp.cos(angle) - sines * jnp.sin(angle)
+    return cosines * math.cos(angle) - sines * math.sin(angle)
 
 
 def hinge(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
