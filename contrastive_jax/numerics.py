@@ -6,20 +6,23 @@ precision is computed in (float32 for half precision, float64 stays), and how a 
 argument is reported (one line that names it, before anything compiles).
 """
 
-import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Inexact, Int, Shaped
+from jaxtyping import Array, Bool, Float, Inexact, Int, Real, Shaped
 
 # Stands for "minus infinity" in masked scores. Finite, because 0 * -inf is NaN.
 MASKED = -1e30
 
 # jnp.mean, jnp.sum, or any reduction that takes `where=`.
 ReduceFn = Callable[..., Array]
+
+# A number that the caller sets. It may be traced: a schedule, something learned.
+Number = int | float | np.number | Real[Array, ""]
 
 
 def at_least_f32(
@@ -112,11 +115,19 @@ def check_fits(x: np.ndarray, name: str) -> None:
         )
 
 
-def check_columns(x: Array | np.ndarray, size: int, name: str) -> Int[Array, "..."]:
+def check_columns(
+    x: Array | np.ndarray, size: int, name: str, *, ignore: int | None = None
+) -> Int[Array, "..."]:
     """Column numbers, integers in [0, size), as an array.
 
     A traced number that is out of range becomes `size`: no column. `at_columns` gives 0
     there, `pairs.one_column` an empty row, and so its anchor drops out of a loss.
+
+    Args:
+      x: the numbers.
+      size: how many columns there are.
+      name: of the argument.
+      ignore: a number that stands for no column, which becomes `size`.
 
     Raises:
       TypeError: naming the argument, for anything but integers.
@@ -124,17 +135,46 @@ def check_columns(x: Array | np.ndarray, size: int, name: str) -> Int[Array, "..
     """
     x = check_integer(x, name)
     if isinstance(x, jax.core.Tracer):
-        if x.dtype.itemsize < 4:  # else `size` may not fit
-            x = x.astype(jnp.int32)
-        return jnp.where((x >= 0) & (x < size), x, size)
-    if x.size:
-        # In numpy: inside of jit, operations on constants are traced.
-        least, most = int(np.min(np.asarray(x))), int(np.max(np.asarray(x)))
-        if least < 0 or most >= size:
-            raise ValueError(
-                f"{name}: expected numbers in [0, {size}), got {least} to {most}"
-            )
-    return x if x.dtype.itemsize >= 4 else x.astype(jnp.int32)
+        if x.dtype not in (jnp.int32, jnp.int64):  # else `size` may not fit
+            x = x.astype(jnp.int64 if x.dtype.itemsize == 8 else jnp.int32)
+        valid = (x >= 0) & (x < size)
+        return jnp.where(valid if ignore is None else valid & (x != ignore), x, size)
+    # In numpy: inside of jit, operations on constants are traced.
+    columns = np.asarray(x)
+    real = columns[columns != ignore]
+    if real.size and (np.min(real) < 0 or np.max(real) >= size):
+        raise ValueError(
+            f"{name}: expected numbers in [0, {size}), got {np.min(real)} to "
+            f"{np.max(real)}"
+        )
+    if x.dtype.itemsize < 4:
+        columns = columns.astype(np.int32)
+    return jnp.asarray(
+        columns if ignore is None else np.where(columns == ignore, size, columns)
+    )
+
+
+def check_orders(
+    x: Array | np.ndarray, name: str
+) -> tuple[Int[Array, "n m"], Bool[Array, " n"]]:
+    """Permutations of the columns, one in each row, and which rows are one.
+
+    A traced row that is none (a number missing, another twice) is False, so that what
+    it orders can drop out; the order given is then that of the columns.
+
+    Raises:
+      TypeError: naming the argument, for anything but integers.
+      ValueError: naming the argument, for a row that is no permutation.
+    """
+    columns = jnp.arange(x.shape[1])[None, :]
+    x = check_columns(x, x.shape[1], name)
+    if isinstance(x, jax.core.Tracer):
+        right = jnp.all(jnp.sort(x, axis=1) == columns, axis=1)
+        return jnp.where(right[:, None], x, columns), right
+    for row in np.asarray(x):
+        if np.unique(row).size < row.size:
+            raise ValueError(f"{name}: expected each number once in a row, got {row}")
+    return x, jnp.ones(x.shape[0], bool)
 
 
 def at_columns(x: Shaped[Array, "n m"], columns: Int[Array, " n"]) -> Array:
@@ -161,32 +201,69 @@ def check_mask(x: Array | np.ndarray, name: str) -> Array:
     return x
 
 
-def check_positive(**values: int | float | Array | np.ndarray) -> None:
-    """Checks that plain numbers are finite and greater than 0.
+def check_numbers(
+    expected: str, test: Callable[[np.ndarray], Any], /, **values: Any
+) -> None:
+    """Checks numbers that the caller set, those of them that are known.
 
-    Traced values (a learnable temperature) are not checked.
+    Traced ones (a schedule, a learned temperature) are not checked.
+
+    Args:
+      expected: what they must be, in words.
+      test: the same as a function of an array.
+      values: numbers by the names of the arguments.
 
     Raises:
+      TypeError: naming the argument, for what is no number.
       ValueError: naming the argument and its value.
     """
     for name, value in values.items():
         if isinstance(value, jax.core.Tracer):
             continue
-        if not (np.all(np.isfinite(value)) and np.all(np.asarray(value) > 0)):
-            raise ValueError(f"{name}: expected a finite number > 0, got {value}")
+        x = np.asarray(value)
+        if not jnp.issubdtype(x.dtype, jnp.number):
+            raise TypeError(f"{name}: expected a number, got {value!r}")
+        if not np.all(test(x)):
+            raise ValueError(f"{name}: expected {expected}, got {value}")
 
 
-def check_fraction(**values: int | float | Array | np.ndarray) -> None:
-    """Checks that plain numbers lie in [0, 1]. Traced values are not checked.
+def check_finite(**values: Any) -> None:
+    """`check_numbers` that are finite."""
+    check_numbers("a finite number", np.isfinite, **values)
+
+
+def check_positive(**values: Any) -> None:
+    """`check_numbers` that are finite and greater than 0."""
+    check_numbers("a finite number > 0", lambda x: np.isfinite(x) & (x > 0), **values)
+
+
+def check_nonnegative(**values: Any) -> None:
+    """`check_numbers` that are finite and at least 0."""
+    check_numbers("a finite number >= 0", lambda x: np.isfinite(x) & (x >= 0), **values)
+
+
+def check_fraction(**values: Any) -> None:
+    """`check_numbers` that lie in [0, 1]."""
+    check_numbers("a number in [0, 1]", lambda x: (x >= 0) & (x <= 1), **values)
+
+
+def is_zero(x: Number) -> bool:
+    """Whether a number is known to be 0, so that what it multiplies may be left out."""
+    return not isinstance(x, jax.core.Tracer) and bool(np.all(np.asarray(x) == 0))
+
+
+def per_column(x: Any, size: int, dtype: Any, name: str) -> Float[Array, " m"]:
+    """One number for each column, from one for all or an array of them.
 
     Raises:
-      ValueError: naming the argument and its value.
+      ValueError: naming the argument and its shape.
     """
-    for name, value in values.items():
-        if isinstance(value, jax.core.Tracer):
-            continue
-        if not (np.all(np.asarray(value) >= 0) and np.all(np.asarray(value) <= 1)):
-            raise ValueError(f"{name}: expected a number in [0, 1], got {value}")
+    if np.shape(x) not in ((), (size,)):
+        raise ValueError(
+            f"{name}: expected a number or one per column, shape [{size}], got shape "
+            f"{list(np.shape(x))}"
+        )
+    return jnp.broadcast_to(jnp.asarray(x, dtype), (size,))
 
 
 @jax.jit
@@ -284,12 +361,39 @@ def masked_logsumexp(
     return jnp.where(nonempty, jax.nn.logsumexp(x, axis=axis), MASKED)
 
 
-def masked_log_softmax(
+def largest(
     x: Float[Array, "..."], where: Bool[Array, "..."], axis: int = -1
 ) -> Float[Array, "..."]:
-    """Log-softmax over the entries that count; 0 at entries that do not."""
-    total = masked_logsumexp(x, where, axis=axis)
-    return jnp.where(where, x - jnp.expand_dims(total, axis), 0)
+    """Largest entry that counts along `axis`, which stays with size 1.
+
+    0 where it is not finite or none counts. It carries no gradient.
+    """
+    x = jnp.where(where, jax.lax.stop_gradient(x), -jnp.inf)
+    top = jnp.max(x, axis=axis, keepdims=True)
+    return jnp.where(jnp.isfinite(top), top, 0)
+
+
+def less_largest(
+    x: Float[Array, "..."], where: Bool[Array, "..."], axis: int = -1
+) -> Float[Array, "..."]:
+    """x less its largest entry that counts along `axis`; 0 at entries that do not.
+
+    A softmax is taken of this: a number that all entries have in common then costs no
+    more digits than x itself has lost to it. The largest entry carries no gradient.
+    """
+    return jnp.where(where, x - largest(x, where, axis), 0)
+
+
+def masked_log_softmax(
+    x: Float[Array, "..."],
+    where: Bool[Array, "..."],
+    axis: int = -1,
+    temperature: Number = 1,
+) -> Float[Array, "..."]:
+    """Log-softmax of x / temperature over the entries that count; 0 at others."""
+    x = less_largest(x, where, axis) / temperature
+    total = jnp.sum(jnp.where(where, jnp.exp(x), 0), axis=axis, keepdims=True)
+    return jnp.where(where, x - jnp.log(jnp.where(total == 0, 1, total)), 0)
 
 
 def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -337,17 +441,37 @@ def masked_logits(
     return jnp.where(where, logits, 0), where
 
 
-def negative_log_softmax(
+def labeled_rows(
     logits: Float[Array, "n m"], labels: Int[Array, " n"], where: Bool[Array, "n m"]
-) -> Float[Array, " n"]:
-    """Negative log-softmax at the label of each row, over the entries that count.
+) -> tuple[Float[Array, "n m"], Bool[Array, "n m"], Bool[Array, " n"]]:
+    """Logits and mask without the rows whose label does not count, and which rows do.
 
-    Computed as log(1 + sum over others of exp(logit - labeled logit)), so that a
-    saturated row keeps full precision. The labeled entry itself always counts.
+    Nothing that stands in a row that drops out leaves a trace in a gradient.
     """
-    gaps = logits - at_columns(logits, labels)[:, None]
+    counts = at_columns(where, labels)
+    where = where & counts[:, None]
+    return jnp.where(where, logits, 0), where, counts
+
+
+def negative_log_softmax(
+    logits: Float[Array, "n m"],
+    labels: Int[Array, " n"],
+    where: Bool[Array, "n m"],
+    *,
+    scale: Number = 1,
+    margin: Number | Float[Array, " n"] = 0,
+) -> Float[Array, " n"]:
+    """Negative log-softmax of scale * logits at the label of each row.
+
+        log( 1 + exp(margin) sum over others of exp(scale (logit - labeled logit)) )
+
+    Differences come first, so that neither a number that all logits have in common nor
+    a saturated row costs digits. The labeled entry itself always counts; the margin is
+    in units of scale * logits.
+    """
+    gaps = scale * (logits - at_columns(logits, labels)[:, None])
     others = where & (labels[:, None] != jnp.arange(logits.shape[1])[None, :])
-    return jax.nn.softplus(masked_logsumexp(gaps, others))
+    return jax.nn.softplus(masked_logsumexp(gaps, others) + margin)
 
 
 def log_subtract_exp(
@@ -411,14 +535,17 @@ def reduce_terms(
     return jnp.sum(out, axis=tuple(range(1, out.ndim))) if reduce_fn is None else out
 
 
-def add_angle(cosines: Float[Array, "*shape"], angle: float) -> Float[Array, "*shape"]:
+def add_angle(
+    cosines: Float[Array, "*shape"], angle: Number | Float[Array, "..."]
+) -> Float[Array, "*shape"]:
     """Cosine of each angle plus a constant angle (radians), cos(arccos(x) + angle).
 
     Written with the addition theorem: at cosines of 1 and -1, where the arc cosine has
     no derivative, the sine is 0 with gradient 0.
     """
+    angle = jnp.asarray(angle, cosines.dtype)
     sines = safe_sqrt((1 - cosines) * (1 + cosines))
-    return cosines * math.cos(angle) - sines * math.sin(angle)
+    return cosines * jnp.cos(angle) - sines * jnp.sin(angle)
 
 
 def hinge(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -12,8 +12,6 @@ Data and noise are separate samples, [n] and [m]. A noise sample of zero probabi
 gives a sample zero probability (f = -inf) gives it weight 0.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
@@ -120,12 +118,16 @@ def importance_nll(
       >>> f"{loss:.4f}"
       '-0.5000'
     """
-    f_data, where, log_w, where_noise = checked(
+    f_data, where, _, where_noise = checked(
         f_data, f_noise, log_q_noise, where, where_noise, weights
     )
+    # What all densities have in common goes first, so that it costs no digits.
+    f_noise = numerics.at_least_f32(f_noise, "f_noise")
+    origin = numerics.largest(f_noise, where_noise)[0]
+    log_w, _ = importance_log_weights(f_noise - origin, log_q_noise, where=where_noise)
     log_z = importance_log_mean(log_w, where=where_noise)
     return numerics.safe_reduce(
-        log_z - f_data,
+        log_z - (f_data - origin),
         where=where & jnp.any(where_noise),
         weights=weights,
         reduce_fn=reduce_fn,
@@ -138,7 +140,7 @@ def exponential_nce(
     *,
     log_q_data: Float[Array, " n"],
     log_q_noise: Float[Array, " m"],
-    max_weight: float = LARGEST,
+    max_weight: numerics.Number = LARGEST,
     where: Bool[Array, " n"] | None = None,
     where_noise: Bool[Array, " m"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -186,7 +188,7 @@ def exponential_nce(
     )
     h_data = log_p_data - numerics.at_least_f32(log_q_data, "log_q_data")
     h_data = jnp.where(where, h_data, 0)
-    noise = numerics.masked_mean(capped_exp(h_noise / 2, max_weight), where_noise)
+    noise = noise_mean(capped_exp(h_noise / 2, max_weight), where_noise, reduce_fn)
     return numerics.safe_reduce(
         (capped_exp(-h_data / 2, max_weight) + noise) / 2,
         where=where & jnp.any(where_noise),
@@ -199,7 +201,7 @@ def ema_log(
     log_mean: Float[Array, "*shape"],
     log_value: Float[Array, "*shape"],
     *,
-    gamma: float | Float[Array, ""],
+    gamma: numerics.Number,
 ) -> Float[Array, "*shape"]:
     """Moving average of positive numbers that are known by their logarithms.
 
@@ -220,7 +222,7 @@ def ema_log(
     return jnp.logaddexp(log_rest + log_mean, log_gamma + log_value)
 
 
-def normalized_gradient(grads: PyTree, *, eps: float = 1e-12) -> PyTree:
+def normalized_gradient(grads: PyTree, *, eps: numerics.Number = 1e-12) -> PyTree:
     """A tree of gradients divided by its Euclidean norm: only the direction is left.
 
         g / max(||g||, eps)
@@ -248,13 +250,25 @@ def normalized_gradient(grads: PyTree, *, eps: float = 1e-12) -> PyTree:
     return jax.tree.map(lambda g: g / jnp.maximum(norm, eps), grads)
 
 
-def capped_exp(x: Float[Array, "*shape"], largest: float) -> Float[Array, "*shape"]:
+def noise_mean(
+    values: Float[Array, " m"],
+    where: Bool[Array, " m"],
+    reduce_fn: numerics.ReduceFn | None,
+) -> Float[Array, ""]:
+    """Mean over the noise that counts, over devices if the loss is one over them."""
+    mean = reduce_fn if numerics.is_mean(reduce_fn) else jnp.mean
+    return numerics.safe_reduce(values, where=where, reduce_fn=mean)
+
+
+def capped_exp(
+    x: Float[Array, "*shape"], largest: numerics.Number
+) -> Float[Array, "*shape"]:
     """exp(x) up to the value `largest`, and from there on its tangent."""
-    corner = math.log(largest)
+    corner = jnp.log(jnp.asarray(largest, x.dtype))
     return jnp.exp(jnp.minimum(x, corner)) + largest * numerics.hinge(x - corner)
 
 
-def logs_of(gamma: float | Array, dtype: jnp.dtype) -> tuple[Array, Array]:
+def logs_of(gamma: numerics.Number, dtype: jnp.dtype) -> tuple[Array, Array]:
     """log(1 - gamma) and log(gamma)."""
     gamma = jnp.asarray(gamma, dtype)
     return jnp.log1p(-gamma), jnp.log(gamma)

@@ -16,7 +16,7 @@ def binary_nce(
     positive_scores: Float[Array, " n"],
     negative_scores: Float[Array, "n k"],
     *,
-    shift: float = 0.0,
+    shift: numerics.Number = 0.0,
     positive_log_noise: Float[Array, " n"] | None = None,
     negative_log_noise: Float[Array, "n k"] | None = None,
     where: Bool[Array, " n"] | None = None,
@@ -55,6 +55,7 @@ def binary_nce(
       >>> f"{loss:.4f}"
       '2.0794'
     """
+    numerics.check_finite(shift=shift)
     positive_scores, negative_scores, where, negatives = checked(
         positive_scores,
         negative_scores,
@@ -170,6 +171,7 @@ def ranking_nce(
         where,
         negatives,
         weights,
+        relative=True,
     )
     gaps = negative_scores - positive_scores[:, None]
     return numerics.safe_reduce(
@@ -229,7 +231,7 @@ def energy_hinge(
     positive_energies: Float[Array, " n"],
     negative_energies: Float[Array, "n k"],
     *,
-    margin: float = 1.0,
+    margin: numerics.Number = 1.0,
     where: Bool[Array, " n"] | None = None,
     negatives: Bool[Array, "n k"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -255,6 +257,7 @@ def energy_hinge(
       >>> f"{energy_hinge(jnp.array([1.0]), jnp.array([[3.0, 1.5]])):.1f}"
       '0.5'
     """
+    numerics.check_finite(margin=margin)
     numerics.check_shapes(
         positive_energies=(positive_energies, "n"),
         negative_energies=(negative_energies, "n k*"),
@@ -313,10 +316,11 @@ def info_nce_bound(
     )
     scores, where = numerics.masked_logits(scores, where, "scores")
     labels = pairs.positive_columns(labels, scores.shape)
+    scores, where, counts = numerics.labeled_rows(scores, labels, where)
     number = jnp.maximum(jnp.sum(where, axis=-1, dtype=scores.dtype), 1)
     return numerics.safe_reduce(
         jnp.log(number) - numerics.negative_log_softmax(scores, labels, where),
-        where=numerics.at_columns(where, labels),
+        where=counts,
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -330,10 +334,16 @@ def checked(
     where: Array | None,
     negatives: Array | None,
     weights: Array | None,
+    *,
+    relative: bool = False,
 ) -> tuple[
     Float[Array, " n"], Float[Array, "n k"], Bool[Array, " n"], Bool[Array, "n k"]
 ]:
-    """Scores in at least float32, less the log-noise, and what counts."""
+    """Scores in at least float32, less the log-noise, and what counts.
+
+    `relative` scores are less the positive's, before anything else is taken off: a
+    number that all have in common then costs no digits.
+    """
     numerics.check_shapes(
         positive_scores=(positive_scores, "n"),
         negative_scores=(negative_scores, "n k*"),
@@ -345,6 +355,9 @@ def checked(
     )
     positive_scores = numerics.at_least_f32(positive_scores, "positive_scores")
     negative_scores = numerics.at_least_f32(negative_scores, "negative_scores")
+    if relative:
+        negative_scores = negative_scores - positive_scores[:, None]
+        positive_scores = jnp.zeros_like(positive_scores)
     if (positive_log_noise is None) != (negative_log_noise is None):
         raise ValueError(
             "negative_log_noise: expected together with positive_log_noise, got one"

@@ -15,7 +15,7 @@ def least_squares_generator(
     *,
     where: Bool[Array, " n"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    scale: float = 0.5,
+    scale: numerics.Number = 0.5,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Squared distance of the discriminator's outputs on fakes from "real".
@@ -57,7 +57,7 @@ def least_squares_discriminator(
     *,
     where: Bool[Array, " n"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    scale: float = 0.5,
+    scale: numerics.Number = 0.5,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Squared distance of outputs on real examples from 1 and on fakes from 0.
@@ -98,7 +98,7 @@ def least_squares_discriminator(
 
 
 def checked(
-    where: Array | None, weights: Array | None, scale: float, **scores: Array
+    where: Array | None, weights: Array | None, scale: numerics.Number, **scores: Array
 ) -> tuple[dict[str, Float[Array, "n k"]], Bool[Array, " n"]]:
     """Scores in at least float32, 0 in rows that do not count, and which rows do."""
     numerics.check_shapes(

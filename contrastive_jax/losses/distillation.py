@@ -1,6 +1,9 @@
 """Losses that match a teacher: its scores, its margins, or its geometry.
 
-Teachers carry no gradient.
+Teachers carry no gradient. A candidate that the student scores -inf is as if masked,
+one that the teacher scores -inf has probability 0; where the teacher scores all that
+count so, it says nothing, and the anchor drops out. In regression both are as if
+masked.
 """
 
 from typing import Literal
@@ -43,7 +46,8 @@ def logit_mse(
       Array([2.], dtype=float32)
     """
     logits, teacher, where = checked(logits, teacher, where, weights)
-    squares = jnp.where(where, (logits - teacher) ** 2, 0)
+    where = where & (teacher != -jnp.inf)
+    squares = jnp.where(where, logits - teacher, 0) ** 2
     if candidates not in ("mean", "sum"):
         raise ValueError(f'candidates: expected "mean" or "sum", got {candidates!r}')
     if candidates == "mean":
@@ -62,7 +66,7 @@ def distillation_kl(
     logits: Float[Array, "n m"],
     teacher: Float[Array, "n m"],
     *,
-    temperature: float = 1.0,
+    temperature: numerics.Number = 1.0,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -92,12 +96,13 @@ def distillation_kl(
     """
     logits, teacher, where = checked(logits, teacher, where, weights)
     numerics.check_positive(temperature=temperature)
-    log_p = numerics.masked_log_softmax(teacher / temperature, where)
-    log_q = numerics.masked_log_softmax(logits / temperature, where)
-    terms = jnp.where(where, jnp.exp(log_p) * (log_p - log_q), 0)
+    known = where & (teacher != -jnp.inf)
+    log_p = numerics.masked_log_softmax(teacher, known, temperature=temperature)
+    log_q = numerics.masked_log_softmax(logits, where, temperature=temperature)
+    terms = jnp.where(known, jnp.exp(log_p) * (log_p - log_q), 0)
     return numerics.safe_reduce(
         temperature**2 * jnp.sum(terms, axis=-1),
-        where=jnp.any(where, axis=-1),
+        where=jnp.any(known, axis=-1),
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -143,6 +148,8 @@ def margin_mse(
     positive_logits = numerics.at_least_f32(positive_logits, "positive_logits")
     negative_logits = numerics.at_least_f32(negative_logits, "negative_logits")
     teacher_margins = numerics.at_least_f32(teacher_margins, "teacher_margins")
+    negative_logits, where = numerics.masked_logits(negative_logits, where)
+    where = where & (teacher_margins != jnp.inf)  # a negative that it scores -inf
     margins = positive_logits[:, None] - negative_logits
     return logit_mse(
         margins, teacher_margins, where=where, weights=weights, reduce_fn=reduce_fn
@@ -205,14 +212,14 @@ def clip_distillation(
     else:
         reverse_logits = numerics.at_least_f32(reverse_logits, "reverse_logits")
         reverse_teacher = numerics.at_least_f32(reverse_teacher, "reverse_teacher")
-        back = valid
+        reverse_logits, back = numerics.masked_logits(reverse_logits, None)
+        reverse_teacher = jax.lax.stop_gradient(reverse_teacher)
 
     def entropy(logits, teacher, where):
-        targets = jnp.exp(numerics.masked_log_softmax(teacher, where))
-        targets = jax.lax.stop_gradient(jnp.where(where, targets, 0))
+        targets, counts = teacher_softmax(teacher, where)
         return numerics.safe_reduce(
             -jnp.sum(targets * numerics.masked_log_softmax(logits, where), axis=-1),
-            where=jnp.any(where, axis=-1),
+            where=counts,
             weights=weights,
             reduce_fn=reduce_fn,
         )
@@ -327,7 +334,16 @@ def checked(
     )
     logits, where = numerics.masked_logits(logits, where)
     teacher = jax.lax.stop_gradient(numerics.at_least_f32(teacher, "teacher"))
-    return logits, jnp.maximum(teacher, numerics.MASKED), where
+    return logits, teacher, where
+
+
+def teacher_softmax(
+    teacher: Float[Array, "n m"], where: Bool[Array, "n m"]
+) -> tuple[Float[Array, "n m"], Bool[Array, " n"]]:
+    """Probabilities of the candidates, 0 at a score of -inf, and rows that have any."""
+    known = where & (teacher != -jnp.inf)
+    log_p = numerics.masked_log_softmax(teacher, known)
+    return jnp.where(known, jnp.exp(log_p), 0), jnp.any(known, axis=-1)
 
 
 def checked_rows(

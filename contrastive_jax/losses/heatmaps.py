@@ -20,7 +20,7 @@ def heatmap_mse(
     *,
     where: Bool[Array, "n k"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    scale: float = 0.5,
+    scale: numerics.Number = 0.5,
     average: Literal["counted", "all"] = "counted",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -64,7 +64,7 @@ def heatmap_kl(
     *,
     where: Bool[Array, "n k"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    eps: float = 0.0,
+    eps: numerics.Number = 0.0,
     average: Literal["counted", "all"] = "counted",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -96,8 +96,7 @@ def heatmap_kl(
       >>> f"{heatmap_kl(jnp.zeros((1, 1, 1, 2)), target):.4f}"
       '0.6931'
     """
-    if eps < 0:
-        raise ValueError(f"eps: expected a number >= 0, got {eps}")
+    numerics.check_nonnegative(eps=eps)
     logits, where = checked("logits", logits, where, weights, targets)
     targets = jax.lax.stop_gradient(numerics.at_least_f32(targets, "targets"))
     q = targets.reshape(*where.shape, -1) + eps

@@ -1,16 +1,19 @@
 """Losses with one positive per anchor: InfoNCE and its in-batch relatives.
 
 All take scores with the temperature applied, [n anchors, m candidates], and return
-nats.
+nats. Besides them stand weights for their negatives, positives from a support set, and
+what goes with any loss of embeddings: prefixes, a bound of a learned temperature.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from contrastive_jax import numerics, pairs
+from contrastive_jax import numerics, pairs, similarity
 
 
 def info_nce(
@@ -20,8 +23,8 @@ def info_nce(
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
     log_weights: Float[Array, "n m"] | None = None,
-    margin: float = 0.0,
-    label_smoothing: float = 0.0,
+    margin: numerics.Number | Float[Array, " m"] = 0.0,
+    label_smoothing: numerics.Number = 0.0,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Cross entropy of each anchor's positive among m candidates.
@@ -43,7 +46,7 @@ def info_nce(
       log_weights: logarithms of the weights of the negatives in the sum, as for hard
         negatives or for a correction by minus the log-probability of sampling them.
         Not applied to positives.
-      margin: taken off the positive's logit.
+      margin: taken off the positive's logit; a number, or one per candidate (class).
       label_smoothing: share of the target spread evenly over all candidates that
         count, in [0, 1].
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that count; None gives [n].
@@ -64,23 +67,27 @@ def info_nce(
         weights=(weights, "n"),
         log_weights=(log_weights, "n m"),
     )
+    numerics.check_finite(margin=margin)
     numerics.check_fraction(label_smoothing=label_smoothing)
     logits, where = numerics.masked_logits(logits, where)
     labels = pairs.positive_columns(labels, logits.shape)
+    logits, where, counts = numerics.labeled_rows(logits, labels, where)
+    margin = numerics.per_column(margin, logits.shape[1], logits.dtype, "margin")
+    margin = jnp.take(margin, labels, mode="fill", fill_value=0)
     own = pairs.one_column(labels, logits.shape[1])
     if log_weights is not None:
         log_weights = numerics.at_least_f32(log_weights, "log_weights")
-        logits = logits + jnp.where(own, 0, log_weights)
-    logits = jnp.where(own, logits - margin, logits)
-    loss = numerics.negative_log_softmax(logits, labels, where)
-    if label_smoothing:
-        gaps = numerics.at_columns(logits, labels)[:, None] - logits
-        loss = loss + label_smoothing * numerics.masked_mean(gaps, where, axis=-1)
+        where = where & (own | (log_weights != -jnp.inf))
+        # Small weights would drown in a large number that all logits have in common.
+        logits = numerics.less_largest(logits, where)
+        logits = logits + jnp.where(where & ~own, log_weights, 0)
+    loss = numerics.negative_log_softmax(logits, labels, where, margin=margin)
+    if not numerics.is_zero(label_smoothing):
+        gaps = numerics.at_columns(logits, labels)[:, None] - logits - margin[:, None]
+        rest = numerics.masked_mean(jnp.where(own, 0, gaps), where, axis=-1)
+        loss = loss + label_smoothing * rest
     return numerics.safe_reduce(
-        loss,
-        where=numerics.at_columns(where, labels),
-        weights=weights,
-        reduce_fn=reduce_fn,
+        loss, where=counts, weights=weights, reduce_fn=reduce_fn
     )
 
 
@@ -91,8 +98,8 @@ def two_way_info_nce(
     reverse_logits: Float[Array, "n k"] | None = None,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    margin: float = 0.0,
-    label_smoothing: float = 0.0,
+    margin: numerics.Number | Float[Array, " m"] = 0.0,
+    label_smoothing: numerics.Number = 0.0,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """InfoNCE from a to b and from b to a, averaged.
@@ -141,7 +148,9 @@ def two_way_info_nce(
         raise ValueError("where: only with square logits and no reverse_logits")
     reverse_logits = numerics.at_least_f32(reverse_logits, "reverse_logits")
     where = None if where is None else numerics.check_mask(where, "where")
-    labels = pairs.positive_columns(labels, logits.shape)
+    sizes = logits.shape[1], reverse_logits.shape[1]
+    labels = pairs.positive_columns(labels, (logits.shape[0], min(sizes)))
+    labels = jnp.where(labels < min(sizes), labels, max(sizes))  # a column in neither
     options: dict[str, Any] = dict(
         weights=weights,
         margin=margin,
@@ -214,6 +223,7 @@ def all_direction_info_nce(
     query_logits = numerics.at_least_f32(query_logits, "query_logits")
     document_logits = numerics.at_least_f32(document_logits, "document_logits")
     labels = pairs.positive_columns(labels, logits.shape)
+    m = logits.shape[1]
     where = numerics.mask_or_all(where, logits.shape)
     if reverse_logits is None:
         if logits.shape[0] != logits.shape[1]:
@@ -224,11 +234,11 @@ def all_direction_info_nce(
         reverse_logits = logits.T
     reverse_logits = numerics.at_least_f32(reverse_logits, "reverse_logits")
     blocks = [logits, query_logits, reverse_logits, document_logits]
-    others = where & ~pairs.one_column(labels, logits.shape[1])
+    others = where & ~pairs.one_column(labels, m)
     reverse = where if repeat_positive else others
     return info_nce(
         jnp.concatenate(blocks, axis=1),
-        labels,
+        jnp.where(labels < m, labels, 4 * m),  # no column of the other blocks either
         where=jnp.concatenate([where, others, reverse, others], axis=1),
         weights=weights,
         reduce_fn=reduce_fn,
@@ -286,6 +296,153 @@ def nt_xent(
     )
 
 
+def nearest_positives(
+    queries: Float[Array, "n d"],
+    support: Float[Array, "m d"],
+    *,
+    where: Bool[Array, " m"] | None = None,
+) -> Float[Array, "n d"]:
+    """The nearest row of a support set in place of each query (NNCLR).
+
+        nn_i = support[argmax_j cos(queries[i], support[j])]
+
+    Scored against the other views as the queries would be, by `info_nce`, it makes a
+    positive of another example that looks like this one. No gradient passes.
+
+    Args:
+      queries: embeddings of one view, of any length.
+      support: rows to choose from, as of a queue; before it takes in this batch.
+      where: rows that count (`states.queue_filled`). Without any the queries stay.
+
+    References:
+      Dwibedi et al. 2021, arXiv:2104.14548, eq. 1 and 2.
+
+    Examples:
+      >>> support = jnp.array([[0.0, 2.0], [3.0, 1.0]])
+      >>> nearest_positives(jnp.array([[1.0, 0.0]]), support)
+      Array([[3., 1.]], dtype=float32)
+    """
+    numerics.check_shapes(
+        queries=(queries, "n d"), support=(support, "m d"), where=(where, "m")
+    )
+    queries, support = jax.lax.stop_gradient(
+        (
+            numerics.at_least_f32(queries, "queries"),
+            numerics.at_least_f32(support, "support"),
+        )
+    )
+    where = numerics.mask_or_all(where, support.shape[:1])
+    support = jnp.where(where[:, None], support, 0)
+    cosines = jnp.where(where[None, :], similarity.cosine(queries, support), -jnp.inf)
+    nearest = support[jnp.argmax(cosines, axis=1)]
+    return jnp.where(jnp.any(where), nearest, queries)
+
+
+def matryoshka(
+    loss_fn: Callable[..., Array],
+    *embeddings: Float[Array, "n d"],
+    sizes: Sequence[int],
+    weights: Sequence[numerics.Number] | Float[Array, " k"] | None = None,
+) -> Array:
+    """A loss on the first numbers of each embedding, summed over several sizes.
+
+        loss = sum_k weights[k] loss_fn(x[:, :sizes[k]], y[:, :sizes[k]], ...)
+
+    Embeddings trained so can be cut to any of the sizes. A loss of unit vectors has to
+    scale the rows itself: a prefix of a unit vector is shorter.
+
+    Args:
+      loss_fn: function of the embeddings alone that returns the loss, any shape.
+      embeddings: one or more, all of them cut.
+      sizes: how many numbers are kept; usually the last is d.
+      weights: one for each size; 1 when None.
+
+    Raises:
+      ValueError: no sizes, one outside of 1 to d, not as many weights.
+
+    References:
+      Kusupati et al. 2022, arXiv:2205.13147, eq. 1.
+
+    Examples:
+      >>> x = jnp.array([[1.0, 2.0, 4.0]])
+      >>> print(matryoshka(jnp.sum, x, sizes=(1, 3)))  # 1 + 7
+      8.0
+    """
+    d = min(x.shape[1] for x in embeddings)
+    if not sizes or not all(1 <= size <= d for size in sizes):
+        raise ValueError(f"sizes: expected numbers from 1 to {d}, got {sizes}")
+    weights = [1.0] * len(sizes) if weights is None else weights
+    if len(weights) != len(sizes):
+        raise ValueError(
+            f"weights: expected one for each of {len(sizes)} sizes, got {len(weights)}"
+        )
+    parts = [loss_fn(*(x[:, :size] for x in embeddings)) for size in sizes]
+    return sum(
+        (weight * part for weight, part in zip(weights, parts, strict=True)),
+        start=jnp.zeros_like(parts[0]),
+    )
+
+
+def clip_temperature(
+    x: Float[Array, "*shape"], low: numerics.Number, high: numerics.Number
+) -> Float[Array, "*shape"]:
+    """A learned temperature (scale, or logarithm of one) kept within a range.
+
+        clip(x, low, high), with the gradient of x itself where that leads back inside
+
+    `jnp.clip` has gradient 0 beyond its bounds, so that what is once outside never
+    returns; without a bound on the gradient it would drift ever farther out. Here
+    descent moves a number that is outside back as soon as the loss asks for it, and
+    never farther out.
+
+    Args:
+      x: the parameter.
+      low: least value.
+      high: greatest value; CLIP has a log-scale of at most log 100.
+
+    Raises:
+      ValueError: low above high.
+
+    References:
+      Radford et al. 2021, arXiv:2103.00020, section 2.5.
+
+    Deviations:
+      The released code of CLIP sets the parameter itself to the bound after each step.
+      Several devices here cut each its own share of the gradient, and so may differ
+      at the bound from one device.
+
+    Examples:
+      >>> loss = lambda x, sign: sign * clip_temperature(x, 0.0, 4.6)
+      >>> grad = jax.grad(loss)
+      >>> print(grad(5.0, 1.0), grad(5.0, -1.0))  # back inside, farther out
+      1.0 0.0
+    """
+    known = not any(isinstance(bound, jax.core.Tracer) for bound in (low, high))
+    if known and not low <= high:
+        raise ValueError(f"low: expected at most high = {high}, got {low}")
+    x = numerics.at_least_f32(x)
+    return clip_inwards(x, jnp.asarray(low, x.dtype), jnp.asarray(high, x.dtype))
+
+
+@jax.custom_vjp
+def clip_inwards(x: Array, low: Array, high: Array) -> Array:
+    """`jnp.clip` with the gradient cut only where descent would leave the range."""
+    return jnp.clip(x, low, high)
+
+
+def clip_forward(x: Array, low: Array, high: Array) -> tuple[Array, Any]:
+    return jnp.clip(x, low, high), (x, low, high)
+
+
+def clip_backward(kept: Any, grad: Array) -> tuple[Array, Array, Array]:
+    x, low, high = kept
+    outwards = ((x >= high) & (grad < 0)) | ((x <= low) & (grad > 0))
+    return jnp.where(outwards, 0, grad), jnp.zeros_like(low), jnp.zeros_like(high)
+
+
+clip_inwards.defvjp(clip_forward, clip_backward)
+
+
 def decoupled_info_nce(
     logits: Float[Array, "n m"],
     labels: Int[Array, " n"] | None = None,
@@ -332,6 +489,7 @@ def decoupled_info_nce(
     )
     logits, where = numerics.masked_logits(logits, where)
     labels = pairs.positive_columns(labels, logits.shape)
+    logits, where, counts = numerics.labeled_rows(logits, labels, where)
     negatives = where & ~pairs.one_column(labels, logits.shape[1])
     attraction = numerics.at_columns(logits, labels)
     if positive_weights is not None:
@@ -340,7 +498,7 @@ def decoupled_info_nce(
         )
     return numerics.safe_reduce(
         numerics.masked_logsumexp(logits - attraction[:, None], negatives),
-        where=numerics.at_columns(where, labels) & jnp.any(negatives, axis=-1),
+        where=counts & jnp.any(negatives, axis=-1),
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -350,7 +508,7 @@ def decoupled_weights(
     similarities: Float[Array, " n"],
     *,
     where: Bool[Array, " n"] | None = None,
-    sigma: float = 0.5,
+    sigma: numerics.Number = 0.5,
 ) -> Float[Array, " n"]:
     """Weights of the positive terms of DCLW: less for pairs that agree already.
 
@@ -373,12 +531,16 @@ def decoupled_weights(
     numerics.check_positive(sigma=sigma)
     similarities = numerics.at_least_f32(similarities, "similarities")
     where = numerics.mask_or_all(where, similarities.shape)
-    share = jnp.exp(numerics.masked_log_softmax(similarities / sigma, where))
+    log_share = numerics.masked_log_softmax(similarities, where, temperature=sigma)
+    share = jnp.exp(log_share)
     return jnp.where(where, 2 - jnp.sum(where) * share, 0)
 
 
 def hardness_log_weights(
-    scores: Float[Array, "n m"], negatives: Bool[Array, "n m"], *, strength: float
+    scores: Float[Array, "n m"],
+    negatives: Bool[Array, "n m"],
+    *,
+    strength: numerics.Number,
 ) -> Float[Array, "n m"]:
     """Logarithms of weights that grow with the score of a negative.
 
@@ -401,8 +563,7 @@ def hardness_log_weights(
       Array([[0. , 1. , 0.2]], dtype=float32)
     """
     numerics.check_shapes(scores=(scores, "n m"), negatives=(negatives, "n m"))
-    if strength < 0:
-        raise ValueError(f"strength: expected a number >= 0, got {strength}")
+    numerics.check_nonnegative(strength=strength)
     scores = jax.lax.stop_gradient(numerics.at_least_f32(scores, "scores"))
     negatives = numerics.check_mask(negatives, "negatives")
     return jnp.where(negatives, strength * scores, 0)
@@ -412,8 +573,8 @@ def debiased_info_nce(
     logits: Float[Array, "n m"],
     labels: Int[Array, " n"] | None = None,
     *,
-    class_prior: float = 0.1,
-    temperature: float = 0.5,
+    class_prior: numerics.Number = 0.1,
+    temperature: numerics.Number = 0.5,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -464,9 +625,9 @@ def hard_negative_info_nce(
     logits: Float[Array, "n m"],
     labels: Int[Array, " n"] | None = None,
     *,
-    beta: float = 1.0,
-    class_prior: float = 0.1,
-    temperature: float = 0.5,
+    beta: numerics.Number = 1.0,
+    class_prior: numerics.Number = 0.1,
+    temperature: numerics.Number = 0.5,
     constant_weights: bool = False,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -509,31 +670,32 @@ def hard_negative_info_nce(
         where=(where, "n m"),
         weights=(weights, "n"),
     )
-    numerics.check_fraction(class_prior=class_prior)
+    numerics.check_numbers(
+        "a number in [0, 1)", lambda p: (p >= 0) & (p < 1), class_prior=class_prior
+    )
     numerics.check_positive(temperature=temperature)
-    if class_prior == 1:
-        raise ValueError("class_prior: expected a number below 1, got 1")
-    if beta < 0:
-        raise ValueError(f"beta: expected a number >= 0, got {beta}")
+    numerics.check_nonnegative(beta=beta)
     logits, where = numerics.masked_logits(logits, where)
     labels = pairs.positive_columns(labels, logits.shape)
+    logits, where, counts = numerics.labeled_rows(logits, labels, where)
     negatives = where & ~pairs.one_column(labels, logits.shape[1])
+    # Relative to the positive: a number that all logits have in common costs no digits.
+    shift = jax.lax.stop_gradient(numerics.at_columns(logits, labels))
+    logits = logits - shift[:, None]
     positive = numerics.at_columns(logits, labels)
     count = numerics.safe_log(jnp.sum(negatives, axis=-1, dtype=logits.dtype))
     # log w_j + log N, so that the weighted sum is the plain one where beta is 0.
-    importance = jax.nn.log_softmax(
-        jnp.where(negatives, beta * logits, numerics.MASKED), axis=-1
-    )
+    importance = numerics.masked_log_softmax(beta * logits, negatives)
     if constant_weights:
         importance = jax.lax.stop_gradient(importance)
     total = count + numerics.masked_logsumexp(logits + importance, negatives)
     known = numerics.safe_log(jnp.asarray(class_prior, logits.dtype))
     mass = numerics.log_subtract_exp(total, count + known + positive)
     mass = mass - jnp.log1p(-jnp.asarray(class_prior, logits.dtype))
-    mass = jnp.maximum(mass, count - 1 / temperature)
+    mass = jnp.maximum(mass, count - 1 / temperature - shift)
     return numerics.safe_reduce(
         jax.nn.softplus(mass - positive),
-        where=numerics.at_columns(where, labels),
+        where=counts,
         weights=weights,
         reduce_fn=reduce_fn,
     )

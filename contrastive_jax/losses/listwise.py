@@ -92,10 +92,10 @@ def listnet(
     """
     logits, relevance, where = check_lists(logits, relevance, where, weights)
     log_p = numerics.masked_log_softmax(logits, where)
-    log_t = numerics.masked_log_softmax(relevance, where)
+    t, counts = distillation.teacher_softmax(relevance, where)
     return numerics.safe_reduce(
-        -jnp.sum(jnp.where(where, jnp.exp(log_t), 0) * log_p, axis=1),
-        where=jnp.any(where, axis=1),
+        -jnp.sum(t * log_p, axis=1),
+        where=counts,
         weights=weights,
         reduce_fn=reduce_fn,
     )
@@ -122,10 +122,14 @@ def list_mle(
       logits: scores of m items in each of n lists, temperature applied.
       relevance: labels; only their order matters.
       order: items of each list from the most to the least relevant, for another order
-        of equal labels than the one they stand in (draw it at random).
+        of equal labels than the one they stand in (draw it at random). A list whose
+        traced order is no permutation drops out.
       where: items that count.
       weights: one non-negative weight per list.
       reduce_fn: `jnp.mean` or `jnp.sum` over lists; None gives [n].
+
+    Raises:
+      ValueError: an order that is no permutation.
 
     References:
       Xia et al. 2008, Listwise Approach to Learning to Rank: Theory and Algorithm,
@@ -144,7 +148,10 @@ def list_mle(
     numerics.check_shapes(logits=(logits, "n m"), order=(order, "n m"))
     if order is None:
         order = jnp.argsort(jnp.where(where, -relevance, jnp.inf), axis=1)
-    order = numerics.check_columns(order, logits.shape[1], "order")
+    else:
+        order, valid = numerics.check_orders(order, "order")
+        where = where & valid[:, None]
+    logits = numerics.less_largest(logits, where)
     logits = jnp.take_along_axis(logits, order, axis=1)
     inside = jnp.take_along_axis(where, order, axis=1)
     masked = jnp.where(inside, logits, numerics.MASKED)
@@ -250,7 +257,7 @@ def neural_ndcg(
     logits: Float[Array, "n m"],
     relevance: Float[Array, "n m"],
     *,
-    temperature: float | Float[Array, ""] = 1.0,
+    temperature: numerics.Number = 1.0,
     k: int | None = None,
     num_iterations: int = 50,
     where: Bool[Array, "n m"] | None = None,
@@ -295,7 +302,7 @@ def neural_ndcg(
         raise ValueError(f"k: expected at least 1, got {k}")
     logits, relevance, where = check_lists(logits, relevance, where, weights)
     m = logits.shape[1]
-    scores = jnp.where(where, logits, 0)
+    scores = numerics.less_largest(logits, where)
     gaps = scores[:, :, None] - scores[:, None, :]
     both = where[:, :, None] & where[:, None, :]
     apart = jnp.sum(jnp.where(both, gaps * jnp.sign(gaps), 0), axis=2)
@@ -305,7 +312,7 @@ def neural_ndcg(
     log_p = slope[:, :, None] * scores[:, None, :] - apart[:, None, :]
     # As many ranks as items count, in the first rows.
     real = (rank[None, :] <= count[:, None])[:, :, None] & where[:, None, :]
-    log_p = numerics.masked_log_softmax(log_p / temperature, real)
+    log_p = numerics.masked_log_softmax(log_p, real, temperature=temperature)
     for _ in range(num_iterations):
         log_p = numerics.masked_log_softmax(log_p, real, axis=1)
         log_p = numerics.masked_log_softmax(log_p, real)
@@ -336,7 +343,7 @@ def lambda_loss(
         "ndcg2++",
     ] = "ndcg2",
     k: int | None = None,
-    mu: float = 10.0,
+    mu: numerics.Number = 10.0,
     over: Literal["lists", "pairs"] = "lists",
     unit: Literal["bits", "nats"] = "bits",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -365,7 +372,7 @@ def lambda_loss(
       weights: one non-negative weight per list.
       scheme: the weights w.
       k: only pairs of which both are among the first k; the ideal DCG is cut there too.
-      mu: of "ndcg2++".
+      mu: of "ndcg2++", >= 0.
       over: what `jnp.mean` divides by: lists that have a pair, or pairs.
       unit: base of the logarithm, 2 or e.
       reduce_fn: `jnp.mean` or `jnp.sum`; None gives the sums of the lists, [n].
@@ -384,6 +391,7 @@ def lambda_loss(
     """
     if k is not None and k < 1:
         raise ValueError(f"k: expected at least 1, got {k}")
+    numerics.check_nonnegative(mu=mu)
     logits, relevance, where = check_lists(logits, relevance, where, weights)
     rank = ranks(logits, where)
     gain = normalized_gains(relevance, where, k)
@@ -415,7 +423,7 @@ def wasserstein(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    power: float = 1.0,
+    power: numerics.Number = 1.0,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Optimal transport on the line between the values of two lists.
@@ -440,8 +448,7 @@ def wasserstein(
       >>> print(wasserstein(x, jnp.array([[3.0, 0.5, 1.0]]), power=1.0))  # 0.5 / 3
       0.16666667
     """
-    if power < 1:
-        raise ValueError(f"power: expected at least 1, got {power}")
+    numerics.check_numbers("a number >= 1", lambda x: x >= 1, power=power)
     numerics.check_shapes(
         values=(values, "n m"),
         targets=(targets, "n m"),
@@ -504,6 +511,9 @@ def gaussian_wasserstein(
     targets = numerics.at_least_f32(targets, "targets")
     keep = numerics.mask_or_all(where, values.shape[:1])[:, None]
     count = jnp.sum(keep)
+    # What all rows have in common goes first: it would cost digits of the means.
+    origin = numerics.masked_mean(jax.lax.stop_gradient(values), keep, axis=0)[None, :]
+    values, targets = values - origin, targets - origin
     means = [numerics.masked_mean(x, keep, axis=0) for x in (values, targets)]
     x = jnp.where(keep, values - means[0][None, :], 0)
     y = jnp.where(keep, targets - means[1][None, :], 0)
@@ -530,8 +540,8 @@ def extend_lists(relevance: Float[Array, "n k"]) -> Float[Array, "n n*k"]:
     """
     sizes = numerics.check_shapes(relevance=(relevance, "n k"))
     n, k = sizes["n"], sizes["k"]
-    own = jnp.eye(n, dtype=relevance.dtype)[:, :, None]
-    return (own * relevance[:, None, :]).reshape(n, n * k)
+    own = jnp.eye(n, dtype=bool)[:, :, None]
+    return jnp.where(own, relevance[:, None, :], 0).reshape(n, n * k)
 
 
 def ranks(scores: Float[Array, "n m"], where: Bool[Array, "n m"]) -> Int[Array, "n m"]:
@@ -558,7 +568,7 @@ def swap_weights(
     gain: Float[Array, "n m"],
     labels: Float[Array, "n m"],
     scheme: str,
-    mu: float,
+    mu: numerics.Number,
 ) -> Float[Array, "..."]:
     """Weights of `lambda_loss`, [n, m, m]."""
 

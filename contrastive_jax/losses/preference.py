@@ -21,8 +21,8 @@ def dpo(
     reference_rejected: Float[Array, " n"],
     where: Bool[Array, " n"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    beta: float | Float[Array, ""] = 0.1,
-    label_smoothing: float = 0.0,
+    beta: numerics.Number = 0.1,
+    label_smoothing: numerics.Number = 0.0,
     form: Literal["logistic", "ipo"] = "logistic",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -87,7 +87,7 @@ def dpo(
         right, wrong = jax.nn.softplus(-beta * gap), jax.nn.softplus(beta * gap)
         loss = (1 - label_smoothing) * right + label_smoothing * wrong
     elif form == "ipo":
-        if label_smoothing:
+        if not numerics.is_zero(label_smoothing):
             raise ValueError(
                 f'label_smoothing: only with form="logistic", got {label_smoothing}'
             )
@@ -101,7 +101,7 @@ def implicit_rewards(
     log_probs: Float[Array, "*shape"],
     reference: Float[Array, "*shape"],
     *,
-    beta: float | Float[Array, ""] = 0.1,
+    beta: numerics.Number = 0.1,
 ) -> Float[Array, "*shape"]:
     """What a model trained by preferences says a response (or a token) is worth.
 

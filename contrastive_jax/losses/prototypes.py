@@ -1,6 +1,7 @@
 """Losses over prototypes: balanced assignments, swapped prediction, self-distillation.
 
-Scores of several crops of the same n images come as [v crops, n, k prototypes].
+Scores of several crops of the same n images come as [v crops, n, k prototypes]. A score
+of -inf is a probability of 0.
 """
 
 import jax
@@ -14,7 +15,7 @@ def sinkhorn(
     scores: Float[Array, "n k"],
     queued: Float[Array, "q k"] | None = None,
     *,
-    epsilon: float = 0.05,
+    epsilon: numerics.Number = 0.05,
     num_iterations: int = 3,
     where: Bool[Array, " n"] | None = None,
     where_queued: Bool[Array, " q"] | None = None,
@@ -62,10 +63,12 @@ def sinkhorn(
         scores = jnp.concatenate([scores, queued])
         where = jnp.concatenate([where, queued_where])
     rows = jnp.broadcast_to(where[:, None], scores.shape)
-    log_n = numerics.safe_log(jnp.sum(where, dtype=scores.dtype))
+    scores, rows = numerics.masked_logits(scores, rows)
+    log_n = numerics.safe_log(jnp.sum(jnp.any(rows, axis=1), dtype=scores.dtype))
     log_k = jnp.log(jnp.asarray(scores.shape[1], scores.dtype))
-    log_q = scores / epsilon
-    log_q = log_q - numerics.masked_logsumexp(log_q.ravel(), rows.ravel())
+    log_q = numerics.masked_log_softmax(
+        scores.ravel(), rows.ravel(), temperature=epsilon
+    ).reshape(scores.shape)
     for _ in range(num_iterations):
         log_q = log_q - numerics.masked_logsumexp(log_q, rows, axis=0)[None, :] - log_k
         log_q = log_q - numerics.masked_logsumexp(log_q, rows)[:, None] - log_n
@@ -77,7 +80,7 @@ def swav(
     assignments: Float[Array, "a n k"],
     *,
     crops: tuple[int, ...] | None = None,
-    temperature: float = 0.1,
+    temperature: numerics.Number = 0.1,
     where: Bool[Array, " n"] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -121,7 +124,7 @@ def swav(
     where = numerics.mask_or_all(where, scores.shape[1:2])
     scores = jnp.where(where[None, :, None], scores, 0)
     assignments = jnp.where(where[None, :, None], assignments, 0)
-    log_p = jax.nn.log_softmax(scores / temperature, axis=-1)
+    log_p, _ = log_softmax(scores, temperature)
     return numerics.safe_reduce(
         other_crops_cross_entropy(log_p, assignments, crops),
         where=where,
@@ -136,8 +139,8 @@ def dino(
     center: Float[Array, " k"] | None = None,
     *,
     crops: tuple[int, ...] | None = None,
-    student_temperature: float = 0.1,
-    teacher_temperature: float = 0.04,
+    student_temperature: numerics.Number = 0.1,
+    teacher_temperature: numerics.Number = 0.04,
     where: Bool[Array, " n"] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -186,24 +189,42 @@ def dino(
     where = numerics.mask_or_all(where, student.shape[1:2])
     student = jnp.where(where[None, :, None], student, 0)
     teacher = jnp.where(where[None, :, None], teacher, 0)
+    # The largest goes first: next to it the centre could lose digits.
+    valid = teacher != -jnp.inf
+    teacher = numerics.less_largest(jnp.where(valid, teacher, 0), valid)
     if center is not None:
         teacher = teacher - numerics.at_least_f32(center, "center")[None, None, :]
-    targets = jax.nn.softmax(teacher / teacher_temperature, axis=-1)
-    log_p = jax.nn.log_softmax(student / student_temperature, axis=-1)
+    teacher = jnp.where(valid, teacher, -jnp.inf)
+    targets, known = log_softmax(teacher, teacher_temperature)
+    targets = jnp.where(known[:, :, None], jnp.exp(targets), 0)
+    log_p, _ = log_softmax(student, student_temperature)
     return numerics.safe_reduce(
-        other_crops_cross_entropy(log_p, targets, crops),
-        where=where,
+        other_crops_cross_entropy(log_p, targets, crops, known),
+        where=where & jnp.any(known, axis=0),
         weights=weights,
         reduce_fn=reduce_fn,
     )
+
+
+def log_softmax(
+    x: Float[Array, "v n k"], temperature: numerics.Number
+) -> tuple[Float[Array, "v n k"], Bool[Array, "v n"]]:
+    """Log-softmax of x / temperature, MASKED at -inf; rows that are not all of it."""
+    x, valid = numerics.masked_logits(x, None)
+    log_p = numerics.masked_log_softmax(x, valid, temperature=temperature)
+    return jnp.where(valid, log_p, numerics.MASKED), jnp.any(valid, axis=-1)
 
 
 def other_crops_cross_entropy(
     log_p: Float[Array, "v n k"],
     targets: Float[Array, "a n k"],
     crops: tuple[int, ...] | None,
+    known: Bool[Array, "a n"] | None = None,
 ) -> Float[Array, " n"]:
-    """Cross entropy against targets, averaged over all pairs of different crops."""
+    """Cross entropy against targets, averaged over all pairs of different crops.
+
+    Only over those whose targets are `known`, which are all of them when None.
+    """
     num_crops, num_targets = log_p.shape[0], targets.shape[0]
     crops = tuple(range(num_targets)) if crops is None else tuple(crops)
     if len(crops) != num_targets or not all(0 <= c < num_crops for c in crops):
@@ -216,4 +237,6 @@ def other_crops_cross_entropy(
     entropy = -jnp.einsum("vnk,ank->avn", log_p, targets, precision="highest")
     own = jnp.asarray(crops)[:, None] == jnp.arange(num_crops)[None, :]
     others = jnp.broadcast_to(~own[:, :, None], entropy.shape)
+    if known is not None:
+        others = others & known[:, None, :]
     return numerics.masked_mean(entropy, others, axis=(0, 1))

@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from contrastive_jax import numerics, pairs
@@ -52,13 +53,13 @@ def proxy_nca(
       -2.0
     """
     logits, labels, where = check_classes(labels, where, weights, logits=logits)
+    logits, where, counts = numerics.labeled_rows(logits, labels, where)
     others = where & ~pairs.one_column(labels, logits.shape[1])
-    counts = numerics.at_columns(where, labels)
     if positive_in_denominator:
         loss = numerics.negative_log_softmax(logits, labels, where)
     else:
-        own = jnp.take_along_axis(logits, labels[:, None], axis=1)
-        loss = numerics.masked_logsumexp(logits - own, others)
+        own = numerics.at_columns(logits, labels)
+        loss = numerics.masked_logsumexp(logits - own[:, None], others)
         counts = counts & jnp.any(others, axis=1)
     return numerics.safe_reduce(
         loss, where=counts, weights=weights, reduce_fn=reduce_fn
@@ -70,8 +71,8 @@ def proxy_anchor(
     labels: Int[Array, " n"],
     *,
     where: Bool[Array, "n c"] | None = None,
-    margin: float = 0.1,
-    alpha: float = 32.0,
+    margin: numerics.Number | Float[Array, " c"] = 0.1,
+    alpha: numerics.Number = 32.0,
 ) -> Float[Array, ""]:
     """Each proxy pulls its hardest examples and pushes the hardest others.
 
@@ -84,7 +85,7 @@ def proxy_anchor(
       cosines: of n examples to c proxies.
       labels: class of each example.
       where: pairs that count; a class without any leaves the means.
-      margin: added to negatives, taken off positives.
+      margin: added to negatives, taken off positives; a number, or one per class.
       alpha: sharpness, > 0.
 
     References:
@@ -96,7 +97,11 @@ def proxy_anchor(
       1.0397
     """
     numerics.check_positive(alpha=alpha)
+    numerics.check_finite(margin=margin)
     cosines, labels, where = check_classes(labels, where, None, cosines=cosines)
+    where = where & (labels < cosines.shape[1])[:, None]
+    margin = numerics.per_column(margin, cosines.shape[1], cosines.dtype, "margin")
+    margin = margin[None, :]
     own = pairs.one_column(labels, cosines.shape[1])
     positives, negatives = where & own, where & ~own
     pull = numerics.masked_logsumexp(alpha * (margin - cosines), positives, axis=0)
@@ -112,8 +117,8 @@ def arcface(
     *,
     where: Bool[Array, "n c"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    margin: float = 0.5,
-    scale: float = 64.0,
+    margin: numerics.Number | Float[Array, " c"] = 0.5,
+    scale: numerics.Number = 64.0,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Cross entropy with a margin on the angle to the own class.
@@ -129,7 +134,7 @@ def arcface(
       labels: class of each example.
       where: classes that count; an example whose own class is masked drops out.
       weights: one non-negative weight per example.
-      margin: in radians, in [0, pi).
+      margin: in radians, in [0, pi); a number, or one per class.
       scale: > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples; None gives [n].
 
@@ -144,15 +149,108 @@ def arcface(
       0.6931
     """
     numerics.check_positive(scale=scale)
+    numerics.check_numbers(
+        "radians in [0, pi)", lambda x: (x >= 0) & (x < math.pi), margin=margin
+    )
     cosines, labels, where = check_classes(labels, where, weights, cosines=cosines)
+    margin = numerics.per_column(margin, cosines.shape[1], cosines.dtype, "margin")
+    margin = margin[None, :]
     eased = jnp.where(
-        cosines >= -math.cos(margin),
+        cosines >= -jnp.cos(margin),
         numerics.add_angle(cosines, margin),
-        cosines - margin * math.sin(margin),
+        cosines - margin * jnp.sin(margin),
     )
-    return class_cross_entropy(
-        scale * own_class(labels, eased, cosines), labels, where, weights, reduce_fn
+    logits = jnp.where(pairs.one_column(labels, cosines.shape[1]), eased, cosines)
+    return class_cross_entropy(logits, labels, where, weights, reduce_fn, scale)
+
+
+def subcenter_arcface(
+    cosines: Float[Array, "n c k"],
+    labels: Int[Array, " n"],
+    *,
+    where: Bool[Array, "n c"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    margin: numerics.Number | Float[Array, " c"] = 0.5,
+    scale: numerics.Number = 64.0,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """ArcFace with k vectors per class, of which the nearest one stands for it.
+
+        loss_i = arcface of cos t_ic = max_k cosines[i, c, k]                 (nats)
+
+    An example need only be near one of its class: wrongly labeled and rare ones gather
+    at the others.
+
+    Also known as Sub-center ArcFace.
+
+    Args:
+      cosines: of n examples to k vectors of each of c classes; -inf for one that a
+        class does not have.
+      labels: class of each example.
+      where: classes that count; an example whose own class is masked drops out.
+      weights: one non-negative weight per example.
+      margin: as in `arcface`.
+      scale: > 0.
+      reduce_fn: `jnp.mean` or `jnp.sum` over examples; None gives [n].
+
+    References:
+      Deng et al. 2020, Sub-center ArcFace: Boosting Face Recognition by Large-Scale
+      Noisy Web Faces, ECCV, section 3.3.
+
+    Examples:
+      >>> cosines = jnp.array([[[-1.0, 1.0], [0.5, 0.2]]])
+      >>> loss = subcenter_arcface(cosines, jnp.array([0]), margin=1.0, scale=1.0)
+      >>> f"{loss:.4f}"  # of the cosines 1 and 0.5
+      '0.6732'
+    """
+    numerics.check_shapes(cosines=(cosines, "n c k"), where=(where, "n c"))
+    cosines = numerics.at_least_f32(cosines, "cosines")
+    shown = numerics.mask_or_all(where, cosines.shape[:2])[:, :, None]
+    nearest = -numerics.masked_min(-cosines, shown & (cosines != -jnp.inf))
+    return arcface(
+        nearest,
+        labels,
+        where=shown[:, :, 0] & jnp.any(cosines != -jnp.inf, axis=2),
+        weights=weights,
+        margin=margin,
+        scale=scale,
+        reduce_fn=reduce_fn,
     )
+
+
+def class_margins(
+    class_counts: Float[Array, " c"] | Int[Array, " c"],
+    *,
+    largest: numerics.Number = 0.5,
+) -> Float[Array, " c"]:
+    """Margins by class, the greater the rarer it is.
+
+        margin_c = largest (class_counts[c] / least of them)^(-1/4)
+
+    For the `margin` of `cosface` (LDAM with a scale) and of others. A class without
+    examples counts as one of a single example.
+
+    Args:
+      class_counts: examples of each class, >= 0.
+      largest: margin of the rarest class, >= 0.
+
+    Raises:
+      ValueError: a negative count.
+
+    References:
+      Cao et al. 2019, arXiv:1906.07413, section 3.2 (label-distribution-aware margin).
+
+    Examples:
+      >>> class_margins(jnp.array([16, 1]))
+      Array([0.25, 0.5 ], dtype=float32)
+    """
+    numerics.check_nonnegative(class_counts=class_counts, largest=largest)
+    numerics.check_shapes(class_counts=(class_counts, "c"))
+    if not isinstance(class_counts, jax.Array):
+        class_counts = np.asarray(class_counts, float)  # counts of 2^31 and more
+    counts = jnp.asarray(class_counts)
+    counts = jnp.maximum(counts.astype(jnp.promote_types(counts.dtype, jnp.float32)), 1)
+    return largest * (counts / jnp.min(counts)) ** -0.25
 
 
 def cosface(
@@ -161,8 +259,8 @@ def cosface(
     *,
     where: Bool[Array, "n c"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    margin: float = 0.35,
-    scale: float = 64.0,
+    margin: numerics.Number | Float[Array, " c"] = 0.35,
+    scale: numerics.Number = 64.0,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Cross entropy with a margin on the cosine to the own class.
@@ -177,7 +275,7 @@ def cosface(
       labels: class of each example.
       where: classes that count; an example whose own class is masked drops out.
       weights: one non-negative weight per example.
-      margin: taken off the own class.
+      margin: taken off the own class; a number, or one per class (`class_margins`).
       scale: > 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over examples; None gives [n].
 
@@ -191,9 +289,13 @@ def cosface(
       0.6931
     """
     numerics.check_positive(scale=scale)
+    numerics.check_finite(margin=margin)
     cosines, labels, where = check_classes(labels, where, weights, cosines=cosines)
-    logits = scale * own_class(labels, cosines - margin, cosines)
-    return class_cross_entropy(logits, labels, where, weights, reduce_fn)
+    margin = numerics.per_column(margin, cosines.shape[1], cosines.dtype, "margin")
+    margin = scale * jnp.take(margin, labels, mode="fill", fill_value=0)
+    return class_cross_entropy(
+        cosines, labels, where, weights, reduce_fn, scale, margin
+    )
 
 
 def normalized_softmax(
@@ -202,7 +304,7 @@ def normalized_softmax(
     *,
     where: Bool[Array, "n c"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    temperature: float | Float[Array, ""] = 0.05,
+    temperature: numerics.Number = 0.05,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Cross entropy over cosines to the class vectors.
@@ -228,15 +330,9 @@ def normalized_softmax(
     """
     numerics.check_positive(temperature=temperature)
     cosines, labels, where = check_classes(labels, where, weights, cosines=cosines)
-    logits = cosines / temperature
-    return class_cross_entropy(logits, labels, where, weights, reduce_fn)
-
-
-def own_class(
-    labels: Int[Array, " n"], own: Float[Array, "n c"], others: Float[Array, "n c"]
-) -> Float[Array, "n c"]:
-    """One array at each example's class, another one everywhere else."""
-    return jnp.where(pairs.one_column(labels, others.shape[1]), own, others)
+    return class_cross_entropy(
+        cosines, labels, where, weights, reduce_fn, 1 / temperature
+    )
 
 
 def class_cross_entropy(
@@ -245,11 +341,16 @@ def class_cross_entropy(
     where: Bool[Array, "n c"],
     weights: Float[Array, " n"] | None,
     reduce_fn: numerics.ReduceFn | None,
+    scale: numerics.Number,
+    margin: numerics.Number | Float[Array, " n"] = 0,
 ) -> Float[Array, "..."]:
-    """Cross entropy of the labelled class among the classes that count."""
+    """Cross entropy of the labeled class among the classes that count."""
+    logits, where, counts = numerics.labeled_rows(logits, labels, where)
     return numerics.safe_reduce(
-        numerics.negative_log_softmax(logits, labels, where),
-        where=numerics.at_columns(where, labels),
+        numerics.negative_log_softmax(
+            logits, labels, where, scale=scale, margin=margin
+        ),
+        where=counts,
         weights=weights,
         reduce_fn=reduce_fn,
     )

@@ -52,7 +52,7 @@ def router_mutual_information(
     *,
     num_tasks: int,
     top_k: int = 1,
-    eps: float = 1e-4,
+    eps: numerics.Number = 1e-4,
     where: Bool[Array, " n"] | None = None,
 ) -> Float[Array, ""]:
     """Minus the mutual information between a row's task (or field) and its expert.

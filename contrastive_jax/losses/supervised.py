@@ -21,7 +21,7 @@ def supervised_contrastive(
     weights: Float[Array, " n"] | None = None,
     form: Literal["out", "in"] = "out",
     denominator: Denominator = "all",
-    scale: float = 1.0,
+    scale: numerics.Number = 1.0,
     count_all: bool = False,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -45,7 +45,8 @@ def supervised_contrastive(
       denominator: the a that are summed over: "all"; "own", that positive and the
         negatives (only with form "out"); or "negatives" alone (decoupled; anchors
         without a negative drop out).
-      scale: factor of the loss; the released code has temperature / base_temperature.
+      scale: factor of the loss, > 0; the released code has temperature /
+        base_temperature.
       count_all: whether `jnp.mean` divides by all anchors that have a candidate,
         instead of those with a positive.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
@@ -67,6 +68,7 @@ def supervised_contrastive(
       >>> f"{loss:.4f}"
       '0.3133'
     """
+    numerics.check_positive(scale=scale)
     logits, positives, where = checked(logits, positives, where, weights)
     if form == "out":
         gaps = denominators(logits, positives, where, denominator) - logits
@@ -138,7 +140,7 @@ def multi_positive_info_nce(
     counts = jnp.any(positives, axis=-1)
     if denominator == "negatives":
         counts = counts & jnp.any(where & ~positives, axis=-1)
-    if over == "pairs" and reduce_fn is jnp.mean:
+    if over == "pairs" and numerics.is_mean(reduce_fn):
         # Weights of |P(i)| make the sum of the means over all pairs.
         number = jnp.sum(positives, axis=-1, dtype=loss.dtype)
         loss = loss / jnp.maximum(number, 1)
@@ -158,7 +160,7 @@ def cross_entropy_supervised_contrastive(
     positives: Bool[Array, "n m"] | None = None,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    ratio: float = 0.9,
+    ratio: numerics.Number = 0.9,
     form: Literal["out", "in"] = "out",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -200,8 +202,11 @@ def cross_entropy_supervised_contrastive(
     numerics.check_fraction(ratio=ratio)
     class_logits, classes = numerics.masked_logits(class_logits, None, "class_logits")
     labels = numerics.check_columns(labels, class_logits.shape[1], "labels")
+    class_logits, classes, counts = numerics.labeled_rows(class_logits, labels, classes)
     logits, where = numerics.masked_logits(logits, where)
-    has_candidate = jnp.any(where, axis=-1)
+    # An example without a class, or one of logit -inf, drops out of both parts.
+    where = where & counts[:, None]
+    counts = jnp.any(where, axis=-1)
     if positives is None:
         if logits.shape[0] != logits.shape[1]:
             raise ValueError(
@@ -213,7 +218,7 @@ def cross_entropy_supervised_contrastive(
     positives = numerics.check_mask(positives, "positives")
     options: dict[str, Any] = dict(weights=weights, reduce_fn=reduce_fn)
     entropy = numerics.negative_log_softmax(class_logits, labels, classes)
-    entropy = numerics.safe_reduce(entropy, where=has_candidate, **options)
+    entropy = numerics.safe_reduce(entropy, where=counts, **options)
     contrast = supervised_contrastive(
         logits, positives, where=where, form=form, **options
     )
@@ -223,8 +228,8 @@ def cross_entropy_supervised_contrastive(
 def logit_adjustment(
     class_counts: Float[Array, " c"] | Int[Array, " c"],
     *,
-    kappa: float = 1.0,
-    eps: float = 1e-12,
+    kappa: numerics.Number = 1.0,
+    eps: numerics.Number = 1e-12,
 ) -> Float[Array, " c"]:
     """Log of the class frequencies, to be added to (or taken off) class scores.
 
@@ -235,8 +240,8 @@ def logit_adjustment(
 
     Args:
       class_counts: examples of each class, or anything in proportion; >= 0.
-      kappa: strength; 0 adjusts nothing, 1 by the frequencies themselves.
-      eps: keeps a class without examples finite.
+      kappa: strength, >= 0; 0 adjusts nothing, 1 by the frequencies themselves.
+      eps: keeps a class without examples finite, >= 0.
 
     Raises:
       ValueError: a negative count.
@@ -249,6 +254,9 @@ def logit_adjustment(
       Array([-0.2877, -1.3863], dtype=float32)
     """
     numerics.check_shapes(class_counts=(class_counts, "c"))
+    numerics.check_nonnegative(kappa=kappa, eps=eps)
+    if not isinstance(class_counts, jax.Array):
+        class_counts = np.asarray(class_counts, float)  # counts of 2^31 and more
     counts = jnp.asarray(class_counts)
     if jnp.issubdtype(counts.dtype, jnp.integer):
         counts = counts.astype(jnp.float32)
@@ -259,13 +267,14 @@ def logit_adjustment(
         )
     total = jnp.sum(counts)
     shares = counts / jnp.where(total > 0, total, 1)
-    return jnp.log(shares**kappa + eps)
+    # Written so that a share of 0 has no infinite derivative in kappa.
+    return jnp.log(jnp.exp(kappa * numerics.safe_log(shares)) + eps)
 
 
 def checked(
     logits: Array, positives: Array, where: Array | None, weights: Array | None
 ) -> tuple[Float[Array, "n m"], Bool[Array, "n m"], Bool[Array, "n m"]]:
-    """Logits in at least float32, positives that count, and what counts."""
+    """Logits in at least float32 less the largest, positives and what counts."""
     numerics.check_shapes(
         logits=(logits, "n m"),
         positives=(positives, "n m"),
@@ -273,7 +282,8 @@ def checked(
         weights=(weights, "n"),
     )
     logits, where = numerics.masked_logits(logits, where)
-    return logits, numerics.check_mask(positives, "positives") & where, where
+    positives = numerics.check_mask(positives, "positives") & where
+    return numerics.less_largest(logits, where), positives, where
 
 
 def denominators(

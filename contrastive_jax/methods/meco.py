@@ -12,6 +12,7 @@ from contrastive_jax.ebm.importance import (
     checked,
     ema_log,
     logs_of,
+    noise_mean,
 )
 
 __all__ = [
@@ -27,8 +28,8 @@ def meco(
     f_noise: Float[Array, " m"],
     *,
     log_q_noise: Float[Array, " m"],
-    log_u: Float[Array, ""] | float,
-    max_weight: float = LARGEST,
+    log_u: numerics.Number,
+    max_weight: numerics.Number = LARGEST,
     where: Bool[Array, " n"] | None = None,
     where_noise: Bool[Array, " m"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -74,15 +75,17 @@ def meco(
       '-0.5000'
     """
     numerics.check_positive(max_weight=max_weight)
-    f_data, where, log_w, where_noise = checked(
-        f_data, f_noise, log_q_noise, where, where_noise, weights
-    )
     numerics.check_shapes(log_u=(jnp.asarray(log_u), ""))
+    # Taken off first: what all densities and log u have in common costs no digits.
+    f_data = numerics.at_least_f32(f_data, "f_data")
+    f_noise = numerics.at_least_f32(f_noise, "f_noise")
     log_u = jax.lax.stop_gradient(jnp.asarray(log_u, f_data.dtype))
-    ratio = capped_exp(log_w - log_u, max_weight)
-    log_z = log_u + numerics.masked_mean(ratio, where_noise) - 1
+    f_data, where, log_w, where_noise = checked(
+        f_data - log_u, f_noise - log_u, log_q_noise, where, where_noise, weights
+    )
+    ratio = noise_mean(capped_exp(log_w, max_weight), where_noise, reduce_fn)
     return numerics.safe_reduce(
-        log_z - f_data,
+        ratio - 1 - f_data,
         where=where & jnp.any(where_noise),
         weights=weights,
         reduce_fn=reduce_fn,
@@ -116,7 +119,7 @@ def meco_update(
     state: MecoState,
     log_mean: Float[Array, ""],
     *,
-    gamma: float | Float[Array, ""],
+    gamma: numerics.Number,
     log_mean_prev: Float[Array, ""] | None = None,
 ) -> MecoState:
     """The running estimate after one batch of noise; no gradient passes.

@@ -63,7 +63,7 @@ def moco_v3(
     logits: Float[Array, "n m"],
     labels: Int[Array, " n"] | None = None,
     *,
-    temperature: float,
+    temperature: numerics.Number,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
