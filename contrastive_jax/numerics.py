@@ -484,16 +484,18 @@ def log_subtract_exp(
 
 
 def cholesky_whiten(
-    x: Float[Array, "n d"], where: Bool[Array, " n"] | None = None, eps: float = 0.0
+    x: Float[Array, "n d"],
+    where: Bool[Array, " n"] | None = None,
+    eps: float | Array = 0.0,
 ) -> Float[Array, "n d"]:
     """Cholesky whitening: rows with mean 0 and covariance 1.
 
         y = (x - mean) inverse(L)^T,  L L^T = (1 - eps) cov(x) + eps I
 
     The covariance divides by the rows that count minus 1. Gradients flow through the
-    factor. With eps = 0 it needs more rows that count than columns. Where rounding has
-    made the covariance singular, a multiple of the identity at the level of rounding is
-    added.
+    factor. With eps = 0 it needs more rows that count than columns. Where the
+    covariance is singular, or rounding has made it so, a multiple of the identity at
+    the level of rounding is added; equal rows become 0.
 
     Args:
       x: rows.
@@ -502,15 +504,33 @@ def cholesky_whiten(
     """
     where = mask_or_all(where, x.shape[:1])[:, None]
     centered = jnp.where(where, x - masked_mean(x, where, axis=0)[None, :], 0)
+    size = unit_size(centered, eps)  # squares of what is tiny or huge are 0 or infinite
+    centered = centered / size
     count = jnp.maximum(jnp.sum(where) - 1, 1)
     covariance = jnp.matmul(centered.T, centered, precision="highest") / count
-    covariance = (1 - eps) * covariance + eps * jnp.eye(x.shape[1], dtype=x.dtype)
-    rounding = 10 * x.shape[1] * jnp.finfo(x.dtype).eps * jnp.trace(covariance)
-    lifted = covariance + rounding * jnp.eye(x.shape[1], dtype=x.dtype)
-    regular = jnp.all(jnp.isfinite(jnp.linalg.cholesky(covariance)))
+    identity = jnp.eye(x.shape[1], dtype=x.dtype)
+    covariance = (1 - eps) * covariance + eps / size / size * identity
+    trace = jnp.trace(covariance)
+    rounding = 10 * x.shape[1] * jnp.finfo(x.dtype).eps * trace
+    lifted = covariance + jnp.where(trace == 0, 1, rounding) * identity
+    pivots = jnp.diagonal(jnp.linalg.cholesky(covariance))
+    regular = jnp.all(jnp.isfinite(pivots) & (pivots > 0))
     factor = jnp.linalg.cholesky(jnp.where(regular, covariance, lifted))
     solve = jax.scipy.linalg.solve_triangular
     return solve(factor, centered.T, lower=True).T
+
+
+def unit_size(x: Float[Array, "*shape"], eps: float | Array = 0.0) -> Float[Array, ""]:
+    """The size of the largest entry, a power of 2, and no less than 1 where eps > 0.
+
+    A constant to divide by before squares are taken: their result is the same, but in
+    the middle of the range. With `eps` added to the squares, eps / size^2 stays finite.
+    """
+    x = jax.lax.stop_gradient(x)
+    largest = jnp.max(jnp.abs(x))
+    largest = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    size = jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1] - 1)
+    return jnp.where(eps > 0, jnp.maximum(size, 1), size)
 
 
 def reduce_terms(

@@ -27,7 +27,8 @@ def calibrate(
         y_i = (x_i - mean of its group) / sqrt(variance of its group + eps)
 
     Removes the mean and scale that distinguish the groups. A channel without variance
-    in a group is 0 there. Computed in float64, on the host.
+    in a group is 0 there. A row that is not finite does not enter the statistics and
+    comes back as NaN. Computed in float64, on the host.
 
     Args:
       x: embeddings.
@@ -52,14 +53,18 @@ def calibrate(
       Pretraining for Multi-lingual Dense Retrieval (CCP), calibration.
     """
     numerics.check_shapes(x=(x, "n d"), groups=(groups, "n"))
-    groups = np.asarray(numerics.check_integer(groups, "groups"))
+    groups = np.asarray(groups)  # keeps 64 bits
+    if groups.dtype.kind not in "iu":
+        raise TypeError(f"groups: expected integers, got {groups.dtype}")
     if eps < 0:
         raise ValueError(f"eps: expected a number >= 0, got {eps}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"x: expected floating point, got {x.dtype}")
     out = np.array(x, np.float64)
-    for group in np.unique(groups):
-        rows = groups == group
+    finite = np.all(np.isfinite(out), axis=1)
+    out[~finite] = np.nan
+    for group in np.unique(groups[finite]):
+        rows = (groups == group) & finite
         # The mean of a constant channel may be off by rounding.
         varies = np.max(out[rows], axis=0) > np.min(out[rows], axis=0)
         centered = np.where(varies, out[rows] - np.mean(out[rows], axis=0), 0)

@@ -2,7 +2,9 @@
 
 Tokens are [n, t] integers; `mask_id` stands for a token that is not yet known. A
 denoiser maps partly masked sequences to log-probabilities of all tokens, [n, t, v].
-Random numbers come in as uniforms, one per use, so that a step can key them by example.
+Noise of the training comes in as uniforms, one per use, so that a step can key them by
+example; steps of a sampler take one key, or one per sequence. Tokens of fewer than 32
+bits come up to int32, so that every token and the mask fit.
 """
 
 from collections.abc import Callable
@@ -10,9 +12,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from contrastive_jax import numerics
+from contrastive_jax.ebm import samplers
+from contrastive_jax.randomness import bernoulli, fold_keys
 
 # Log-probability of a token that cannot be.
 IMPOSSIBLE = -1e6
@@ -37,7 +41,7 @@ class Schedule(NamedTuple):
     weight: Float[Array, " n"]
 
 
-def loglinear_schedule(t: Float[Array, " n"], *, eps: float = 1e-3) -> Schedule:
+def loglinear_schedule(t: Float[Array, " n"], *, eps: float | Array = 1e-3) -> Schedule:
     """The schedule under which tokens are masked at a rate linear in time.
 
         sigma(t) = -log(1 - (1 - eps) t)
@@ -66,8 +70,8 @@ def antithetic_times(
     uniform: Float[Array, " n"],
     rows: Int[Array, " n"] | None = None,
     *,
-    total: int | None = None,
-    min_t: float = 1e-3,
+    total: int | Array | None = None,
+    min_t: float | Array = 1e-3,
 ) -> Float[Array, " n"]:
     """Times that cover (0, 1] evenly over a batch, each uniform by itself.
 
@@ -94,7 +98,7 @@ def antithetic_times(
     return (1 - min_t) * (even % 1) + min_t
 
 
-def discrete_times(t: Float[Array, " n"], num_steps: int) -> Float[Array, " n"]:
+def discrete_times(t: Float[Array, " n"], num_steps: int | Array) -> Float[Array, " n"]:
     """Times moved up to the grid 1/T, 2/T, ..., 1 of a chain of T steps.
 
     Args:
@@ -141,7 +145,7 @@ def mask_tokens(
         move_chance=(move_chance, "n"),
         where=(where, "n t"),
     )
-    tokens = numerics.check_integer(tokens, "tokens")
+    tokens = wide(tokens)
     moved = uniform < move_chance[:, None]
     if where is not None:
         moved &= numerics.check_mask(where, "where")
@@ -159,10 +163,11 @@ def subs_log_probs(
       mask_id: the mask, in [0, v).
 
     Returns:
-      IMPOSSIBLE (-1e6) at the mask and, at known positions, at all but the token.
+      IMPOSSIBLE (-1e6) at the mask and, at known positions, at all but the token (at
+      all, where a traced token is out of range).
 
     Raises:
-      ValueError: a mask outside of the vocabulary.
+      ValueError: a mask or a token outside of the vocabulary.
 
     References:
       Sahoo et al. 2024, arXiv:2406.07524 (substitution parameterisation).
@@ -174,8 +179,8 @@ def subs_log_probs(
     """
     numerics.check_shapes(logits=(logits, "n t v"), tokens=(tokens, "n t"))
     logits = numerics.at_least_f32(logits, "logits")
-    tokens = numerics.check_integer(tokens, "tokens")
     vocabulary = logits.shape[-1]
+    tokens = numerics.check_columns(tokens, vocabulary, "tokens")
     if not 0 <= mask_id < vocabulary:
         raise ValueError(f"mask_id: expected 0 to {vocabulary - 1}, got {mask_id}")
     possible = jnp.broadcast_to(jnp.arange(vocabulary) != mask_id, logits.shape)
@@ -192,7 +197,7 @@ def masked_diffusion(
     tokens: Int[Array, "n t"],
     times: Float[Array, " n"],
     *,
-    max_time: float = 1.0,
+    max_time: float | Array = 1.0,
     where: Bool[Array, "n t"] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -209,13 +214,17 @@ def masked_diffusion(
 
     Args:
       log_probs: of the denoiser at `times`, see `subs_log_probs`.
-      tokens: the clean tokens, in [0, v).
+      tokens: the clean tokens, in [0, v) where they count; a traced one that is not
+        drops out.
       times: in (0, 1], under the log-linear schedule; cut to at least 1e-6.
       max_time: larger times are cut to this.
       where: tokens that count (padding does not).
       weights: one non-negative weight per sequence.
       reduce_fn: `jnp.mean` or `jnp.sum` over tokens; None gives the sums of the
         sequences, [n].
+
+    Raises:
+      ValueError: a token outside of the vocabulary, as far as it is known.
 
     References:
       Sahoo et al. 2024, arXiv:2406.07524 (MDLM, continuous time).
@@ -236,7 +245,11 @@ def masked_diffusion(
     log_probs = numerics.at_least_f32(log_probs, "log_probs")
     times = numerics.at_least_f32(times, "times")
     tokens = numerics.check_integer(tokens, "tokens")
-    where = numerics.mask_or_all(where, tokens.shape)
+    if where is not None:
+        tokens = jnp.where(numerics.check_mask(where, "where"), tokens, 0)
+    tokens = numerics.check_columns(tokens, log_probs.shape[-1], "tokens")
+    inside = tokens < log_probs.shape[-1]
+    where = inside & numerics.mask_or_all(where, tokens.shape)
     times = jnp.clip(times, 1e-6, max_time)
     loss = -at_tokens(log_probs, tokens) / times[:, None]
     return numerics.reduce_terms(
@@ -245,7 +258,7 @@ def masked_diffusion(
 
 
 def ddpm_step(
-    uniform: Float[Array, "n t v"],
+    rng: Key[Array, "*keys"],
     tokens: Int[Array, "n t"],
     probs: Float[Array, "n t v"],
     time: float | Float[Array, ""],
@@ -256,12 +269,14 @@ def ddpm_step(
     """One step back in time, from `time` to `time - dt`; known tokens stay.
 
     A masked position becomes token v with probability probs[v] dt / time and stays
-    masked with probability (time - dt) / time, drawn by a Gumbel argmax.
+    masked with probability (time - dt) / time, as `ddpm_probs` says. Whether and which
+    are drawn apart: each token of a large vocabulary by itself is too rare.
 
     Args:
-      uniform: a number in [0, 1) per position and token.
+      rng: one key, or one per sequence.
       tokens: the sequences at `time`.
-      probs: the denoiser's probabilities of clean tokens.
+      probs: the denoiser's probabilities of clean tokens, which sum to 1; that of the
+        mask does not matter.
       time: in (0, 1].
       dt: length of the step, at most `time`.
       mask_id: the mask.
@@ -271,18 +286,80 @@ def ddpm_step(
 
     Examples:
       >>> probs = jnp.array([[[1.0, 0.0, 0.0]]])
-      >>> uniform, masked = jnp.full((1, 1, 3), 0.5), jnp.array([[2]])
-      >>> ddpm_step(uniform, masked, probs, 0.5, 0.5, mask_id=2)
+      >>> ddpm_step(jax.random.key(0), jnp.array([[2]]), probs, 0.5, 0.5, mask_id=2)
       Array([[0]], dtype=int32)
     """
-    numerics.check_shapes(
-        uniform=(uniform, "n t v"), tokens=(tokens, "n t"), probs=(probs, "n t v")
-    )
+    numerics.check_shapes(tokens=(tokens, "n t"), probs=(probs, "n t v"))
+    log_probs = jnp.log(numerics.at_least_f32(probs, "probs"))
+    masks = jnp.arange(probs.shape[-1]) == mask_id
+    log_probs = jnp.where(masks, -jnp.inf, log_probs)
+    drawn = samplers.gumbel_argmax(fold_keys(rng, 1), log_probs)
+    return reveal_tokens(fold_keys(rng, 0), tokens, drawn, time, dt, mask_id=mask_id)
+
+
+def reveal_tokens(
+    rng: Key[Array, "*keys"],
+    tokens: Int[Array, "n t"],
+    drawn: Int[Array, "n t"],
+    time: float | Float[Array, ""],
+    dt: float | Float[Array, ""],
+    *,
+    mask_id: int,
+) -> Int[Array, "n t"]:
+    """One step back in time, towards sequences without masks that were drawn before.
+
+    A masked position becomes drawn[i, k] with probability dt / time.
+
+    Args:
+      rng: one key, or one per sequence.
+      tokens: the sequences at `time`.
+      drawn: whole sequences.
+      time: in (0, 1].
+      dt: length of the step, at most `time`.
+      mask_id: the mask.
+
+    Examples:
+      >>> tokens, drawn = jnp.array([[3, 9]]), jnp.array([[4, 5]])
+      >>> reveal_tokens(jax.random.key(0), tokens, drawn, 0.5, 0.5, mask_id=9)
+      Array([[3, 5]], dtype=int32)
+    """
+    numerics.check_shapes(tokens=(tokens, "n t"), drawn=(drawn, "n t"))
+    tokens, chance = wide(tokens), jnp.asarray(dt / time, float)
+    moved = bernoulli(rng, jnp.broadcast_to(chance, tokens.shape))
+    return jnp.where(moved & (tokens == mask_id), drawn.astype(tokens.dtype), tokens)
+
+
+def ddpm_probs(
+    tokens: Int[Array, "n t"],
+    probs: Float[Array, "n t v"],
+    time: float | Float[Array, ""],
+    dt: float | Float[Array, ""],
+    *,
+    mask_id: int,
+) -> Float[Array, "n t v"]:
+    """The law of `ddpm_step`: probabilities of every token at `time - dt`.
+
+    Args:
+      tokens: the sequences at `time`.
+      probs: the denoiser's probabilities of clean tokens.
+      time: in (0, 1].
+      dt: length of the step, at most `time`.
+      mask_id: the mask.
+
+    References:
+      Sahoo et al. 2024, arXiv:2406.07524, eq. 6.
+
+    Examples:
+      >>> probs = jnp.array([[[0.25, 0.75, 0.0]]])
+      >>> ddpm_probs(jnp.array([[2]]), probs, 1.0, 0.5, mask_id=2).tolist()
+      [[[0.125, 0.375, 0.5]]]
+    """
+    numerics.check_shapes(tokens=(tokens, "n t"), probs=(probs, "n t v"))
     probs = numerics.at_least_f32(probs, "probs")
-    masks = jnp.broadcast_to(jnp.arange(probs.shape[-1]) == mask_id, probs.shape)
-    chances = jnp.where(masks, time - dt, probs * dt)
-    drawn = jnp.argmax(chances / (1e-10 - jnp.log(uniform + 1e-10)), axis=-1)
-    return jnp.where(tokens == mask_id, drawn.astype(tokens.dtype), tokens)
+    masks = jnp.arange(probs.shape[-1]) == mask_id
+    moved = jnp.where(masks, (time - dt) / time, probs * (dt / time))
+    known = jax.nn.one_hot(wide(tokens), probs.shape[-1], dtype=probs.dtype)
+    return jnp.where((tokens == mask_id)[..., None], moved, known)
 
 
 def fill(
@@ -295,6 +372,7 @@ def fill(
       >>> fill(log_probs, jnp.array([[0, 2]]), mask_id=2).tolist()
       [[0, 1]]
     """
+    tokens = wide(tokens)
     best = jnp.argmax(log_probs, axis=-1).astype(tokens.dtype)
     return jnp.where(tokens == mask_id, best, tokens)
 
@@ -316,5 +394,12 @@ def sampling_times(num_steps: int, *, last: float = 1e-5) -> Float[Array, " step
 def at_tokens(
     log_probs: Float[Array, "n t v"], tokens: Int[Array, "n t"]
 ) -> Float[Array, "n t"]:
-    """The log-probability of each token."""
-    return jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
+    """The log-probability of each token; 0 where there is no such token."""
+    flat = log_probs.reshape(-1, log_probs.shape[-1])
+    return numerics.at_columns(flat, tokens.reshape(-1)).reshape(tokens.shape)
+
+
+def wide(tokens: Int[Array, "n t"]) -> Int[Array, "n t"]:
+    """Tokens as integers of at least 32 bits."""
+    tokens = numerics.check_integer(tokens, "tokens")
+    return tokens if tokens.dtype.itemsize >= 4 else tokens.astype(jnp.int32)

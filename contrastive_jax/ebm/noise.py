@@ -1,5 +1,7 @@
 """Noise distributions over entities: from counts to probabilities and alias tables."""
 
+from typing import Any
+
 import jax
 import jax.core
 import jax.numpy as jnp
@@ -34,18 +36,28 @@ def unigram_noise(
     """
     numerics.check_shapes(counts=(counts, "n"))
     if not isinstance(counts, jax.core.Tracer):
-        known = np.asarray(counts)
-        if not (np.all(known >= 0) and np.any(known > 0)):
-            raise ValueError(
-                f"counts: expected numbers >= 0, one of them > 0, got {known}"
-            )
-    counts = jnp.asarray(counts)
+        check_counts(counts, "counts")
     if not jnp.issubdtype(counts.dtype, jnp.floating):
         counts = counts.astype(jnp.result_type(float))
-    counts = numerics.at_least_f32(counts, "counts")
-    occurs = counts > 0
-    mass = jnp.where(occurs, jnp.where(occurs, counts, 1) ** power, 0)
+    mass = powers(jnp, numerics.at_least_f32(counts, "counts"), power)
     return mass / jnp.sum(mass)
+
+
+def powers(xp: Any, counts: Numbers, power: float | Array) -> Any:
+    """A power of the counts, 0 where the count is 0; in numpy or jax.numpy (`xp`)."""
+    occurs = counts > 0
+    return xp.where(occurs, xp.where(occurs, counts, 1) ** power, 0)
+
+
+def check_counts(counts: Numbers, name: str) -> None:
+    """Checks that no count is negative and one is above 0.
+
+    Raises:
+      ValueError: naming the argument and what came.
+    """
+    known = np.asarray(counts)
+    if not (np.all(known >= 0) and np.any(known > 0)):
+        raise ValueError(f"{name}: expected numbers >= 0, one of them > 0, got {known}")
 
 
 def alias_table(

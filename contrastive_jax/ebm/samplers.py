@@ -16,10 +16,10 @@ import chex
 import jax
 import jax.core
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
 
 from contrastive_jax import numerics
-from contrastive_jax.randomness import fold_keys, normal, per_key, uniform
+from contrastive_jax.randomness import bernoulli, fold_keys, gumbel, normal
 
 # From points [n, ...] to their unnormalised log-densities [n].
 LogDensity = Callable[[Array], Array]
@@ -87,6 +87,7 @@ def gumbel_argmax(
 
         argmax_j (log_w_j + g_j),  g_j standard Gumbel
 
+    Right down to weights of 1e-13 of the whole, so also among millions of rare ones.
     Where nothing counts, or every weight is 0, the index is 0.
 
     Args:
@@ -167,16 +168,16 @@ def importance_resample(
 ) -> tuple[PyTree, ResampleInfo]:
     """Samples of the noise turned into samples of the model: copies by weight.
 
-    Sample j is copied num weight_j times on average. Samples of weight 0 are never
-    copied; where nothing counts, or every weight is 0, the first sample is.
+    Sample j is copied num weight_j times on average, to within 2^-32. Samples of weight
+    0 are never copied; where nothing counts, or every weight is 0, the first sample is.
 
     Args:
       rng: random key.
       samples: a tree of arrays with k rows.
       log_w: log importance weights of the rows.
       num: rows of the result, >= 1.
-      method: "systematic" spreads one uniform number over all copies (less variance);
-        "multinomial" draws each copy by itself.
+      method: "systematic" spreads one uniform number over all copies (less variance:
+        num weight_j rounded up or down); "multinomial" draws each copy by itself.
       where: rows that count.
 
     Returns:
@@ -207,12 +208,14 @@ def importance_resample(
                 f"in log_w, got shape {list(jnp.shape(x))}"
             )
     weights = self_normalized_weights(log_w, where=where)
-    below = jnp.cumsum(weights)
+    # Points in [0, num): whole numbers beside 32 binary digits.
     if method == "systematic":
-        at = (jnp.arange(num) + jax.random.uniform(rng, (), weights.dtype)) / num
+        whole, digits = jnp.arange(num), jax.random.bits(rng)
     else:
-        at = jnp.sort(jax.random.uniform(rng, (num,), weights.dtype))
-    indices = jnp.searchsorted(below, at * below[-1], side="right")
+        whole = jax.random.randint(jax.random.fold_in(rng, 0), (num,), 0, num)
+        digits = jax.random.bits(jax.random.fold_in(rng, 1), (num,))
+    at = whole, jnp.broadcast_to(digits, (num,))
+    indices = jnp.sort(first_above(cumulative(weights, num), at))
     last = jnp.max(jnp.where(weights > 0, jnp.arange(len(log_w)), 0))
     indices = jnp.minimum(indices, last)
     info = ResampleInfo(
@@ -265,9 +268,9 @@ def langevin_step(
     state: Chains,
     log_density: LogDensity,
     *,
-    step_size: float,
-    noise_std: float | None = None,
-    clip: float | None = None,
+    step_size: float | Array,
+    noise_std: float | Array | None = None,
+    clip: float | Array | None = None,
     bounds: tuple[float, float] | None = None,
     adjusted: bool = False,
 ) -> tuple[Chains, LangevinInfo]:
@@ -337,8 +340,8 @@ def langevin_step(
         reverse = -per_row(sum_of_squares, back) / (4 * step_size)
         forward = -per_row(sum_of_squares, noise) / 2
         log_ratio = new_log_p + reverse - log_p - forward
-        drawn = uniform(fold_keys(keys, 1), (len(x),), x.dtype)
-        taken = jnp.log(drawn) < log_ratio
+        chance = jnp.exp(jnp.minimum(log_ratio, 0))
+        taken = bernoulli(fold_keys(keys, 1), chance)
         accepted = taken.astype(x.dtype)
         proposal = jnp.where(as_rows(taken, x), proposal, x)
     moved = per_row(numerics.safe_norm, proposal - x)
@@ -434,13 +437,14 @@ def replay_draw(
     *,
     rows: Int[Array, " n"],
     total: int,
-    fresh_rate: float = 0.05,
+    fresh_rate: float | Array = 0.05,
 ) -> Draw:
     """A starting point for each of n chains: from the buffer, or now and then fresh.
 
     The buffer is cut into `total` blocks, equal or, where the sizes do not divide, with
     one row more in the first ones; chain i draws one of the rows of block i, so no two
-    chains get the same row, on one device or on many.
+    chains get the same row, on one device or on many. A row that is not finite (a chain
+    diverged) is never drawn: that chain starts fresh.
 
     Args:
       rngs: one key per chain.
@@ -484,9 +488,10 @@ def replay_draw(
         within, renew = jax.random.split(rng)
         place = jax.random.randint(within, (), 0, least + (row < longer))
         slot = row * least + jnp.minimum(row, longer) + place
-        return slot, jax.random.uniform(renew) < fresh_rate
+        return slot, bernoulli(renew, jnp.asarray(fresh_rate, float))
 
     slots, renewed = jax.vmap(draw_one)(rngs, rows)
+    renewed |= ~finite_rows(buffer.x[slots])
     x = jnp.where(as_rows(renewed, fresh), fresh, buffer.x[slots])
     return Draw(x, slots, jnp.where(renewed, 0, buffer.age[slots]))
 
@@ -495,7 +500,8 @@ def replay_update(buffer: ReplayBuffer, draw: Draw) -> ReplayBuffer:
     """The buffer with the ends of chains in the rows they were drawn for.
 
     With data parallelism hand in the draws of all devices (`parallel.all_gather`), so
-    that the copies of the buffer stay equal. No gradient passes.
+    that the copies of the buffer stay equal. No gradient passes. Of a chain whose end
+    is not finite the row stays as it was, age included.
 
     Args:
       buffer: the buffer before.
@@ -508,12 +514,13 @@ def replay_update(buffer: ReplayBuffer, draw: Draw) -> ReplayBuffer:
       [[0.0], [7.0]]
     """
     x = jax.lax.stop_gradient(draw.x).astype(buffer.x.dtype)
+    ended, age = finite_rows(x), draw.age.astype(buffer.age.dtype) + 1
+    x = jnp.where(as_rows(ended, x), x, buffer.x[draw.slots])
+    age = jnp.where(ended, age, buffer.age[draw.slots])
     return dataclasses.replace(
         buffer,
         x=buffer.x.at[draw.slots].set(x, unique_indices=True),
-        age=buffer.age.at[draw.slots].set(
-            draw.age.astype(buffer.age.dtype) + 1, unique_indices=True
-        ),
+        age=buffer.age.at[draw.slots].set(age, unique_indices=True),
     )
 
 
@@ -537,18 +544,67 @@ def checked_weights(
 def relative_weights(log_w: Array, where: Array | None) -> Float[Array, "*batch k"]:
     """Weights relative to the largest of each row; 0 where they do not count."""
     log_w, where = checked_weights(log_w, where)
-    top = jnp.max(jnp.where(where, log_w, numerics.MASKED), axis=-1, keepdims=True)
-    gap = jnp.where(where, log_w - jax.lax.stop_gradient(top), -1)
+    gap = jnp.where(where, log_w - largest(log_w, where), -1)
     return jnp.where(where, jnp.exp(gap), 0)
+
+
+def largest(log_w: Array, where: Array) -> Float[Array, "*batch 1"]:
+    """The largest log weight of each row that counts, as a constant."""
+    top = jnp.max(jnp.where(where, log_w, numerics.MASKED), axis=-1, keepdims=True)
+    return jax.lax.stop_gradient(top)
 
 
 def perturbed(rng: Array, log_w: Array, where: Array | None) -> Float[Array, "..."]:
     """Log weights plus Gumbel noise; MASKED where nothing can be drawn."""
     log_w, where = checked_weights(log_w, where)
-    noise = per_key(
-        lambda key, shape: jax.random.gumbel(key, shape, log_w.dtype), rng, log_w.shape
-    )
-    return jnp.where(where, log_w + noise, numerics.MASKED)
+    # The noise loses no digits to an offset that all weights of a row share.
+    noise = gumbel(rng, log_w.shape, log_w.dtype)
+    return jnp.where(where, log_w - largest(log_w, where) + noise, numerics.MASKED)
+
+
+# A number >= 0 in fixed point: the whole number, int32, and 32 binary digits, uint32.
+# Sums of these are exact, whereas float32 has lost all fractions at 2^24.
+Fixed = tuple[Int[Array, "..."], UInt[Array, "..."]]
+
+
+def fixed_point(x: Float[Array, "*shape"]) -> Fixed:
+    """A number of either sign as the whole number below it and the rest."""
+    whole = jnp.floor(x)
+    rest = jnp.clip(x - whole, 0, 1 - 2.0**-24)  # fused, x may be rounded otherwise
+    return whole.astype(jnp.int32), (rest * 2.0**32).astype(jnp.uint32)
+
+
+def add(a: Fixed, b: Fixed) -> Fixed:
+    """Sum in fixed point."""
+    digits = a[1] + b[1]
+    return a[0] + b[0] + (digits < a[1]), digits
+
+
+def cumulative(weights: Float[Array, " k"], num: int) -> Fixed:
+    """Sums of num times the weights up to each row; the last one is num."""
+    whole, digits = fixed_point(weights * num)
+    below = jnp.cumsum(digits, dtype=jnp.uint32)
+    carry = below < digits
+    sums = jnp.cumsum(whole + carry, dtype=jnp.int32), below
+    # What rounding the weights has left over is taken back evenly.
+    excess = (sums[0][-1] - num) + sums[1][-1] * 2.0**-32
+    share = (sums[0] + sums[1] * 2.0**-32) / num
+    return add(sums, fixed_point(-excess * share))
+
+
+def first_above(sums: Fixed, at: Fixed) -> Int[Array, " num"]:
+    """The first row whose sum is above each point; the last row where none is."""
+    k = len(sums[0])
+
+    def halve(_, ends):
+        low, high = ends
+        middle = (low + high) // 2
+        whole, digits = sums[0][middle], sums[1][middle]
+        above = (whole > at[0]) | ((whole == at[0]) & (digits > at[1]))
+        return jnp.where(above, low, middle + 1), jnp.where(above, middle, high)
+
+    ends = jnp.zeros_like(at[0]), jnp.full_like(at[0], k - 1)
+    return jax.lax.fori_loop(0, k.bit_length(), halve, ends)[1]
 
 
 def value_and_gradient(log_density: LogDensity, x: Array) -> tuple[Array, Array]:
@@ -570,6 +626,11 @@ def per_row(reduce: Callable[[Array], Array], x: Array) -> Float[Array, " n"]:
 def sum_of_squares(x: Array) -> Array:
     """Sum of squares along the last axis."""
     return jnp.sum(x * x, axis=-1)
+
+
+def finite_rows(x: Array) -> Bool[Array, " n"]:
+    """Rows without NaN or infinity."""
+    return jnp.all(jnp.isfinite(x.reshape(len(x), -1)), axis=1)
 
 
 def as_rows(values: Array, x: Array) -> Array:

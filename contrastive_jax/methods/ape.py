@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from contrastive_jax import numerics
-from contrastive_jax.ebm.noise import Numbers, alias_table, unigram_noise
+from contrastive_jax.ebm.noise import Numbers, alias_table, check_counts, powers
+from contrastive_jax.randomness import bernoulli
 
 __all__ = [
     "EventNoise",
@@ -88,15 +89,14 @@ def event_noise(
     numerics.check_positive(floor=floor)
     parts = []
     for i, each in enumerate(counts):
-        try:
-            with jax.ensure_compile_time_eval():  # on the host, even while tracing
-                drawn, scored = (
-                    np.asarray(unigram_noise(np.asarray(each), power=power))
-                    for power in (sample_power, score_power)
-                )
-        except ValueError as e:
-            raise ValueError(f"counts of type {i}: {e}") from e
-        parts.append((*alias_table(drawn), np.log(np.maximum(scored, floor))))
+        numerics.check_shapes(**{f"counts of type {i}": (each, "n")})
+        check_counts(each, f"counts of type {i}")
+        known = np.asarray(each, np.float64)
+        drawn, scored = (
+            powers(np, known, power) for power in (sample_power, score_power)
+        )
+        log_probs = np.log(np.maximum(scored / np.sum(scored), floor))
+        parts.append((*alias_table(drawn), log_probs))
     keep, alias, log_probs = map(np.concatenate, zip(*parts, strict=True))
     sizes = np.array([len(each) for each in counts], np.int32)
     return EventNoise(
@@ -126,7 +126,7 @@ def draw_entities(
     size, offset = (jnp.asarray(x)[type_index] for x in (noise.sizes, noise.offsets))
     entity = jax.random.randint(row_rng, (number,), 0, size)
     row = offset + entity
-    stays = jax.random.uniform(keep_rng, (number,)) < jnp.asarray(noise.keep)[row]
+    stays = bernoulli(keep_rng, jnp.asarray(noise.keep)[row])
     return jnp.where(stays, entity, jnp.asarray(noise.alias)[row])
 
 

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from contrastive_jax import numerics
 from contrastive_jax.ebm import diffusion, nce, samplers
-from contrastive_jax.randomness import fold_keys, uniform
+from contrastive_jax.randomness import fold_keys
 
 __all__ = [
     "LogPartition",
@@ -61,11 +62,15 @@ def autoregressive_energy(
     Args:
       ar_logits: of tokens 1, 2, ... given those before, s = t - 1.
       log_probs: of the denoiser, see `subs_log_probs`.
-      tokens: the whole sequences, without masks.
+      tokens: the whole sequences, without masks; of a traced token out of range the
+        terms are 0.
       masked: the sequences that the denoiser saw.
       mask_id: the mask, which the autoregressive model never gives.
       carry_over: see above.
-      where: tokens that count (padding does not).
+      where: tokens that count (padding does not, and may be any number).
+
+    Raises:
+      ValueError: a token out of range, as far as it is known.
 
     References:
       Xu et al. 2024, arXiv:2410.21357 (EDLM-AR; with `carry_over` EDLM-coAR).
@@ -96,8 +101,9 @@ def autoregressive_energy(
         )
     ar_logits = numerics.at_least_f32(ar_logits, "ar_logits")
     log_probs = numerics.at_least_f32(log_probs, "log_probs")
-    tokens = numerics.check_integer(tokens, "tokens")
     where = numerics.mask_or_all(where, tokens.shape)
+    tokens = jnp.where(where, numerics.check_integer(tokens, "tokens"), 0)
+    tokens = numerics.check_columns(tokens, sizes["v"], "tokens")
     possible = jnp.broadcast_to(
         jnp.arange(ar_logits.shape[-1]) != mask_id, ar_logits.shape
     )
@@ -275,7 +281,9 @@ def proposals(
     numerics.check_positive(num_proposals=num_proposals)
 
     def draw(rng, row):
-        return jax.random.categorical(rng, row, shape=(num_proposals, len(row)))
+        # "high", for without it tokens rarer than 1e-7 come out wrong.
+        shape = num_proposals, len(row)
+        return jax.random.categorical(rng, row, shape=shape, mode="high")
 
     return jax.vmap(draw)(rngs, log_probs)
 
@@ -285,7 +293,7 @@ def importance_choice(
     candidates: Int[Array, "n k t"],
     energies: Float[Array, "n k"],
     *,
-    temperature: float = 1.0,
+    temperature: float | Array = 1.0,
     sign: str = "paper",
 ) -> tuple[Int[Array, "n t"], Float[Array, " n"]]:
     """One of the proposals of each sequence, drawn in proportion to exp(-E).
@@ -323,10 +331,15 @@ def importance_choice(
 def weighed_steps(num_steps: int, window: float) -> int:
     """How many steps begin at a time in [1 - window, 1]; none without a window.
 
+    Raises:
+      TypeError: a traced window.
+
     Examples:
       >>> [weighed_steps(4, window) for window in (0.0, 0.2, 0.5, 1.0)]
       [0, 1, 3, 4]
     """
+    if isinstance(window, jax.core.Tracer):
+        raise TypeError(f"window: expected a plain number, got {window}")
     if window == 0:
         return 0
     times = 1 - np.arange(num_steps) * (1 - 1e-5) / num_steps
@@ -355,7 +368,7 @@ def diffusion_sample(
     mask_id: int,
     num_proposals: int = 1,
     window: float = 1.0,
-    temperature: float = 1.0,
+    temperature: float | Array = 1.0,
     sign: str = "paper",
 ) -> tuple[Int[Array, "n t"], SampleInfo]:
     """Sequences drawn from masked diffusion, with or without a residual energy.
@@ -373,7 +386,8 @@ def diffusion_sample(
       num_steps: steps from noise to text.
       mask_id: the mask.
       num_proposals: k.
-      window: length of the time in which the energy is used, in [0, 1].
+      window: length of the time in which the energy is used, in [0, 1]; a plain number,
+        for the number of such steps is part of the program.
       temperature: see `importance_choice`.
       sign: see `importance_choice`.
 
@@ -392,7 +406,7 @@ def diffusion_sample(
     numerics.check_shapes(rngs=(rngs, "n"), start=(start, "n t"))
     numerics.check_fraction(window=window)
     numerics.check_positive(num_proposals=num_proposals)
-    start = numerics.check_integer(start, "start")
+    start = diffusion.wide(start)
     times = diffusion.sampling_times(num_steps)
     dt = times[0] - times[1] if num_steps > 1 else times[0] - 1e-5
     with_energy = energy is not None and num_proposals > 1
@@ -401,8 +415,7 @@ def diffusion_sample(
     def step(tokens, at, weigh):
         index, time = at
         now = fold_keys(rngs, index)
-        log_probs = denoise(tokens)
-        probs, effective = jnp.exp(log_probs), jnp.ones(())
+        log_probs, effective = denoise(tokens), jnp.ones(())
         if weigh and energy is not None:
             candidates = proposals(fold_keys(now, 1), log_probs, num_proposals)
             chosen, size = importance_choice(
@@ -412,10 +425,15 @@ def diffusion_sample(
                 temperature=temperature,
                 sign=sign,
             )
-            probs = jax.nn.one_hot(chosen, probs.shape[-1], dtype=probs.dtype)
             effective = jnp.mean(size)
-        drawn = uniform(fold_keys(now, 0), probs.shape)
-        tokens = diffusion.ddpm_step(drawn, tokens, probs, time, dt, mask_id=mask_id)
+            tokens = diffusion.reveal_tokens(
+                fold_keys(now, 0), tokens, chosen, time, dt, mask_id=mask_id
+            )
+        else:
+            probs = jnp.exp(log_probs)
+            tokens = diffusion.ddpm_step(
+                fold_keys(now, 0), tokens, probs, time, dt, mask_id=mask_id
+            )
         return tokens, SampleInfo(effective, jnp.mean(tokens == mask_id))
 
     tokens, infos = start, []

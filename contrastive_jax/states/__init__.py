@@ -1,13 +1,21 @@
 """State of a method from step to step: pure init and update functions on pytrees.
 
-Updates take the rows of all devices and stop gradients, unless they say otherwise. A
-wrong dtype raises TypeError; shapes that do not fit together, sizes below 1 and a decay
-outside of [0, 1] raise ValueError, naming the argument.
+Updates take the rows of all devices and stop gradients, unless they say otherwise.
+Averages are at least float32, whatever the rows are: in half precision they would stand
+still. So a state that was made in half precision comes back wider, which `jax.lax.scan`
+refuses in its carry: begin with the init functions. A wrong dtype raises TypeError;
+shapes that do not fit together, sizes below 1 and a decay outside of [0, 1] raise
+ValueError, naming the argument.
 """
 
 from contrastive_jax.states.bank import Bank, bank_init, bank_update
 from contrastive_jax.states.center import Center, center_init, center_update
-from contrastive_jax.states.ema import cosine_schedule, ema_schedule, ema_update
+from contrastive_jax.states.ema import (
+    cosine_schedule,
+    ema_init,
+    ema_schedule,
+    ema_update,
+)
 from contrastive_jax.states.prototypes import (
     Prototypes,
     assigned_means,
@@ -63,6 +71,7 @@ __all__ = [
     "class_queue_init",
     "class_queue_push",
     "cosine_schedule",
+    "ema_init",
     "ema_schedule",
     "ema_update",
     "group_whiten",

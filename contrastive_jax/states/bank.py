@@ -8,6 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from contrastive_jax import numerics, similarity
+from contrastive_jax.states import ema
+from contrastive_jax.states.prototypes import assigned_means
+from contrastive_jax.states.queue import wide_labels
 
 
 @chex.dataclass(frozen=True)
@@ -30,7 +33,7 @@ def bank_init(rng: PRNGKeyArray, size: int, dim: int, *, dtype=jnp.float32) -> B
       rng: random key.
       size: number of examples n.
       dim: size d of a row.
-      dtype: type of the rows.
+      dtype: type of the rows; half precision comes up to float32.
 
     Examples:
       >>> bank_init(jax.random.key(0), 8, 4).rows.shape
@@ -41,6 +44,7 @@ def bank_init(rng: PRNGKeyArray, size: int, dim: int, *, dtype=jnp.float32) -> B
     """
     numerics.check_positive(size=size, dim=dim)
     rows = similarity.l2_normalize(jax.random.normal(rng, (size, dim)))
+    dtype = jnp.promote_types(dtype, jnp.float32)
     return Bank(rows=rows.astype(dtype), filled=jnp.zeros(size, bool))
 
 
@@ -58,13 +62,14 @@ def bank_update(
 
     An id that occurs several times in the batch gets the mean of its features, so the
     result does not depend on the order of the batch. Ids outside of the bank are
-    dropped. A row's first feature replaces its random start whatever the decay.
+    dropped. A row's first feature replaces its random start whatever the decay. Rows
+    come back in at least float32.
 
     Args:
       bank: the bank before.
       ids: example of each feature, 0 to n - 1.
       features: their representations.
-      decay: in [0, 1]; 0 keeps the newest feature only.
+      decay: in [0, 1]; 0 keeps the newest feature only, 1 what is there.
       normalize: whether rows are scaled to length 1.
 
     Examples:
@@ -80,20 +85,19 @@ def bank_update(
         bank=(bank.rows, "n d"), ids=(ids, "b"), features=(features, "b d")
     )
     numerics.check_fraction(decay=decay)
-    ids = numerics.check_integer(ids, "ids")
+    ids = wide_labels(ids, "ids")
     features = jax.lax.stop_gradient(numerics.at_least_f32(features, "features"))
     # Every occurrence of an id writes the same row: their order cannot matter.
     inside = (ids >= 0) & (ids < sizes["n"])
-    features = jnp.where(inside[:, None], features, 0)
-    same = (ids[:, None] == ids[None, :]).astype(features.dtype)
-    mean = similarity.matmul(same, features.T) / jnp.sum(same, axis=1, keepdims=True)
-    old = bank.rows[ids].astype(mean.dtype)
-    decay = jnp.where(bank.filled[ids], decay, 0)[:, None].astype(mean.dtype)
-    new = decay * old + (1 - decay) * mean
+    same = (ids[:, None] == ids[None, :]) & inside[:, None]
+    mean, _ = assigned_means(features, same)
+    rows = numerics.at_least_f32(bank.rows, "bank")
+    decay = jnp.where(bank.filled[ids], decay, 0)[:, None].astype(rows.dtype)
+    new = ema.blend(rows[ids], mean.astype(rows.dtype), decay)
     new = similarity.l2_normalize(new) if normalize else new
     targets = jnp.where(inside, ids, sizes["n"])
     return dataclasses.replace(
         bank,
-        rows=bank.rows.at[targets].set(new.astype(bank.rows.dtype), mode="drop"),
+        rows=rows.at[targets].set(new, mode="drop"),
         filled=bank.filled.at[targets].set(True, mode="drop"),
     )

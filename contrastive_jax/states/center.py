@@ -35,7 +35,9 @@ def center_init(dim: int) -> Center:
     return Center(value=jnp.zeros(dim))
 
 
-def center_update(center: Center, mean: Float[Array, " k"], *, decay: float) -> Center:
+def center_update(
+    center: Center, mean: Float[Array, " k"], *, decay: float | Array
+) -> Center:
     """Moving average of the center towards the mean of a batch.
 
         value <- decay value + (1 - decay) mean
@@ -45,7 +47,7 @@ def center_update(center: Center, mean: Float[Array, " k"], *, decay: float) -> 
     Args:
       center: the center before.
       mean: mean of the teacher's outputs over the batch, before the softmax.
-      decay: in [0, 1].
+      decay: in [0, 1]; 1 keeps the center.
 
     Examples:
       >>> center_update(center_init(2), jnp.array([1.0, 2.0]), decay=0.5).value
@@ -55,7 +57,7 @@ def center_update(center: Center, mean: Float[Array, " k"], *, decay: float) -> 
       Caron et al. 2021, arXiv:2104.14294, eq. 4.
     """
     numerics.check_shapes(center=(center.value, "k"), mean=(mean, "k"))
-    numerics.at_least_f32(mean, "mean")
+    mean = numerics.at_least_f32(mean, "mean")
     return dataclasses.replace(
         center, value=ema.ema_update(center.value, mean, decay=decay)
     )

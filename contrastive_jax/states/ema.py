@@ -1,10 +1,36 @@
-"""Exponential moving averages of parameter trees, and schedules of their decay."""
+"""Exponential moving averages of parameter trees, and schedules of their decay.
+
+Averages are kept in at least float32: in half precision a step of (1 - decay) of the
+way is rounded off, and the average stands still.
+"""
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from contrastive_jax import numerics
+
+
+def ema_init(online: PyTree) -> PyTree:
+    """The start of a moving average of a tree: a copy in at least float32.
+
+    Leaves that are not floating-point stay as they are.
+
+    Args:
+      online: the first values.
+
+    Examples:
+      >>> ema_init({"w": jnp.ones(1, jnp.bfloat16)})
+      {'w': Array([1.], dtype=float32)}
+    """
+
+    def start(x):
+        if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+            return x
+        return jax.lax.stop_gradient(jnp.array(numerics.at_least_f32(x)))
+
+    return jax.tree.map(start, online)
 
 
 def ema_update(target: PyTree, online: PyTree, *, decay: float | Array) -> PyTree:
@@ -12,14 +38,15 @@ def ema_update(target: PyTree, online: PyTree, *, decay: float | Array) -> PyTre
 
         target <- decay target + (1 - decay) online
 
-    Unlike `optax.incremental_update`, floating-point leaves are averaged in at least
-    float32 and keep the target's dtype, all other leaves (counters, random keys) are
-    copied from `online`, and no gradient passes.
+    Unlike `optax.incremental_update`, floating-point leaves come back in the target's
+    dtype and at least float32 (begin with `ema_init`, whose types stay as they are),
+    all other leaves (counters, random keys) are copied from `online`, and no gradient
+    passes.
 
     Args:
       target: the moving average.
       online: new values, a tree of the same structure and shapes.
-      decay: in [0, 1]; 1 keeps the target, 0 copies.
+      decay: in [0, 1]; 1 keeps the target and 0 copies, whatever the other holds.
 
     Raises:
       ValueError: trees of different structure or shapes.
@@ -42,10 +69,9 @@ def ema_update(target: PyTree, online: PyTree, *, decay: float | Array) -> PyTre
             )
         if not jnp.issubdtype(jnp.result_type(old), jnp.floating):
             return jax.lax.stop_gradient(new)
-        wide = numerics.at_least_f32(old)
-        m = jnp.asarray(decay, wide.dtype)
-        mean = m * wide + (1 - m) * jnp.asarray(new, wide.dtype)
-        return jax.lax.stop_gradient(mean).astype(jnp.result_type(old))
+        old = numerics.at_least_f32(old)
+        new = jnp.asarray(new, old.dtype)
+        return jax.lax.stop_gradient(blend(old, new, jnp.asarray(decay, old.dtype)))
 
     if jax.tree.structure(target) != jax.tree.structure(online):
         raise ValueError(
@@ -55,8 +81,16 @@ def ema_update(target: PyTree, online: PyTree, *, decay: float | Array) -> PyTre
     return jax.tree_util.tree_map_with_path(update, target, online)
 
 
+def blend(
+    old: Float[Array, "*shape"], new: Float[Array, "*shape"], decay: Array
+) -> Float[Array, "*shape"]:
+    """decay old + (1 - decay) new; at 1 and 0 one of them, whatever the other holds."""
+    mean = decay * old + (1 - decay) * new
+    return jnp.where(decay == 1, old, jnp.where(decay == 0, new, mean))
+
+
 def ema_schedule(
-    progress: float | Float[Array, "..."], *, base: float, final: float = 1.0
+    progress: float | Float[Array, "..."], *, base: float | Array, final: float = 1.0
 ) -> Float[Array, "..."]:
     """Cosine schedule from `base` to `final`: the EMA decay of BYOL, MoCo v3 and DINO.
 
@@ -82,11 +116,11 @@ def ema_schedule(
 def cosine_schedule(
     step: int | Int[Array, "..."],
     *,
-    num_steps: int,
-    base: float,
-    final: float = 1.0,
-    warmup_steps: int = 0,
-    start: float = 0.0,
+    num_steps: int | Array,
+    base: float | Array,
+    final: float | Array = 1.0,
+    warmup_steps: int | Array = 0,
+    start: float | Array = 0.0,
 ) -> Float[Array, "..."]:
     """Linear warm-up from `start` to `base`, then a cosine schedule to `final`.
 
@@ -119,12 +153,13 @@ def cosine_schedule(
       Caron et al. 2021, arXiv:2104.14294, section 3.2 and its code's cosine scheduler.
     """
     numerics.check_positive(num_steps=num_steps)
-    if not 0 <= warmup_steps <= num_steps:
+    traced = any(isinstance(x, jax.core.Tracer) for x in (num_steps, warmup_steps))
+    if not traced and not 0 <= warmup_steps <= num_steps:
         raise ValueError(
             f"warmup_steps: expected 0 to {num_steps} (num_steps), got {warmup_steps}"
         )
     step = jnp.asarray(step)
-    progress = (step - warmup_steps) / max(num_steps - warmup_steps, 1)
-    line = start + (base - start) * step / max(warmup_steps - 1, 1)
+    progress = (step - warmup_steps) / jnp.maximum(num_steps - warmup_steps, 1)
+    line = start + (base - start) * step / jnp.maximum(warmup_steps - 1, 1)
     cosine = ema_schedule(progress, base=base, final=final)
     return jnp.where(step < warmup_steps, line, cosine)

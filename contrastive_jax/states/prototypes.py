@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from contrastive_jax import numerics, similarity
+from contrastive_jax.states import ema
 
 
 @chex.dataclass(frozen=True)
@@ -49,7 +50,8 @@ def assigned_means(
 
         mean_k = sum_i a_ik x_i / sum_i a_ik
 
-    With `pairs.one_column(labels, num_classes)` as assignments these are class means.
+    With `pairs.one_column(labels, num_classes)` as assignments these are class means. A
+    row that is not finite makes NaN of the means that it is assigned to, of no others.
 
     Args:
       features: rows to average.
@@ -70,7 +72,12 @@ def assigned_means(
     total = jnp.sum(assignments, axis=0)
     nonempty = total > 0
     weights = assignments / jnp.where(nonempty, total, 1)[None, :]
-    return similarity.matmul(weights.T, features.T), nonempty
+    # In a product 0 times NaN would be NaN: those are counted apart.
+    finite = jnp.isfinite(features)
+    means = similarity.matmul(weights.T, jnp.where(finite, features, 0).T)
+    assigned, wrong = ((x != 0).astype(features.dtype) for x in (weights, ~finite))
+    spoiled = similarity.matmul(assigned.T, wrong.T) > 0
+    return jnp.where(spoiled, jnp.nan, means), nonempty
 
 
 def prototypes_update(
@@ -92,7 +99,7 @@ def prototypes_update(
       prototypes: the prototypes before.
       features: features of the batch.
       assignments: non-negative weights, or a mask, of each feature for each prototype.
-      decay: in [0, 1].
+      decay: in [0, 1]; 1 keeps the prototypes.
       normalize: whether prototypes are scaled to length 1.
       stop_gradient: False lets gradients reach the features, as PALM does; never the
         prototypes from before and never the assignments.
@@ -112,12 +119,10 @@ def prototypes_update(
         assignments=(assignments, "n k"),
     )
     numerics.check_fraction(decay=decay)
-    old = jax.lax.stop_gradient(prototypes.vectors)
+    old = jax.lax.stop_gradient(numerics.at_least_f32(prototypes.vectors, "prototypes"))
     mean, nonempty = assigned_means(features, jax.lax.stop_gradient(assignments))
-    new = decay * old + (1 - decay) * mean
+    new = ema.blend(old, mean.astype(old.dtype), jnp.asarray(decay, old.dtype))
     new = similarity.l2_normalize(new) if normalize else new
     new = jnp.where(nonempty[:, None], new, old)
     new = jax.lax.stop_gradient(new) if stop_gradient else new
-    return dataclasses.replace(
-        prototypes, vectors=new.astype(old.dtype), used=prototypes.used | nonempty
-    )
+    return dataclasses.replace(prototypes, vectors=new, used=prototypes.used | nonempty)

@@ -4,7 +4,9 @@ import dataclasses
 
 import chex
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from contrastive_jax import numerics, similarity
@@ -16,7 +18,7 @@ class Queue:
 
     Attributes:
       keys: a ring buffer, the oldest row at `head`.
-      labels: label of each row, -1 where none was given.
+      labels: label of each row, -1 where none was given (nobody's positive).
       head: row that the next key overwrites.
       count: number of pushed keys in the queue, 0 to k: the first `count` rows.
     """
@@ -83,7 +85,7 @@ def queue_push(
       labels: their labels; -1 when None.
 
     Raises:
-      ValueError: more keys than rows.
+      ValueError: more keys than rows, labels beyond 2^31 as far as they are known.
 
     Examples:
       >>> queue = queue_init(jax.random.key(0), 3, 1)
@@ -102,7 +104,7 @@ def queue_push(
         raise ValueError(f"keys: {b} rows do not fit into a queue of {k}")
     if labels is None:
         labels = jnp.full(b, -1)
-    labels = numerics.check_integer(labels, "labels")
+    labels = wide_labels(labels)
     rows = (queue.head + jnp.arange(b)) % k
     keys = jax.lax.stop_gradient(keys)
     return dataclasses.replace(
@@ -179,7 +181,7 @@ def class_queue_push(
         queue=(queue.keys, "c k d"), keys=(keys, "b d"), labels=(labels, "b")
     )
     c, k, b = sizes["c"], sizes["k"], sizes["b"]
-    labels = numerics.check_integer(labels, "labels")
+    labels = wide_labels(labels)
     valid = (labels >= 0) & (labels < c)
     same = (labels[:, None] == labels[None, :]) & valid[:, None]
     earlier = jnp.arange(b)[None, :] < jnp.arange(b)[:, None]
@@ -201,3 +203,17 @@ def class_queue_push(
 def _random_directions(rng, shape, dtype):
     """Unit vectors along the last axis."""
     return similarity.l2_normalize(jax.random.normal(rng, shape)).astype(dtype)
+
+
+def wide_labels(x: Int[Array, " b"], name: str = "labels") -> Int[Array, " b"]:
+    """Labels as signed integers of at least 32 bits, beside which every size fits.
+
+    Raises:
+      ValueError: naming the argument, for a known number that does not fit.
+    """
+    x = numerics.check_integer(x, name)
+    if x.dtype.itemsize >= 4 and jnp.issubdtype(x.dtype, jnp.signedinteger):
+        return x
+    if not isinstance(x, jax.core.Tracer):
+        numerics.check_fits(np.asarray(x).astype(np.int64), name)
+    return x.astype(jnp.int32)

@@ -1,8 +1,9 @@
 """Rehearsal memory of continual learning: exemplars of earlier classes.
 
 `herd_*` select the exemplars on the host, class by class in rising order of the label
-and the best first, so that a smaller quota later keeps the first ones. `Rehearsal` is
-the memory itself, arrays of fixed shape with a count for each class.
+and the best first, so that a smaller quota later keeps the first ones; a row with a
+feature that is not finite is never one. `Rehearsal` is the memory itself, arrays of
+fixed shape with a count for each class.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from contrastive_jax import numerics
+from contrastive_jax.states.queue import wide_labels
 
 
 @chex.dataclass(frozen=True)
@@ -74,7 +76,7 @@ def rehearsal_store(
       >>> memory.counts, memory.examples[2, :, 0]
       (Array([1, 0, 2], dtype=int32), Array([5., 7.], dtype=float32))
     """
-    labels = numerics.check_integer(labels, "labels")
+    labels = wide_labels(labels)
     b = numerics.check_shapes(labels=(labels, "b"))["b"]
     c = memory.counts.shape[0]
     m = jax.tree.leaves(memory.examples)[0].shape[1]
@@ -178,7 +180,7 @@ def herd_random(
       array([3, 7, 7])
     """
     numerics.check_positive(per_class=per_class)
-    labels = np.asarray(numerics.check_integer(labels, "labels"))
+    labels = class_labels(labels)
     order = np.asarray(jax.random.permutation(rng, len(labels)))
     rows = [order[labels[order] == c][:per_class] for c in np.unique(labels)]
     return np.concatenate(rows)
@@ -205,7 +207,7 @@ def herd_nearest(
     References:
       Rebuffi et al. 2017, arXiv:1611.07725 (the baseline of its herding).
     """
-    exemplars = []
+    exemplars = [np.zeros(0, int)]
     for rows, x in classes(features, labels, per_class):
         gaps = np.sum((x - np.mean(x, axis=0)) ** 2, axis=1)
         exemplars.append(rows[np.argsort(gaps, kind="stable")[:per_class]])
@@ -250,17 +252,30 @@ def herd_barycenter(
             selected[best] = True
             total = total + x[best]
             exemplars.append(rows[best])
-    return np.array(exemplars)
+    return np.array(exemplars, int)
 
 
 def classes(
     features: Array | np.ndarray, labels: Array | np.ndarray, per_class: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The rows of each class, and their features in float64."""
+    """The finite rows of each class, and their features in float64."""
     numerics.check_shapes(features=(features, "n d"), labels=(labels, "n"))
     numerics.check_positive(per_class=per_class)
-    labels = np.asarray(numerics.check_integer(labels, "labels"))
+    labels = class_labels(labels)
     numerics.at_least_f32(features[:1], "features")
     x = np.asarray(features, np.float64)
-    parts = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    finite = np.all(np.isfinite(x), axis=1)
+    parts = [np.flatnonzero((labels == c) & finite) for c in np.unique(labels[finite])]
     return [(rows, x[rows]) for rows in parts]
+
+
+def class_labels(labels: Array | np.ndarray) -> np.ndarray:
+    """Labels on the host, where 64 bits are kept.
+
+    Raises:
+      TypeError: labels that are no integers.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels: expected integers, got {labels.dtype}")
+    return labels

@@ -8,7 +8,9 @@ from typing import Literal
 
 import chex
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from contrastive_jax import numerics
@@ -96,7 +98,7 @@ def whitening_matrix(
     covariance: Float[Array, "d d"],
     *,
     method: Literal["eigh", "newton", "cholesky"] = "eigh",
-    eps: float = 0.0,
+    eps: float | Array = 0.0,
     num_iters: int = 5,
 ) -> Float[Array, "d d"]:
     """Whitening matrix: W with W^T (covariance + eps I) W = I.
@@ -106,9 +108,10 @@ def whitening_matrix(
                   C = covariance + eps I and W = P / sqrt(tr C)
         cholesky: W = inverse(L)^T,  L L^T = covariance + eps I
 
-    Eigenvalues below the level of rounding are raised to it, so that directions without
-    variance do not give infinities. The gradient of "eigh" is that of the matrix
-    function: finite when eigenvalues are equal.
+    Eigenvalues below the level of rounding, relative to the largest variance, are
+    raised to it, so that directions without variance do not give infinities. The
+    gradient of "eigh" is that of the matrix function: finite when eigenvalues are
+    equal.
 
     Args:
       covariance: symmetric positive semidefinite.
@@ -131,29 +134,31 @@ def whitening_matrix(
     """
     numerics.check_shapes(covariance=(covariance, "d d"))
     covariance = numerics.at_least_f32(covariance, "covariance")
-    d = len(covariance)
-    if eps < 0:
+    if not isinstance(eps, jax.core.Tracer) and not eps >= 0:
         raise ValueError(f"eps: expected a number >= 0, got {eps}")
+    identity = jnp.eye(len(covariance), dtype=covariance.dtype)
+    covariance = covariance + eps * identity
+    size = numerics.unit_size(jnp.sqrt(jnp.diagonal(covariance)))
+    covariance = covariance / size / size  # whatever the unit of the features is
     # The order of rounding errors of a sum of squares; 1e-12 when all is 0.
-    floor = jnp.finfo(covariance.dtype).eps * jnp.trace(covariance) + 1e-12
-    covariance = covariance + eps * jnp.eye(d, dtype=covariance.dtype)
+    trace = jnp.trace(covariance)
+    floor = jnp.where(trace == 0, 1e-12, jnp.finfo(covariance.dtype).eps * trace)
     if method == "eigh":
-        return _inverse_sqrt(covariance, jax.lax.stop_gradient(floor))
-    covariance = covariance + floor * jnp.eye(d, dtype=covariance.dtype)
+        root = _inverse_sqrt(covariance, jax.lax.stop_gradient(floor))
+        return root / size
+    covariance = covariance + floor * identity
     if method == "cholesky":
-        factor = jnp.linalg.cholesky(covariance)
-        identity = jnp.eye(d, dtype=covariance.dtype)
+        factor = jnp.linalg.cholesky(covariance) * size
         return jax.scipy.linalg.solve_triangular(factor, identity, lower=True).T
     if method == "newton":
         trace = jnp.trace(covariance)
         # The iteration in P alone loses its symmetry to rounding and diverges; carried
         # along with scaled @ P it is the same numbers and stable.
-        identity = jnp.eye(d, dtype=covariance.dtype)
         image, root = covariance / trace, identity
         for _ in range(num_iters):
             factor = (3 * identity - _matmul(root, image)) / 2
             image, root = _matmul(image, factor), _matmul(factor, root)
-        return root / jnp.sqrt(trace)
+        return root / jnp.sqrt(trace) / size
     raise ValueError(f'method: expected "eigh", "newton" or "cholesky", got {method!r}')
 
 
@@ -163,7 +168,7 @@ def group_whiten(
     *,
     num_groups: int = 1,
     method: Literal["eigh", "newton", "cholesky"] = "eigh",
-    eps: float = 0.0,
+    eps: float | Array = 0.0,
     ddof: int = 0,
     num_iters: int = 5,
     stop_gradient: bool = True,
@@ -186,7 +191,7 @@ def group_whiten(
       stop_gradient: whether gradients stop at W_g; they always flow through the mean.
 
     Raises:
-      ValueError: groups that do not divide d.
+      ValueError: groups that do not divide d, a known order with a channel twice.
 
     Examples:
       >>> x = jnp.array([[0.0, 1.0], [4.0, 3.0]])
@@ -208,13 +213,18 @@ def group_whiten(
         raise ValueError(f"num_groups: expected a divisor of d = {d}, got {num_groups}")
     if permutation is None:
         permutation = jnp.arange(d)
-    permutation = numerics.check_integer(permutation, "permutation")
+    permutation = check_permutations(permutation, "permutation")
 
     def whiten(group):
-        moments = batch_moments(group, ddof=ddof)
+        size = numerics.unit_size(group, eps)  # squares of what is tiny would be 0
+        moments = batch_moments(group / size, ddof=ddof)
         matrix = whitening_matrix(
-            moments.covariance, method=method, eps=eps, num_iters=num_iters
+            moments.covariance,
+            method=method,
+            eps=eps / size / size,
+            num_iters=num_iters,
         )
+        group = group / size
         matrix = jax.lax.stop_gradient(matrix) if stop_gradient else matrix
         return _matmul(group - moments.mean[None, :], matrix)
 
@@ -243,7 +253,27 @@ def shuffled_group_whiten(
       Zhuo et al. 2023, arXiv:2305.17746, section 3.2.
     """
     numerics.check_shapes(views=(views, "v n d"), permutations=(permutations, "v d"))
+    permutations = check_permutations(permutations, "permutations")
     return jax.vmap(functools.partial(group_whiten, **options))(views, permutations)
+
+
+def check_permutations(x: Int[Array, "*v d"], name: str) -> Int[Array, "*v d"]:
+    """Orders of d channels, as far as they are known.
+
+    Raises:
+      TypeError: naming the argument, for anything but integers.
+      ValueError: naming the argument, for a row without some of the channels.
+    """
+    x = numerics.check_integer(x, name)
+    if isinstance(x, jax.core.Tracer):
+        return x
+    order, every = np.sort(np.asarray(x), axis=-1), np.arange(x.shape[-1])
+    if not np.all(order == every):
+        raise ValueError(
+            f"{name}: expected each of 0 to {x.shape[-1] - 1} once in every row, got "
+            f"{np.asarray(x).tolist()}"
+        )
+    return x
 
 
 def channel_permutations(

@@ -55,15 +55,12 @@ def antithetic_t(inputs, args):
 
 
 def ddpm_cached_step(inputs, args):
-    x_next = ebm.ddpm_step(
-        inputs["uniform"],
-        inputs["x"],
-        inputs["p_x0"],
-        args["t"],
-        args["dt"],
-        mask_id=args["mask_index"],
+    probs = ebm.ddpm_probs(
+        inputs["x"], inputs["p_x0"], args["t"], args["dt"], mask_id=args["mask_index"]
     )
-    return {"x_next": x_next}
+    # The draw of the released code, from its own uniforms.
+    race = 1e-10 - jnp.log(inputs["uniform"] + 1e-10)
+    return {"x_next": jnp.argmax(probs / race, axis=-1)}
 
 
 def edlm_ar_energy(inputs, args):

@@ -417,7 +417,7 @@ GOOD = np.zeros((2, 4), np.int32)
         (
             lambda: ape.event_noise([np.array([1]), np.array([0, 0])]),
             ValueError,
-            "counts of type 1: counts: expected numbers >= 0, one of them > 0",
+            "counts of type 1: expected numbers >= 0, one of them > 0",
         ),
         (lambda: ape.event_noise([]), ValueError, "counts: expected one array"),
         (
