@@ -135,7 +135,9 @@ def close_targets(
     return jnp.abs(anchors[:, None] - candidates[None, :]) <= threshold
 
 
-def first_pair(labels: Integer[Array, " n"]) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
+def first_pair(
+    labels: Integer[Array, " n"],
+) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
     """One pair per class: its first example as anchor, its second as positive.
 
     Examples without a label (negative) are in no pair.
