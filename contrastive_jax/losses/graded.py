@@ -74,7 +74,8 @@ def cosent(
         loss = log(1 + sum_{k, l: targets[k] < targets[l]} exp(logits[k] - logits[l]))
                                                                               (nats)
 
-    A loss of the whole batch: gather pairs over devices before the call.
+    A loss of the whole batch: gather pairs over devices before the call. Holds n * n
+    numbers.
 
     Also known as CoSENT.
 
