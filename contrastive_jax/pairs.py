@@ -2,20 +2,24 @@
 
 All masks are boolean [n, m]: n anchors in rows, m candidates in columns. Where
 candidates were gathered over devices, `rows` gives the column of each local anchor.
-Shapes that do not fit together raise ValueError, naming the argument.
+A negative label (-1) means that there is none: such a row is nobody's positive, also
+not its own. Shapes that do not fit together, and integers of the host beyond 32 bits,
+raise ValueError, naming the argument.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer, Key
 
 from contrastive_jax import numerics
 
 
 def same_label(
-    anchors: Int[Array, " n"], candidates: Int[Array, " m"] | None = None
+    anchors: Integer[Array, " n"], candidates: Integer[Array, " m"] | None = None
 ) -> Bool[Array, "n m"]:
-    """True where anchor and candidate carry the same label.
+    """True where anchor and candidate carry the same label, which is not negative.
 
     Args:
       anchors: label of each anchor.
@@ -25,13 +29,17 @@ def same_label(
       >>> same_label(jnp.array([0, 1]), jnp.array([1, 0, 1])).astype(int)
       Array([[0, 1, 0],
              [1, 0, 1]], dtype=int32)
+      >>> same_label(jnp.array([-1]), jnp.array([-1, 0])).astype(int)
+      Array([[0, 0]], dtype=int32)
     """
     candidates = anchors if candidates is None else candidates
     numerics.check_shapes(anchors=(anchors, "n"), candidates=(candidates, "m"))
-    return anchors[:, None] == candidates[None, :]
+    anchors = numerics.check_integer(anchors, "anchors")[:, None]
+    candidates = numerics.check_integer(candidates, "candidates")[None, :]
+    return (anchors == candidates) & (anchors >= 0) & (candidates >= 0)
 
 
-def one_column(columns: Int[Array, " n"], num_columns: int) -> Bool[Array, "n m"]:
+def one_column(columns: Integer[Array, " n"], num_columns: int) -> Bool[Array, "n m"]:
     """One-hot mask: True at one column of each row, none if out of range.
 
     `jax.nn.one_hot` as a boolean [n, m] of checked shape, which is what losses use as
@@ -43,18 +51,19 @@ def one_column(columns: Int[Array, " n"], num_columns: int) -> Bool[Array, "n m"
              [0, 0, 0]], dtype=int32)
     """
     numerics.check_shapes(columns=(columns, "n"))
+    columns = numerics.check_integer(columns, "columns")
     return columns[:, None] == jnp.arange(num_columns)[None, :]
 
 
 def without_false_negatives(
-    anchors: Int[Array, " n"],
-    candidates: Int[Array, " m"] | None = None,
-    rows: Int[Array, " n"] | None = None,
+    anchors: Integer[Array, " n"],
+    candidates: Integer[Array, " m"] | None = None,
+    rows: Integer[Array, " n"] | None = None,
 ) -> Bool[Array, "n m"]:
     """True at each anchor's own column and at candidates of another label.
 
     The `where` of an in-batch loss: other candidates of the anchor's label are left
-    out.
+    out. One without a label stays in: nothing says that it is a false negative.
 
     Args:
       anchors: label of each anchor.
@@ -72,7 +81,7 @@ def without_false_negatives(
 
 
 def positive_columns(
-    labels: Int[Array, " n"] | None, shape: tuple[int, ...]
+    labels: Integer[Array, " n"] | None, shape: tuple[int, ...]
 ) -> Int[Array, " n"]:
     """Labels (the column of each anchor's positive), checked; the diagonal when None.
 
@@ -104,7 +113,7 @@ def close_targets(
     anchors: Float[Array, " n"],
     candidates: Float[Array, " m"] | None = None,
     *,
-    threshold: float,
+    threshold: numerics.Number,
 ) -> Bool[Array, "n m"]:
     """True where the regression targets differ by at most `threshold`.
 
@@ -121,11 +130,17 @@ def close_targets(
     """
     candidates = anchors if candidates is None else candidates
     numerics.check_shapes(anchors=(anchors, "n"), candidates=(candidates, "m"))
+    anchors = numerics.at_least_f32(anchors, "anchors")
+    candidates = numerics.at_least_f32(candidates, "candidates")
     return jnp.abs(anchors[:, None] - candidates[None, :]) <= threshold
 
 
-def first_pair(labels: Int[Array, " n"]) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
+def first_pair(
+    labels: Integer[Array, " n"],
+) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
     """One pair per class: its first example as anchor, its second as positive.
+
+    Examples without a label (negative) are in no pair.
 
     Returns:
       positives: row of the second example of each row's class; 0 where there is none.
@@ -149,6 +164,8 @@ def first_pair(labels: Int[Array, " n"]) -> tuple[Int[Array, " n"], Bool[Array, 
 def hardest(scores: Float[Array, "n m"], mask: Bool[Array, "n m"]) -> Int[Array, " n"]:
     """Column of the highest score of each row within the mask; 0 in an empty row.
 
+    NaN counts as highest, -inf as a score like others.
+
     With distances: the hardest positive is `hardest(distances, positives)`, the hardest
     negative `hardest(-distances, negatives)`.
 
@@ -158,7 +175,7 @@ def hardest(scores: Float[Array, "n m"], mask: Bool[Array, "n m"]) -> Int[Array,
       Array([2, 2], dtype=int32)
     """
     numerics.check_shapes(scores=(scores, "n m"), mask=(mask, "n m"))
-    return jnp.argmax(jnp.where(mask, scores, -jnp.inf), axis=1)
+    return jnp.argmax(jnp.where(mask, finite(scores), -jnp.inf), axis=1)
 
 
 def hardest_k(
@@ -166,12 +183,15 @@ def hardest_k(
 ) -> Bool[Array, "n m"]:
     """True at the k highest scores of each row within the mask (all, if it has fewer).
 
+    NaN counts as highest, -inf as a score like others.
+
     Examples:
       >>> scores = jnp.array([[0.9, 0.2, 0.5, 0.7]])
       >>> hardest_k(scores, scores < 0.8, 2).astype(int)
       Array([[0, 0, 1, 1]], dtype=int32)
     """
     numerics.check_shapes(scores=(scores, "n m"), mask=(mask, "n m"))
+    scores = jnp.where(jnp.isnan(scores), jnp.inf, finite(scores))
     order = jnp.argsort(jnp.where(mask, -scores, jnp.inf), axis=1)
     return mask & (jnp.argsort(order, axis=1) < k)
 
@@ -194,7 +214,7 @@ def semi_hard(
       Array(2, dtype=int32)
     """
     numerics.check_shapes(distances=(distances, "n m"), negatives=(negatives, "n m"))
-    keys = jnp.where(negatives, distances, jnp.inf)
+    keys = jnp.where(negatives, -finite(-distances), jnp.inf)
     order = jnp.argsort(keys, axis=1)
     ascending = jnp.take_along_axis(keys, order, axis=1)
     search = jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))
@@ -211,7 +231,7 @@ def informative(
     positives: Bool[Array, "n m"],
     *,
     where: Bool[Array, "n m"] | None = None,
-    epsilon: float = 0.1,
+    epsilon: numerics.Number = 0.1,
 ) -> Bool[Array, "n m"]:
     """Pairs selected by multi-similarity mining, positives and negatives.
 
@@ -249,3 +269,64 @@ def informative(
     hard_negatives = negatives & (scores + epsilon > worst_positive)
     hard_positives = positives & (scores - epsilon < worst_negative)
     return hard_positives | hard_negatives
+
+
+def distance_weighted(
+    rng: Key[Array, "*keys"],
+    distances: Float[Array, "n m"],
+    negatives: Bool[Array, "n m"],
+    *,
+    dim: int,
+    nearest: numerics.Number = 0.5,
+    farthest: numerics.Number = 1.4,
+) -> Int[Array, " n"]:
+    """A negative of each anchor, drawn so that all distances are equally likely.
+
+        P(k) ~ 1 / q(max(d_ik, nearest)),  d_ik < farthest
+        q(d) = d^(dim - 2) (1 - d^2 / 4)^((dim - 3) / 2)
+
+    q is the density of the distance of random points on the unit sphere; most negatives
+    lie at sqrt(2) and teach nothing. Where all of an anchor's negatives lie beyond
+    `farthest`, each is equally likely; an anchor without negatives gets m, no column.
+
+    Args:
+      rng: one key, or one per anchor.
+      distances: Euclidean distances of unit vectors, in [0, 2].
+      negatives: candidates to draw from.
+      dim: width of the embeddings, at least 2.
+      nearest: distance below which nothing gets likelier, in (0, 2).
+      farthest: distance from which on a negative is not drawn, in (0, 2].
+
+    References:
+      Wu et al. 2017, arXiv:1706.07567, section 3.1; `farthest` is that of the released
+      code.
+
+    Examples:
+      >>> distances = jnp.array([[0.6, 1.3, 1.9, 0.1]])
+      >>> negatives = jnp.array([[True, True, True, False]])
+      >>> distance_weighted(jax.random.key(0), distances, negatives, dim=64)
+      Array([0], dtype=int32)
+    """
+    numerics.check_shapes(distances=(distances, "n m"), negatives=(negatives, "n m"))
+    if dim < 2:
+        raise ValueError(f"dim: expected at least 2, got {dim}")
+    numerics.check_positive(nearest=nearest, farthest=farthest)
+    negatives = numerics.check_mask(negatives, "negatives")
+    distances = numerics.at_least_f32(distances, "distances")
+    d = jnp.clip(jnp.maximum(distances, nearest), 1e-3, 1.999)
+    log_weights = (2 - dim) * jnp.log(d) + (3 - dim) / 2 * jnp.log1p(-d * d / 4)
+    inside = negatives & (distances < farthest)
+    inside = jnp.where(jnp.any(inside, axis=1, keepdims=True), inside, negatives)
+    log_weights = jnp.where(negatives & (distances >= farthest), 0, log_weights)
+
+    logits = jnp.where(inside, log_weights, -jnp.inf)
+    keys = jax.random.split(rng, len(logits)) if rng.ndim == 0 else rng
+    numerics.check_shapes(rng=(keys, f"{len(logits)}"))
+    draw = functools.partial(jax.random.categorical, mode="high")
+    columns = jax.vmap(draw)(keys, logits).astype(jnp.int32)
+    return jnp.where(jnp.any(negatives, axis=1), columns, distances.shape[1])
+
+
+def finite(scores: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """Scores of which -inf, which stands for masked ones, is no value."""
+    return jnp.maximum(scores, jnp.finfo(scores.dtype).min)

@@ -17,7 +17,9 @@ from contrastive_jax import numerics, similarity
 Embeddings = Float[Array | np.ndarray, "n d"]
 
 
-def alignment(x: Embeddings, y: Embeddings, *, alpha: float = 2.0) -> Float[Array, ""]:
+def alignment(
+    x: Embeddings, y: Embeddings, *, alpha: numerics.Number = 2.0
+) -> Float[Array, ""]:
     """Mean distance of positive pairs on the unit sphere, to a power; lower is better.
 
         mean_i || x_i / ||x_i|| - y_i / ||y_i|| ||^alpha
@@ -43,13 +45,15 @@ def alignment(x: Embeddings, y: Embeddings, *, alpha: float = 2.0) -> Float[Arra
     return jnp.mean(jnp.sum((x - y) ** 2, axis=-1) ** (alpha / 2))
 
 
-@functools.partial(jax.jit, static_argnames=("t", "chunk"))
-def uniformity(x: Embeddings, *, t: float = 2.0, chunk: int = 1024) -> Float[Array, ""]:
+def uniformity(
+    x: Embeddings, *, t: numerics.Number = 2.0, chunk: int = 1024
+) -> Float[Array, ""]:
     """Log mean Gaussian potential of pairs on the unit sphere; lower is more uniform.
 
         log mean_{i < j} exp(-t || x_i / ||x_i|| - x_j / ||x_j|| ||^2)          (nats)
 
-    It is 0 when all rows have one direction. A row of zeros stays at the origin.
+    At most 0, which it is when all rows have one direction. A row of zeros stays at the
+    origin.
 
     Args:
       x: embeddings, at least 2.
@@ -68,11 +72,14 @@ def uniformity(x: Embeddings, *, t: float = 2.0, chunk: int = 1024) -> Float[Arr
     """
     numerics.check_shapes(x=(x, "n d"))
     numerics.check_positive(t=t)
-    x = _unit(x, "x")
-    n = len(x)
-    if n < 2:
-        raise ValueError(f"x: expected at least two rows, got {n}")
+    if len(x) < 2:
+        raise ValueError(f"x: expected at least two rows, got {len(x)}")
+    return _uniformity(_unit(x, "x"), t, chunk)
 
+
+@functools.partial(jax.jit, static_argnames="chunk")
+def _uniformity(x, t, chunk):
+    n = len(x)
     norms = jnp.sum(x * x, axis=1)
 
     def row(args):
@@ -82,7 +89,7 @@ def uniformity(x: Embeddings, *, t: float = 2.0, chunk: int = 1024) -> Float[Arr
         return numerics.masked_logsumexp(potentials, jnp.arange(n) != i)
 
     rows = jax.lax.map(row, (jnp.arange(n), x), batch_size=chunk)
-    return jax.nn.logsumexp(rows) - jnp.log(n * (n - 1.0))
+    return jnp.minimum(jax.nn.logsumexp(rows) - jnp.log(n * (n - 1.0)), 0)
 
 
 def average_cosine(x: Embeddings) -> Float[Array, ""]:
@@ -141,14 +148,16 @@ def isotropy(x: Embeddings) -> Float[Array, ""]:
     return jnp.exp(jnp.min(log_partition) - jnp.max(log_partition))
 
 
-def effective_rank(x: Embeddings, *, eps: float = 1e-7) -> Float[Array, ""]:
-    """Exponential of the entropy of the singular values (RankMe), between 1 and d.
+def effective_rank(x: Embeddings, *, eps: numerics.Number = 0.0) -> Float[Array, ""]:
+    """Exponential of the entropy of the singular values (RankMe), in [1, min(n, d)].
 
-        exp( -sum_k p_k log p_k ),  p_k = s_k / sum_j s_j + eps
+        exp( -sum_k p_k log p_k ),  p_k = s_k / sum_j s_j
+
+    1 for rows of zeros.
 
     Args:
       x: embeddings, as they are: not centered here.
-      eps: keeps the logarithm finite.
+      eps: added to each share before they are scaled to sum 1, >= 0.
 
     Examples:
       >>> round(float(effective_rank(jnp.eye(3))), 3)
@@ -156,12 +165,21 @@ def effective_rank(x: Embeddings, *, eps: float = 1e-7) -> Float[Array, ""]:
 
     References:
       Garrido et al. 2023, arXiv:2210.02885 (RankMe); Roy and Vetterli 2007 without eps.
+
+    Deviations:
+      RankMe adds 1e-7 to the shares to keep the logarithm finite, and so exceeds d a
+      little (512.14 of 512). Here a share of 0 adds 0, and eps is 0.
     """
     numerics.check_shapes(x=(x, "n d"))
-    values = jnp.linalg.svd(numerics.at_least_f32(x, "x"), compute_uv=False)
+    numerics.check_nonnegative(eps=eps)
+    x = numerics.at_least_f32(x, "x")
+    x = x / similarity.unit_of_length(x)
+    values = jnp.linalg.svd(x, compute_uv=False)
     total = jnp.sum(values)
-    p = values / jnp.where(total > 0, total, 1) + eps
-    return jnp.exp(-jnp.sum(p * jnp.log(p)))
+    p = jnp.where(total == 0, 0, values / total + eps)
+    p = p / jnp.maximum(jnp.sum(p), 1)
+    rank = jnp.exp(jnp.sum(jax.scipy.special.entr(p)))
+    return similarity.within(rank, 1.0, float(min(x.shape)))
 
 
 def numerical_rank(x: Embeddings, *, tol: float | None = None) -> Int[Array, ""]:

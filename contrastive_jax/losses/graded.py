@@ -54,7 +54,7 @@ def cosine_similarity_mse(
     where = numerics.mask_or_all(where, targets.shape)
     a, b = jnp.where(where[:, None], a, 0), jnp.where(where[:, None], b, 0)
     a, b = similarity.l2_normalize(a), similarity.l2_normalize(b)
-    cosines = jnp.sum(a * b, axis=1)
+    cosines = similarity.within(jnp.sum(a * b, axis=1), -1.0, 1.0)
     return numerics.safe_reduce(
         jnp.square(cosines - jnp.where(where, targets, 0)),
         where=where,
@@ -74,7 +74,8 @@ def cosent(
         loss = log(1 + sum_{k, l: targets[k] < targets[l]} exp(logits[k] - logits[l]))
                                                                               (nats)
 
-    A loss of the whole batch: gather pairs over devices before the call.
+    A loss of the whole batch: gather pairs over devices before the call. Holds n * n
+    numbers.
 
     Also known as CoSENT.
 
@@ -110,7 +111,7 @@ def angle_loss(
     targets: Float[Array, " n"],
     *,
     where: Bool[Array, " n"] | None = None,
-    temperature: float | Float[Array, ""] = 0.05,
+    temperature: numerics.Number = 0.05,
 ) -> Float[Array, ""]:
     """`cosent` on angle scores of embeddings read as complex vectors.
 
@@ -199,6 +200,7 @@ def rank_n_contrast(
         weights=(weights, "n"),
     )
     logits, where = numerics.masked_logits(logits, where)
+    logits = numerics.less_largest(logits, where)
     far = numerics.at_least_f32(target_distances, "target_distances")
     # Farthest first, masked ones last; a candidate's denominator ends with its ties.
     keys = jnp.where(where, -far, jnp.inf)
@@ -260,6 +262,7 @@ def weighted_supervised_contrastive(
         weights=(weights, "n"),
     )
     logits, where = numerics.masked_logits(logits, where)
+    logits = numerics.less_largest(logits, where)
     positives = numerics.check_mask(positives, "positives")
     positives = positives & where
     tilted, inside = logits, where

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from contrastive_jax import numerics, pairs, similarity
 
@@ -24,7 +24,7 @@ def triplet(
     *,
     where: Bool[Array, " n"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    margin: float = 0.2,
+    margin: numerics.Number = 0.2,
     soft: bool = False,
     average: Literal["all", "nonzero"] = "all",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -83,7 +83,7 @@ def triplet_batch_all(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    margin: float = 0.2,
+    margin: numerics.Number = 0.2,
     soft: bool = False,
     average: Literal["all", "nonzero"] = "all",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -129,8 +129,9 @@ def triplet_batch_all(
         )
         swap = numerics.at_least_f32(swap_distances, "swap_distances")
         far = jnp.minimum(far, swap[None, :, :])
-    loss = violated(distances[:, :, None] - far + margin, soft)
     where = positives[:, :, None] & negatives[:, None, :]
+    gap = jnp.where(where, distances[:, :, None] - far, 0)
+    loss = violated(gap + margin, soft)
     where = counted_terms(loss, where, average)
     return numerics.reduce_terms(
         loss, where=where, weights=weights, reduce_fn=reduce_fn
@@ -143,7 +144,7 @@ def triplet_batch_hard(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    margin: float = 0.2,
+    margin: numerics.Number = 0.2,
     soft: bool = False,
     incomplete: Literal["drop", "keep"] = "drop",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -209,7 +210,7 @@ def triplet_semi_hard(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    margin: float = 0.2,
+    margin: numerics.Number = 0.2,
     soft: bool = False,
     incomplete: Literal["drop", "keep"] = "drop",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -268,8 +269,8 @@ def pair_margin(
     *,
     where: Bool[Array, " n"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    margin: float = 1.0,
-    factor: float = 0.5,
+    margin: numerics.Number = 1.0,
+    factor: numerics.Number = 0.5,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Given pairs: positives drawn together, negatives pushed beyond a margin.
@@ -316,7 +317,7 @@ def online_contrastive(
     *,
     where: Bool[Array, " n"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    margin: float = 0.5,
+    margin: numerics.Number = 0.5,
     reduce_fn: numerics.ReduceFn | None = jnp.sum,
 ) -> Float[Array, "..."]:
     """`pair_margin` over the hard pairs of the batch only.
@@ -375,8 +376,8 @@ def contrastive_margin(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    positive_margin: float = 0.0,
-    negative_margin: float = 1.0,
+    positive_margin: numerics.Number = 0.0,
+    negative_margin: numerics.Number = 1.0,
     average: Literal["all", "nonzero"] = "all",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -422,12 +423,12 @@ def contrastive_margin(
 
 def mega_batch_margin(
     scores: Float[Array, "n m"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    positive_margin: float = 0.8,
-    negative_margin: float = 0.3,
+    positive_margin: numerics.Number = 0.8,
+    negative_margin: numerics.Number = 0.3,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """The positive's score above one margin, the hardest negative's below another.
@@ -481,7 +482,7 @@ def n_pairs(
     *,
     where: Bool[Array, " n"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    l2_weight: float = 0.0,
+    l2_weight: numerics.Number = 0.0,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """One pair per class: each anchor must find its positive among all positives.
@@ -537,7 +538,7 @@ def lifted_structure(
     *,
     where: Bool[Array, "n n"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    margin: float = 1.0,
+    margin: numerics.Number = 1.0,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Each positive pair against the negatives of both its ends.
@@ -589,8 +590,8 @@ def generalized_lifted_structure(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    positive_margin: float = 0.0,
-    negative_margin: float = 1.0,
+    positive_margin: numerics.Number = 0.0,
+    negative_margin: numerics.Number = 1.0,
     incomplete: Literal["drop", "keep"] = "drop",
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -646,9 +647,9 @@ def multi_similarity(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    alpha: float = 2.0,
-    beta: float = 50.0,
-    base: float = 0.5,
+    alpha: numerics.Number = 2.0,
+    beta: numerics.Number = 50.0,
+    base: numerics.Number = 0.5,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Positives below and negatives above one score, weighted by how far.
@@ -694,8 +695,8 @@ def circle_loss(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    margin: float = 0.25,
-    gamma: float = 256.0,
+    margin: numerics.Number = 0.25,
+    gamma: numerics.Number = 256.0,
     constant_weights: bool = True,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -744,8 +745,8 @@ def tuplet_margin(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    margin: float = 0.1,
-    scale: float = 64.0,
+    margin: numerics.Number = 0.1,
+    scale: numerics.Number = 64.0,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Each positive pair, its angle eased by a slack, against the anchor's negatives.
@@ -788,8 +789,8 @@ def intra_pair_variance(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    positive_slack: float = 0.01,
-    negative_slack: float = 0.01,
+    positive_slack: numerics.Number = 0.01,
+    negative_slack: numerics.Number = 0.01,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Positives much below their mean score and negatives much above theirs.
@@ -864,6 +865,7 @@ def nca(
       1.3863
     """
     logits, positives, negatives = check_pairs(positives, where, weights, logits=logits)
+    logits = numerics.less_largest(logits, positives | negatives)
     has_positive = jnp.any(positives, axis=1)
     near = jnp.where(has_positive, numerics.masked_logsumexp(logits, positives), 0)
     gap = numerics.masked_logsumexp(logits, negatives) - near
@@ -879,7 +881,7 @@ def fast_ap(
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
     num_bins: int = 10,
-    max_distance: float = 4.0,
+    max_distance: numerics.Number = 4.0,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """One minus the average precision of a ranking, from soft histograms.
@@ -888,7 +890,7 @@ def fast_ap(
 
     h+_b is the soft count of positives in bin b of the distance (triangular weights
     around num_bins + 1 equally spaced centres), H+_b and H_b the counts of positives
-    and of all candidates up to bin b.
+    and of all candidates up to bin b. In [0, 1].
 
     Also known as FastAP.
 
@@ -898,8 +900,9 @@ def fast_ap(
       positives: which candidates belong to which anchor.
       where: candidates that count.
       weights: one non-negative weight per anchor.
-      num_bins: bins of the histogram, >= 1; memory is n * m * (num_bins + 1).
-      max_distance: where the last bin is centred, > 0.
+      num_bins: bins of the histogram, >= 1.
+      max_distance: where the last bin is centred, > 0; for an anchor with a candidate
+        beyond it, at its farthest candidate. Distances below 0 count as 0.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
         [n].
 
@@ -916,16 +919,23 @@ def fast_ap(
         positives, where, weights, distances=distances
     )
     where = positives | negatives
-    width = max_distance / num_bins
-    centers = width * jnp.arange(num_bins + 1, dtype=distances.dtype)
-    gaps = jnp.abs(distances[:, :, None] - centers[None, None, :])
-    shares = numerics.hinge(1 - gaps / width)
-    histogram = jnp.sum(jnp.where(positives[:, :, None], shares, 0), axis=1)
-    everyone = jnp.sum(jnp.where(where[:, :, None], shares, 0), axis=1)
-    below, among = jnp.cumsum(histogram, axis=1), jnp.cumsum(everyone, axis=1)
+    distances = numerics.hinge(distances)
+    farthest = jnp.max(distances, axis=1, keepdims=True)
+    places = num_bins * (distances / jnp.maximum(farthest, max_distance))
+
+    @jax.checkpoint
+    def counts(center):
+        shares = numerics.hinge(1 - jnp.abs(places - center))
+        return tuple(
+            jnp.sum(jnp.where(mask, shares, 0), axis=1) for mask in (positives, where)
+        )
+
+    histogram, everyone = jax.lax.map(counts, jnp.arange(num_bins + 1.0))
+    below, among = jnp.cumsum(histogram, axis=0), jnp.cumsum(everyone, axis=0)
     precision = below / jnp.where(among == 0, 1, among)
     count = jnp.sum(positives, axis=1)
-    loss = 1 - jnp.sum(histogram * precision, axis=1) / jnp.maximum(count, 1)
+    loss = 1 - jnp.sum(histogram * precision, axis=0) / jnp.maximum(count, 1)
+    loss = similarity.within(loss, 0.0, 1.0)
     return numerics.safe_reduce(
         loss, where=count > 0, weights=weights, reduce_fn=reduce_fn
     )
@@ -938,7 +948,7 @@ def angular_loss(
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
-    angle: float = math.pi / 4,
+    angle: numerics.Number = math.pi / 4,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Bounds the angle at the negative of each triangle anchor, positive, negative.
@@ -967,8 +977,9 @@ def angular_loss(
       >>> round(float(angular_loss(x, x)), 4)  # log(1 + exp(-4))
       0.0181
     """
-    if not 0 < angle < math.pi / 2:
-        raise ValueError(f"angle: expected radians in (0, pi / 2), got {angle}")
+    numerics.check_numbers(
+        "radians in (0, pi / 2)", lambda x: (x > 0) & (x < math.pi / 2), angle=angle
+    )
     numerics.check_shapes(
         anchors=(anchors, "n d"),
         positive_embeddings=(positive_embeddings, "n d"),
@@ -985,12 +996,17 @@ def angular_loss(
         allowed = jnp.ones((n, negatives.shape[0]), bool)
     numerics.check_shapes(where=(where, f"{n} {negatives.shape[0]}"))
     where = allowed & numerics.mask_or_all(where, allowed.shape)
-    square = math.tan(angle) ** 2
+    # What counts nowhere leaves no trace in a gradient.
+    has_negative, used = jnp.any(where, axis=1), jnp.any(where, axis=0)
+    anchors = jnp.where(has_negative[:, None], anchors, 0)
+    positives = jnp.where(has_negative[:, None], positives, 0)
+    negatives = jnp.where(used[:, None], negatives, 0)
+    square = jnp.tan(jnp.asarray(angle, anchors.dtype)) ** 2
     apart = 4 * square * similarity.matmul(anchors + positives, negatives)
     close = 2 * (1 + square) * jnp.sum(anchors * positives, axis=1)
     return numerics.safe_reduce(
         jax.nn.softplus(numerics.masked_logsumexp(apart - close[:, None], where)),
-        where=jnp.any(where, axis=1),
+        where=has_negative,
         weights=weights,
         reduce_fn=reduce_fn,
     )

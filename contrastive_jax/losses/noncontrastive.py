@@ -1,16 +1,18 @@
 """Losses between two views that need no negatives; all take embeddings, [n, d].
 
 BYOL, SimSiam and W-MSE pull views together; Barlow Twins and VICReg also keep the
-features apart from each other; alignment and uniformity measure both sides. Those made
-of batch statistics return a scalar and take no `reduce_fn`. Over several devices hand
-in the embeddings of all of them.
+features apart from each other; alignment and uniformity measure both sides, and KoLeo
+spreads rows. Those made of batch statistics return a scalar and take no `reduce_fn`.
+Over several devices hand in the embeddings of all of them.
 """
 
 import jax
+import jax.core
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Integer
 
-from contrastive_jax import numerics, similarity
+from contrastive_jax import numerics, pairs, similarity
 
 
 def byol(
@@ -87,8 +89,8 @@ def barlow_twins(
     a: Float[Array, "n d"],
     b: Float[Array, "n d"],
     *,
-    off_diagonal: float = 0.0051,
-    eps: float = 1e-5,
+    off_diagonal: numerics.Number = 0.0051,
+    eps: numerics.Number = 1e-5,
     where: Bool[Array, " n"] | None = None,
 ) -> Float[Array, ""]:
     """Cross-correlation of the two views' features pushed to the identity.
@@ -124,10 +126,10 @@ def vicreg(
     a: Float[Array, "n d"],
     b: Float[Array, "n d"],
     *,
-    invariance: float = 25.0,
-    variance: float = 25.0,
-    covariance: float = 1.0,
-    eps: float = 1e-4,
+    invariance: numerics.Number = 25.0,
+    variance: numerics.Number = 25.0,
+    covariance: numerics.Number = 1.0,
+    eps: numerics.Number = 1e-4,
     where: Bool[Array, " n"] | None = None,
 ) -> Float[Array, ""]:
     """Variance, invariance and covariance regularisation of two views.
@@ -176,10 +178,10 @@ def w_mse(
     a: Float[Array, "n d"],
     b: Float[Array, "n d"],
     *,
-    permutations: Int[Array, "p n"] | None = None,
+    permutations: Integer[Array, "p n"] | None = None,
     group_size: int | None = None,
     normalize: bool = True,
-    eps: float = 1e-3,
+    eps: numerics.Number = 1e-3,
     where: Bool[Array, " n"] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -196,7 +198,8 @@ def w_mse(
     Args:
       a: embeddings of the first view.
       b: embeddings of the second view.
-      permutations: orders of the rows, averaged over; the order given when None.
+      permutations: orders of the rows, averaged over; the order given when None. Each
+        holds every row once.
       group_size: rows whitened together, a divisor of n; all when None. Should be well
         above d.
       normalize: whether whitened rows are scaled to length 1 first.
@@ -206,7 +209,8 @@ def w_mse(
       reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
 
     Raises:
-      ValueError: a group size that does not divide n.
+      ValueError: a group size that does not divide n; a permutation (not traced) that
+        holds a row twice.
 
     References:
       Ermolov et al. 2021, arXiv:2007.06346, section 3.
@@ -237,7 +241,7 @@ def w_mse(
         )
     if permutations is None:
         permutations = jnp.arange(n)[None]
-    permutations = numerics.check_integer(permutations, "permutations")
+    permutations = check_permutations(permutations, n)
     where = numerics.mask_or_all(where, (n,))
 
     def whiten(x, order):
@@ -250,7 +254,7 @@ def w_mse(
         x, y = whiten(a, order), whiten(b, order)
         if normalize:
             x, y = similarity.l2_normalize(x), similarity.l2_normalize(y)
-            return 2 - 2 * jnp.sum(x * y, axis=-1)
+            return 2 - 2 * similarity.within(jnp.sum(x * y, axis=-1), -1.0, 1.0)
         return jnp.mean((x - y) ** 2, axis=-1)
 
     loss = jnp.mean(jax.vmap(distances)(permutations), axis=0)
@@ -261,7 +265,7 @@ def alignment(
     a: Float[Array, "n d"],
     b: Float[Array, "n d"],
     *,
-    alpha: float = 2.0,
+    alpha: numerics.Number = 2.0,
     where: Bool[Array, " n"] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -290,7 +294,7 @@ def alignment(
     numerics.check_positive(alpha=alpha)
     a, b, where = two_views(a, b, where)
     square = jnp.sum((a - b) ** 2, axis=-1)
-    if alpha != 2:
+    if isinstance(alpha, jax.core.Tracer) or alpha != 2:
         apart = square != 0
         power = jnp.where(apart, square, 1) ** (alpha / 2)
         square = jnp.where(apart, power, 0)
@@ -300,10 +304,10 @@ def alignment(
 def uniformity(
     x: Float[Array, "n d"],
     *,
-    t: float = 2.0,
+    t: numerics.Number = 2.0,
     where: Bool[Array, " n"] | None = None,
 ) -> Float[Array, ""]:
-    """Log of the mean Gaussian potential of all pairs; 0 at worst, lower is better.
+    """Log of the mean Gaussian potential of all pairs; at most 0, lower is better.
 
         loss = log mean_{i < j} exp(-t ||x_i - x_j||^2)                  (nats)
 
@@ -330,7 +334,55 @@ def uniformity(
     potential = -t * similarity.squared_euclidean_distance(x, x)
     total = numerics.masked_logsumexp(potential.ravel(), apart.ravel())
     count = jnp.sum(apart, dtype=x.dtype)
-    return jnp.where(count > 0, total - numerics.safe_log(count), 0)
+    mean = similarity.within(total - numerics.safe_log(count), -jnp.inf, 0.0)
+    return jnp.where(count > 0, mean, 0)
+
+
+def koleo(
+    x: Float[Array, "n d"],
+    *,
+    eps: numerics.Number = 1e-8,
+    where: Bool[Array, " n"] | None = None,
+    weights: Float[Array, " n"] | None = None,
+    reduce_fn: numerics.ReduceFn | None = jnp.mean,
+) -> Float[Array, "..."]:
+    """Rows pushed off their nearest neighbors, which spreads them evenly (KoLeo).
+
+        loss_i = -log( min_{j != i} || x_i / ||x_i|| - x_j / ||x_j|| || + eps )   (nats)
+
+    From the estimate of the differential entropy of Kozachenko and Leonenko. Rows of
+    all devices are neighbors of each other if they are gathered before the call.
+
+    Args:
+      x: embeddings, normalized here.
+      eps: added to the distances, > 0.
+      where: rows that count. With fewer than two the loss is 0.
+      weights: one non-negative weight per row.
+      reduce_fn: `jnp.mean` or `jnp.sum` over rows that count; None gives [n].
+
+    References:
+      Sablayrolles et al. 2019, arXiv:1806.03198, section 3.1.
+
+    Deviations:
+      The released code searches the neighbors by inner products; here it is by the
+      distances themselves, which tell near duplicates apart.
+
+    Examples:
+      >>> x = jnp.array([[1.0, 0.0], [0.6, 0.8], [-2.0, 0.0]])
+      >>> koleo(x, reduce_fn=None).round(4)  # -log of sqrt 0.8, sqrt 0.8 and sqrt 3.2
+      Array([ 0.1116,  0.1116, -0.5816], dtype=float32)
+    """
+    numerics.check_shapes(x=(x, "n d"), where=(where, "n"), weights=(weights, "n"))
+    numerics.check_positive(eps=eps)
+    x = numerics.at_least_f32(x, "x")
+    n = x.shape[0]
+    where = numerics.mask_or_all(where, (n,))
+    x = similarity.l2_normalize(jnp.where(where[:, None], x, 0))
+    others = where[:, None] & where[None, :] & ~jnp.eye(n, dtype=bool)
+    distances = similarity.euclidean_distance(x, x)
+    nearest = numerics.at_columns(distances, pairs.hardest(-distances, others))
+    loss = -jnp.log(nearest + eps)
+    return reduce_rows(loss, where & jnp.any(others, axis=1), weights, reduce_fn)
 
 
 def pair_cosines(
@@ -352,7 +404,22 @@ def pair_cosines(
         predictions = jnp.where(keep, predictions, 0)
         targets = jnp.where(keep, targets, 0)
     unit = similarity.l2_normalize
-    return jnp.sum(unit(predictions) * unit(targets), axis=-1)
+    cosines = jnp.sum(unit(predictions) * unit(targets), axis=-1)
+    return similarity.within(cosines, -1.0, 1.0)
+
+
+def check_permutations(x: Array, n: int) -> Int[Array, "p n"]:
+    """Orders of n rows, each of which holds every row once."""
+    x = numerics.check_columns(x, n, "permutations")
+    if not isinstance(x, jax.core.Tracer):
+        orders = np.sort(np.asarray(x), axis=1)
+        wrong = np.flatnonzero((orders != np.arange(n)).any(axis=1))
+        if wrong.size:
+            raise ValueError(
+                f"permutations: expected each of the {n} rows once, got "
+                f"{np.asarray(x)[wrong[0]].tolist()}"
+            )
+    return x
 
 
 def reduce_rows(

@@ -1,6 +1,7 @@
 """Ours beside its peers: time, memory and agreement, in one call, on one thread.
 
     python -m launch.bench losses --sizes 1024 4096 8192
+    python -m launch.bench distances
     python -m launch.bench grad_cache
     python -m launch.bench ring
     python -m launch.bench compile
@@ -37,12 +38,17 @@ from launch.bench import devices, losses, measure, tables
 
 def cases(bench: str, args: argparse.Namespace) -> list[list]:
     """[task, method, rows, width] of everything a bench measures."""
-    if bench == "losses":
+    if bench in ("losses", "distances"):
+        of_losses = bench == "losses"
+        width = args.width or (256 if of_losses else 512)
+        usual = [1024, 4096] if of_losses else [512, 1024, 2048, 4096]
         return [
-            [task, method, rows, args.width]
-            for task, methods in losses.LOSSES.items()
+            [task, method, rows, width]
+            for task, methods in (
+                losses.LOSSES if of_losses else losses.DISTANCES
+            ).items()
             if not args.tasks or task in args.tasks
-            for rows in args.sizes or [1024, 4096]
+            for rows in args.sizes or usual
             for method in methods
             if rows <= args.stretch * losses.largest(task, method)
         ]
@@ -50,15 +56,13 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
         methods = ["whole", "checkpoint", "chunk/16", "chunk/64", "chunk/256"]
         sizes = args.sizes or [512]
         return [["clip", m, rows, 128] for rows in sizes for m in methods]
-    tasks = args.tasks or ["clip", "nt_xent"]
+    tasks, width = args.tasks or ["clip", "nt_xent"], args.width or 256
     if bench == "accuracy":
         methods = ["ours/tiled", "jax/plain", "jax/naive"]
-        return [
-            ["clip", m, n, args.width] for n in args.sizes or [2048] for m in methods
-        ]
+        return [["clip", m, n, width] for n in args.sizes or [2048] for m in methods]
     if bench == "largest":
         return [
-            [task, method, 0, args.width]
+            [task, method, 0, width]
             for task in tasks
             for method in losses.LOSSES[task]
             if method.partition("/")[0] not in measure.TORCH
@@ -66,7 +70,7 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
     if bench == "ring":
         sizes, methods, width = args.sizes or [8192, 131072], ["ring", "plain"], 512
     else:
-        sizes, width = args.sizes or [8192], args.width
+        sizes = args.sizes or [8192]
         methods = ["tiled", "general", "plain"]
         towers = [["clip", "towers", 256, 128]] if "clip" in tasks else []
         return [
@@ -77,6 +81,7 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
 
 MEASURE = {
     "losses": losses.measure_loss,
+    "distances": losses.measure_loss,
     "grad_cache": devices.measure_grad_cache,
     "ring": devices.measure_ring,
     "compile": devices.measure_compile,
@@ -91,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("bench", choices=[*MEASURE, "tables"])
     parser.add_argument("--sizes", type=int, nargs="+", help="rows")
     parser.add_argument("--tasks", nargs="+", help="some of the tasks only")
-    parser.add_argument("--width", type=int, default=256, help="embedding width")
+    parser.add_argument("--width", type=int, help="embedding width (256 or 512)")
     parser.add_argument("--methods", nargs="+", help="some of the methods only")
     parser.add_argument(
         "--stretch",

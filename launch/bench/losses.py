@@ -51,6 +51,14 @@ LOSSES = {
 }
 
 
+# The same for losses of distances, whose memory is the point.
+DISTANCES = {
+    "triplet": ["ours", "jax/plain", "optax", "pytorch_metric_learning"],
+    "manhattan": ["ours", "jax/plain", "pytorch_metric_learning"],
+    "uniformity": ["ours", "jax/plain"],
+}
+
+
 # What is quadratic (or cubic) in memory stops here, in rows; `--stretch` moves it.
 LARGEST = {
     "jax/plain": 16384,
@@ -62,11 +70,17 @@ LARGEST = {
     "optax": 1024,
     "nt_xent pytorch_metric_learning": 512,
     "supcon pytorch_metric_learning": 8192,
+    # Differences of all pairs: 2 GiB for 1,024 rows of width 512.
+    "triplet jax/plain": 1024,
+    "triplet optax": 4096,
+    "manhattan jax/plain": 1024,
+    "uniformity jax/plain": 1024,
 }
 
 
 # Operations of our algorithm with gradients, in units of rows^2 * width.
 OPERATIONS = {"clip": 8, "info_nce": 6, "siglip": 6, "nt_xent": 4, "supcon": 4}
+OPERATIONS |= dict.fromkeys(DISTANCES, 6)
 
 
 def jax_loss(task: str, method: str, rows: int):
@@ -74,7 +88,7 @@ def jax_loss(task: str, method: str, rows: int):
     import jax
     import jax.numpy as jnp
 
-    from contrastive_jax import losses, parallel, similarity
+    from contrastive_jax import losses, pairs, parallel, similarity
     from contrastive_jax.parallel import tiled
 
     unit = similarity.l2_normalize
@@ -95,8 +109,46 @@ def jax_loss(task: str, method: str, rows: int):
 
         return optax.losses.ntxent(x, labels, temperature=1 / SCALE)
 
+    def masks():
+        # Made in the program: of constants XLA would compute what it can, for minutes.
+        return pairs.same_label(labels), ~pairs.one_column(jnp.arange(rows), rows)
+
+    def triplet(distances):
+        same, others = masks()
+        return losses.triplet_batch_hard(distances, same, where=others)
+
+    def differences(x):
+        return x[:, None, :] - x[None, :, :]
+
+    def lengths(x):
+        squares, (_, others) = jnp.sum(differences(x) ** 2, axis=-1), masks()
+        return jnp.where(others, jnp.sqrt(jnp.where(others, squares, 1)), 0)
+
+    def optax_triplet(x):
+        # It takes given triplets: here the hardest, found without a gradient.
+        import optax
+
+        same, others = masks()
+        d = jax.lax.stop_gradient(similarity.euclidean_distance(x, x))
+        far = pairs.hardest(d, same & others)
+        near = pairs.hardest(-d, ~same)
+        loss = optax.losses.triplet_margin_loss(x, x[far], x[near], margin=0.2)
+        return jnp.mean(loss)
+
     scores = similarity.dot
     return {
+        "triplet ours": lambda x: triplet(similarity.euclidean_distance(x, x)),
+        "triplet jax/plain": lambda x: triplet(lengths(x)),
+        "triplet optax": optax_triplet,
+        "manhattan ours": lambda x: triplet(similarity.manhattan_distance(x, x)),
+        "manhattan jax/plain": lambda x: triplet(
+            jnp.sum(jnp.abs(differences(x)), axis=-1)
+        ),
+        "uniformity ours": losses.uniformity,
+        "uniformity jax/plain": lambda x: jnp.log(
+            jnp.sum(jnp.where(masks()[1], jnp.exp(-2 * lengths(x) ** 2), 0))
+            / (rows * (rows - 1))
+        ),
         "clip ours/tiled": lambda a, b: parallel.two_way_info_nce(a, b, scale=SCALE),
         "clip ours/general": lambda a, b: tiled.two_way_info_nce(
             a, b, scale=SCALE, bounded=False
@@ -180,6 +232,17 @@ def torch_loss(task: str, method: str, rows: int):
         return lambda a, b: loss.compute_loss_from_embeddings([a, b], None)
     from pytorch_metric_learning import losses
 
+    if task in DISTANCES:
+        from pytorch_metric_learning import distances, miners, reducers
+
+        distance = distances.LpDistance(
+            p=2 if task == "triplet" else 1, normalize_embeddings=False
+        )
+        mine = miners.BatchHardMiner(distance=distance)
+        loss = losses.TripletMarginLoss(
+            margin=0.2, distance=distance, reducer=reducers.MeanReducer()
+        )
+        return lambda x: loss(x, labels, mine(x, labels))
     if task == "nt_xent":
         loss = losses.NTXentLoss(temperature=1 / SCALE)
         return lambda x: loss(x, labels)
@@ -222,7 +285,7 @@ def data(task: str, rows: int, width: int):
         return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
     rng = np.random.default_rng(0)
-    one_set = task in ("nt_xent", "supcon")
+    one_set = task in ("nt_xent", "supcon", *DISTANCES)
     n = rows // 2 if one_set else rows
     a = unit(rng.normal(size=(n, width)))
     b = unit(a + 2.5 / width**0.5 * rng.normal(size=a.shape))

@@ -85,10 +85,13 @@ def test_blocks_of_the_sigmoid_loss_are_the_whole(rows):
     assert abs(float(losses.chunked_sigmoid(a, b)) - want) < 1e-5 * want
 
 
-@pytest.mark.parametrize("task", losses.LOSSES)
+TASKS = losses.LOSSES | losses.DISTANCES
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_methods_of_ours_and_of_plain_jax_exist(task):
-    for method in losses.LOSSES[task]:
-        if method.startswith(("ours/", "jax/")):
+    for method in TASKS[task]:
+        if method.startswith(("ours", "jax/", "optax")):
             loss, _ = losses.jax_loss(task, method, 8)
             assert callable(loss)
 

@@ -1,5 +1,6 @@
 """Diagnostics of embeddings in closed form and against numpy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -28,13 +29,14 @@ def test_uniformity_equals_the_mean_over_pairs(chunk):
     x = data()
     z = unit(x)
     square = np.sum((z[:, None] - z[None]) ** 2, axis=-1)[np.triu_indices(30, 1)]
-    got = evaluation.uniformity(x, t=2.0, chunk=chunk)
+    got = jax.jit(lambda t: evaluation.uniformity(x, t=t, chunk=chunk))(2.0)
     np.testing.assert_allclose(got, np.log(np.mean(np.exp(-2 * square))), rtol=1e-5)
 
 
 def test_uniformity_of_one_direction_is_0():
     x = np.ones((4, 3), np.float32) * np.arange(1, 5, dtype=np.float32)[:, None]
     np.testing.assert_allclose(evaluation.uniformity(x), 0.0, atol=1e-6)
+    assert evaluation.uniformity(np.ones((999, 3), np.float32)) <= 0
     with pytest.raises(ValueError, match="x: expected at least two rows, got 1"):
         evaluation.uniformity(x[:1])
 
@@ -77,6 +79,16 @@ def test_effective_rank_of_unequal_directions():
     want = np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)))
     got = evaluation.effective_rank(jnp.diag(jnp.array([3.0, 1.0])))
     np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_effective_rank_stays_in_its_range():
+    for size in (1.0, 1e-25, 1e25):
+        x = jnp.float32(size) * jnp.eye(512)
+        rank = evaluation.effective_rank(x)
+        assert rank <= 512
+        np.testing.assert_allclose(rank, 512, rtol=1e-5)
+    assert evaluation.effective_rank(jnp.zeros((4, 3))) == 1
+    assert evaluation.effective_rank(jnp.ones((50, 30))) >= 1
 
 
 def test_numerical_rank_tolerance():

@@ -83,4 +83,12 @@ CASES = {
         reduces=False,
         gathered=lambda a, b, gather, rows: {"x": gather(a)},
     ),
+    "koleo": Case(
+        losses.koleo,
+        {"x": "n d"},
+        lambda rng, n: {"x": rng.normal(size=(n, 3))},
+        ("x",),
+        where="n",
+        gathered=lambda a, b, gather, rows: {"x": gather(a)},
+    ),
 }

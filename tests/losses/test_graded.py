@@ -125,3 +125,14 @@ def test_weight_zero_is_as_if_masked_in_the_denominator():
     positives = jnp.array([[True, False, False]])
     got = losses.weighted_supervised_contrastive(s, positives, f32([[1.0, 1.0, 0.0]]))
     close(got, math.log(1 + math.exp(0.1 - 0.3)))
+
+
+def test_a_common_offset_costs_no_digits():
+    # The logits themselves are exact at 2^23.
+    s, t = f32([[0.0, 1.0, -2.0, 3.0]]), f32([[0.0, 1.0, 1.0, 2.0]])
+    match = jnp.array([[True, False, True, False]])
+    for loss, second in (
+        (losses.rank_n_contrast, t),
+        (losses.weighted_supervised_contrastive, match),
+    ):
+        close(loss(s + 2.0**23, second), loss(s, second))

@@ -435,3 +435,61 @@ def test_reduce_terms_weighs_anchors():
     # (1 + 3 + 2 * 5) / (1 + 1 + 2)
     close(numerics.reduce_terms(values, **options), 3.5)
     close(numerics.reduce_terms(values, **options, reduce_fn=None), [4.0, 10.0])
+
+
+# Masked NaN, ranges, offsets.
+
+
+def test_fast_ap_of_distances_beyond_the_last_bin(transform):
+    first = jnp.array([[True, False, False]])
+    loss = transform(lambda d, p: losses.fast_ap(d, p))
+    close(loss(jnp.array([[100.0, 200.0, 300.0]]), first), 0.0)
+    # The worst place of three, and a ranking that does not depend on the unit.
+    close(loss(jnp.array([[300.0, 100.0, 200.0]]), first), 2 / 3)
+    d = np.float32(np.random.default_rng(0).uniform(5, 9, size=(3, 8)))
+    positives = jnp.asarray(np.random.default_rng(1).random((3, 8)) < 0.5)
+    close(loss(jnp.asarray(d), positives), loss(jnp.asarray(100 * d), positives))
+    # All in one bin: the share of positives.
+    close(loss(jnp.full((1, 3), -1.0), first), 2 / 3)
+
+
+def test_a_masked_nan_leaves_no_trace_in_gradients():
+    def batch_all(d, swap):
+        where = jnp.array([[False, True, True, False]])
+        return losses.triplet_batch_all(d, d < 0.5, swap, where=where, margin=1.0)
+
+    d, swap = jnp.array([[0.9, 0.4, 0.6, 0.1]]), np.ones((4, 4), np.float32)
+    swap[3], swap[:, 3] = np.nan, np.nan
+    value, grads = jax.value_and_grad(batch_all, (0, 1))(d, jnp.asarray(swap))
+    assert np.isfinite(value) and all(np.isfinite(x).all() for x in grads)
+    assert np.any(grads[0])
+
+    x, y = embeddings(n=3), embeddings(1, n=3)
+    others = embeddings(2, n=4)
+    where = jnp.ones((3, 4), bool).at[:, 1].set(False).at[2].set(False)
+    angular = jax.grad(lambda *args: losses.angular_loss(*args, where=where), (0, 1, 2))
+    want = angular(x, y, others)
+    nan = x.at[2].set(jnp.nan), y.at[2].set(jnp.nan), others.at[1].set(jnp.nan)
+    for got, wanted in zip(angular(*nan), want, strict=True):
+        close(got, wanted)
+
+
+def test_nca_of_logits_with_a_common_offset():
+    logits, match = jnp.array([[0.0, 0.0, 1.0]]), jnp.array([[True, False, False]])
+    close(losses.nca(logits + 2.0**23, match), math.log(2 + math.e))
+
+
+@pytest.mark.parametrize(
+    ("loss", "name", "value"),
+    [
+        (losses.angular_loss, "angle", 0.6),
+        (losses.tuplet_margin, "margin", 0.1),
+        (losses.fast_ap, "max_distance", 2.5),
+    ],
+)
+def test_a_traced_number_is_as_a_plain_one(loss, name, value):
+    d, masks, _ = batch(similarity.cosine)
+    first = embeddings(), embeddings(1)
+    args = first if name == "angle" else (d, masks["positives"])
+    run = jax.jit(lambda x: loss(*args, **{name: x}))
+    close(run(value), loss(*args, **{name: value}))

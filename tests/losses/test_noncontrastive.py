@@ -115,3 +115,40 @@ def test_uniformity_by_hand():
 def test_collapse_is_worst_for_uniformity():
     assert on_jax(losses.uniformity, np.ones((4, 2), np.float32)) == 0
     assert on_jax(losses.uniformity, A) < 0
+
+
+def test_koleo_by_hand(transform):
+    unit = A / np.linalg.norm(A, axis=1, keepdims=True)
+    gaps = np.linalg.norm(unit[:, None] - unit[None], axis=-1) + 9 * np.eye(6)
+    loss = transform(lambda x: losses.koleo(x, reduce_fn=None))
+    close(on_jax(loss, A), -np.log(gaps.min(axis=1)))
+    where = np.arange(6) != gaps[0].argmin()
+    left = np.where(where[None, :], gaps, 9).min(axis=1)
+    got = on_jax(losses.koleo, A, where=jnp.asarray(where))
+    close(got, -np.log(left[where]).mean())
+
+
+def test_koleo_moves_near_duplicates_apart():
+    # Their inner product is 1 to seven digits; their distance is not 0.
+    x = np.array([[1.0, 0.0], [1.0, 1e-4], [-1.0, 0.0]], np.float32)
+    value, grad = jax.value_and_grad(lambda x: losses.koleo(x, reduce_fn=jnp.sum))(x)
+    close(value, -2 * np.log(1e-4 + 1e-8) - np.log(2))
+    np.testing.assert_allclose(grad[:2, 1], [2e4, -2e4], rtol=1e-3)
+
+
+def test_w_mse_of_equal_rows_is_finite():
+    loss = jax.jit(jax.value_and_grad(functools.partial(losses.w_mse, eps=0.0)))
+    value, grad = loss(jnp.ones((4, 2)), jnp.asarray(B[:4, :2]))
+    assert np.isfinite(value) and np.isfinite(grad).all()
+
+
+def test_w_mse_refuses_an_order_with_a_row_twice():
+    for wrong in ([[0, 1, 2, 3, 4, 4]], [[0, 1, 2, 3, 4, 6]]):
+        with pytest.raises(ValueError, match=r"^permutations: expected"):
+            on_jax(losses.w_mse, A, B, permutations=jnp.array(wrong))
+
+
+def test_a_traced_power_is_as_a_plain_one():
+    for alpha in (1.0, 2.0, 3.0):
+        got = jax.jit(lambda alpha: on_jax(losses.alignment, A, B, alpha=alpha))(alpha)
+        close(got, on_jax(losses.alignment, A, B, alpha=alpha))
