@@ -53,6 +53,7 @@ from contrastive_jax.parallel.tiled import (
     add_extra,
     among_all,
     at_labels,
+    check_number,
     check_views,
     many_positives,
     one_positive,
@@ -407,5 +408,6 @@ def pairwise_sigmoid(
         labels = own, collectives.global_rows(m, axis_name)
     labels = pair_of_ids("labels", labels, n, m)
     rows, cols = rows._replace(label=labels[0]), cols._replace(label=labels[1])
+    check_number(bias=bias)
     rows = rows._replace(bias=per_row_scalar(bias, rows.x))
     return fused(sigmoid_kernel, plan, rows, cols, weights, reduce_fn, axis_name)

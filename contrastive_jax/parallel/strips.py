@@ -23,19 +23,19 @@ from contrastive_jax.parallel.sums import (
     by_bound,
     finish,
     fold_one,
-    scale_gradient,
-    scaled_slope,
-    side_gradients,
+    row_gradients,
     start,
 )
 from contrastive_jax.parallel.tiles import (
     Side,
     block_size,
     join,
+    operand,
     pair_masks,
     product,
     put,
     put_slab,
+    scaled,
     scores,
     slab,
     split,
@@ -66,13 +66,21 @@ def weighted_sum(
 def weighted_sum_forward(kernel, plan, rows, cols, weights):
     loss, valid, grads = kernel(plan, rows, cols, weights)
     loss = jnp.where(valid, loss, 0)
-    return (jnp.sum(weights * loss), valid), (grads, loss)
+    return (jnp.sum(weights * loss), valid), (grads, loss, rows.x[:0], cols.x[:0])
 
 
 def weighted_sum_backward(kernel, plan, kept, slopes):
-    (grads, loss), slope = kept, slopes[0]
-    grads = jax.tree.map(lambda g: (slope * g).astype(g.dtype), grads)
-    return *grads, slope * loss
+    (grads, loss, *like), slope = kept, slopes[0]
+    grads = jax.tree.map(lambda g: slope * g, grads)
+    return *map(in_type_of, grads, like), slope * loss
+
+
+def in_type_of(grads: Side, x: Array) -> Side:
+    """Gradients with that of the embeddings in their type.
+
+    Not before the last step: a sum over rows may be too large for float16.
+    """
+    return grads._replace(x=grads.x.astype(x.dtype))
 
 
 weighted_sum.defvjp(weighted_sum_forward, weighted_sum_backward)
@@ -90,7 +98,8 @@ def per_row_forward(kernel, plan, rows, cols):
 
 
 def per_row_backward(kernel, plan, kept, slopes):
-    return kernel(plan, *kept, slopes[0])[2]
+    grads = kernel(plan, *kept, slopes[0])[2]
+    return tuple(in_type_of(g, side.x) for g, side in zip(grads, kept, strict=True))
 
 
 per_row.defvjp(per_row_forward, per_row_backward)
@@ -107,7 +116,8 @@ def fused(
 ) -> Array:
     """The reduced loss of a kernel: in one sweep for means and sums."""
     rows, cols, weights = vary_alike(rows, cols, weights)
-    if reduce_fn not in (jnp.mean, jnp.sum):
+    mean = reduce_fn is jnp.mean or (bool(axis_name) and numerics.is_mean(reduce_fn))
+    if not mean and reduce_fn is not jnp.sum:
         # partial(custom_vjp) has lost the types.
         losses = per_row(kernel, plan, rows, cols)
         loss, valid = losses  # pyright: ignore[reportGeneralTypeIssues]
@@ -120,7 +130,7 @@ def fused(
     if reduce_fn is jnp.sum:
         return total
     norm = collectives.psum(jnp.sum(jnp.where(valid, weights, 0)), axis_name)
-    return total / jnp.where(norm > 0, norm, 1)
+    return numerics.mean_of(total, norm)
 
 
 def reduce_rows(
@@ -134,7 +144,7 @@ def reduce_rows(
     options = dict(where=valid, weights=weights)
     if axis_name is None or reduce_fn is None:
         return numerics.safe_reduce(loss, **options, reduce_fn=reduce_fn)
-    if reduce_fn not in (jnp.mean, jnp.sum):
+    if not numerics.is_mean(reduce_fn) and reduce_fn is not jnp.sum:
         raise ValueError(
             f"reduce_fn: expected jnp.mean, jnp.sum or None with an axis name, got "
             f"{reduce_fn}"
@@ -145,7 +155,7 @@ def reduce_rows(
         return total
     norm = numerics.safe_reduce(jnp.ones_like(loss), **options, reduce_fn=jnp.sum)
     norm = collectives.psum(norm, axis_name)
-    return total / jnp.where(norm > 0, norm, 1)
+    return numerics.mean_of(total, norm)
 
 
 def info_nce_kernel(plan: Plan, rows: Side, cols: Side, weights: Any) -> Any:
@@ -180,15 +190,16 @@ def sweep_strips(plan: Plan, sides: tuple[Side, Side], weights: Any) -> Any:
         # softplus' is the share of the negatives; the positive gets minus it.
         share = weight * jax.nn.sigmoid(gap)
         factor = fold_one(lse, share) if plan.bounded else share
-        factor = factor if side.scale is None else factor * side.scale
-        x = jax.lax.optimization_barrier((side.x * factor[:, None]).astype(b.dtype).T)
+        x = factor if side.scale is None else factor * side.scale
+        x = operand(side.x * x[:, None], b)
+        x = jax.lax.optimization_barrier(x.T)
 
         def add_gradients(j, carry):
             mine, theirs = carry
             p = take(kept, j)
             if not plan.bounded:
                 p = jnp.where(p == numerics.MASKED, 0, jnp.exp(p - lse[:, None]))
-            p = p.astype(b.dtype)
+            p = operand(p, b)
             mine = mine + product(p, take(c.x, j), (1, 0))
             gain = product(x, p, (1, 0))[None]
             return mine, put_slab(theirs, j, slab(theirs, j) + gain)
@@ -208,8 +219,8 @@ def sweep_strips(plan: Plan, sides: tuple[Side, Side], weights: Any) -> Any:
     if theirs is None:
         return loss, valid, None
     db = join(transpose_blocks(theirs), m)
-    da, db = side_gradients(rows, cols, mine[0], db)
-    return loss, valid, (da._replace(positive=mine[1]), db)
+    da, dscale = row_gradients(rows, mine[0])
+    return loss, valid, (Side(da, dscale, positive=mine[1]), Side(db))
 
 
 def absorb_strip(
@@ -253,7 +264,7 @@ def softplus_and_sigmoid(x: Array) -> tuple[Array, Array]:
 def sigmoid_tile(r: Any) -> Callable[..., Any]:
     """Pairs judged one by one: loss and, with weights, gradient of the same tile."""
     side, weights = r
-    x_transposed = jax.lax.optimization_barrier(side.x.T)
+    x_transposed = jax.lax.optimization_barrier(scaled(side).T)
 
     def tile(c, mine, theirs):
         loss, count, da, dbias = mine
@@ -267,7 +278,7 @@ def sigmoid_tile(r: Any) -> Callable[..., Any]:
             slope = jnp.where(positive, -slope, slope) * weights[:, None]
             slope = jnp.where(counts, slope, 0)
             dbias = dbias + jnp.sum(slope, axis=1)
-            slope = scaled_slope(slope, side, c)
+            slope = operand(slope, c.x)
             da = da + product(slope, c.x, (1, 0))
             theirs = theirs + product(x_transposed, slope, (1, 0))[None]
         return (loss, count, da, dbias), theirs
@@ -291,6 +302,6 @@ def sigmoid_kernel(plan: Plan, rows: Side, cols: Side, weights: Any) -> Any:
     loss, count, da, dbias = join(mine, n)
     if grads:
         db = join(transpose_blocks(theirs), m)
-        dscale = scale_gradient(rows, da)
-        grads = Side(da.astype(a.dtype), dscale, dbias), Side(db.astype(b.dtype))
+        da, dscale = row_gradients(rows, da)
+        grads = Side(da, dscale, dbias), Side(db)
     return loss, count > 0, grads

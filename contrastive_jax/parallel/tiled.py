@@ -126,6 +126,11 @@ def per_row_scalar(value: Scale, x: Array) -> Array:
     return jnp.full(x.shape[0], jnp.asarray(value, dtype))
 
 
+def check_number(**values: Any) -> None:
+    """A scale or bias is one number, which may be traced."""
+    numerics.check_shapes(**{name: (value, "") for name, value in values.items()})
+
+
 def pair_of_ids(name: str, ids: Any, n: int, m: int) -> tuple[Any, Any]:
     """The two id arrays of a relation between rows and columns, checked."""
     if ids is None:
@@ -231,6 +236,7 @@ def two_sides(
     n, m = sizes["n"], sizes["m"]
     exclude = pair_of_ids("exclude", exclude, n, m)
     segments = pair_of_ids("segments", segments, n, m)
+    check_number(scale=scale)
     numerics.check_positive(scale=scale)
     where, where_candidates = (
         mask(where, "where"),
@@ -257,12 +263,19 @@ def weigh(rows: Side, cols: Side | None, log_weights: Any) -> tuple[Side, Any]:
     *ids, table = log_weights
     own, other = ids if len(ids) == 2 else (ids[0], ids[0])
     n, m = rows.x.shape[0], (rows if cols is None else cols).x.shape[0]
-    own, other = pair_of_ids("log_weights", (own, other), n, m)
+    pair_of_ids("log_weights", (own, other), n, m)
     numerics.check_shapes(table=(table, "c c" if cols is None else "c g"))
+    own, other = (
+        numerics.check_columns(ids, size, f"log_weights of {side}")
+        for ids, size, side in zip(
+            (own, other), jnp.shape(table), ("rows", "columns"), strict=True
+        )
+    )
     table = numerics.at_least_f32(table, "log_weights table")
     table = jax.lax.stop_gradient(table.astype(per_row_scalar(0.0, rows.x).dtype))
     table = jnp.maximum(table, numerics.MASKED)
-    rows = rows._replace(log_weight=jnp.take(table, own, axis=0))
+    log_weight = jnp.take(table, own, axis=0, mode="fill", fill_value=0)
+    rows = rows._replace(log_weight=log_weight)
     if cols is None:
         return rows._replace(group=other), None
     return rows, cols._replace(group=other)
@@ -309,8 +322,7 @@ def info_nce(
     positive, valid = positive_scores(rows, at_labels(cols, labels))
     cols = gathered(cols, axis_name)
     m = cols.x.shape[0]
-    # A strip's exponentials are operands of products: e^40 is too large for float16.
-    bounded = bounded and log_weights is None and rows.x.dtype != jnp.float16
+    bounded = bounded and log_weights is None
     plan = Plan(("negatives",), tile_side(tile), bounded=bounded)
     few = choose_form(mode, n, m) != "tiled"
     if few or extra is not None or STRIP_SCORES < 64 * m:
@@ -473,6 +485,7 @@ def one_side(
         segments=(segments, "n"),
         weights=(weights, "n"),
     )
+    check_number(scale=scale)
     numerics.check_positive(scale=scale)
     for relation, ids in (("exclude", exclude), ("segments", segments)):
         if ids is not None:
@@ -558,6 +571,7 @@ def pairwise_sigmoid(
         own = among_all(jnp.arange(n), m, axis_name)
         labels = own, collectives.global_rows(m, axis_name)
     labels = pair_of_ids("labels", labels, n, m)
+    check_number(bias=bias)
     rows = rows._replace(label=labels[0], bias=per_row_scalar(bias, rows.x))
     cols = gathered(cols._replace(label=labels[1]), axis_name)
     plan = Plan((), tile_side(tile))
