@@ -30,7 +30,6 @@ from contrastive_jax.parallel.tiles import (
     Side,
     block_size,
     join,
-    operand,
     pair_masks,
     product,
     put,
@@ -66,21 +65,13 @@ def weighted_sum(
 def weighted_sum_forward(kernel, plan, rows, cols, weights):
     loss, valid, grads = kernel(plan, rows, cols, weights)
     loss = jnp.where(valid, loss, 0)
-    return (jnp.sum(weights * loss), valid), (grads, loss, rows.x[:0], cols.x[:0])
+    return (jnp.sum(weights * loss), valid), (grads, loss)
 
 
 def weighted_sum_backward(kernel, plan, kept, slopes):
-    (grads, loss, *like), slope = kept, slopes[0]
-    grads = jax.tree.map(lambda g: slope * g, grads)
-    return *map(in_type_of, grads, like), slope * loss
-
-
-def in_type_of(grads: Side, x: Array) -> Side:
-    """Gradients with that of the embeddings in their type.
-
-    Not before the last step: a sum over rows may be too large for float16.
-    """
-    return grads._replace(x=grads.x.astype(x.dtype))
+    (grads, loss), slope = kept, slopes[0]
+    grads = jax.tree.map(lambda g: (slope * g).astype(g.dtype), grads)
+    return *grads, slope * loss
 
 
 weighted_sum.defvjp(weighted_sum_forward, weighted_sum_backward)
@@ -98,8 +89,7 @@ def per_row_forward(kernel, plan, rows, cols):
 
 
 def per_row_backward(kernel, plan, kept, slopes):
-    grads = kernel(plan, *kept, slopes[0])[2]
-    return tuple(in_type_of(g, side.x) for g, side in zip(grads, kept, strict=True))
+    return kernel(plan, *kept, slopes[0])[2]
 
 
 per_row.defvjp(per_row_forward, per_row_backward)
@@ -191,15 +181,14 @@ def sweep_strips(plan: Plan, sides: tuple[Side, Side], weights: Any) -> Any:
         share = weight * jax.nn.sigmoid(gap)
         factor = fold_one(lse, share) if plan.bounded else share
         x = factor if side.scale is None else factor * side.scale
-        x = operand(side.x * x[:, None], b)
-        x = jax.lax.optimization_barrier(x.T)
+        x = jax.lax.optimization_barrier((side.x * x[:, None]).astype(b.dtype).T)
 
         def add_gradients(j, carry):
             mine, theirs = carry
             p = take(kept, j)
             if not plan.bounded:
                 p = jnp.where(p == numerics.MASKED, 0, jnp.exp(p - lse[:, None]))
-            p = operand(p, b)
+            p = p.astype(b.dtype)
             mine = mine + product(p, take(c.x, j), (1, 0))
             gain = product(x, p, (1, 0))[None]
             return mine, put_slab(theirs, j, slab(theirs, j) + gain)
@@ -220,6 +209,7 @@ def sweep_strips(plan: Plan, sides: tuple[Side, Side], weights: Any) -> Any:
         return loss, valid, None
     db = join(transpose_blocks(theirs), m)
     da, dscale = row_gradients(rows, mine[0])
+    da, db = da.astype(a.dtype), db.astype(b.dtype)
     return loss, valid, (Side(da, dscale, positive=mine[1]), Side(db))
 
 
@@ -278,7 +268,7 @@ def sigmoid_tile(r: Any) -> Callable[..., Any]:
             slope = jnp.where(positive, -slope, slope) * weights[:, None]
             slope = jnp.where(counts, slope, 0)
             dbias = dbias + jnp.sum(slope, axis=1)
-            slope = operand(slope, c.x)
+            slope = slope.astype(c.x.dtype)
             da = da + product(slope, c.x, (1, 0))
             theirs = theirs + product(x_transposed, slope, (1, 0))[None]
         return (loss, count, da, dbias), theirs
@@ -303,5 +293,5 @@ def sigmoid_kernel(plan: Plan, rows: Side, cols: Side, weights: Any) -> Any:
     if grads:
         db = join(transpose_blocks(theirs), m)
         da, dscale = row_gradients(rows, da)
-        grads = Side(da, dscale, dbias), Side(db)
+        grads = Side(da.astype(a.dtype), dscale, dbias), Side(db.astype(b.dtype))
     return loss, count > 0, grads

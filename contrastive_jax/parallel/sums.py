@@ -21,7 +21,6 @@ from contrastive_jax.parallel.tiles import (
     Side,
     block_size,
     join,
-    operand,
     pair_masks,
     product,
     scaled,
@@ -234,7 +233,7 @@ def tile_gradient(plan: Plan, kept: Array, r: Known, c: Known) -> Array:
         if c.slope is not None:
             seen = weighted(kept, r.side, c.side, masks, axis=0)
             slope = slope + score_gradient(seen, masks, plan.sets, c, axis=0)
-    return operand(slope, c.side.x)
+    return slope.astype(c.side.x.dtype)
 
 
 def fold(sums: RowSums, slope: RowSums) -> RowSums:

@@ -110,13 +110,19 @@ def one_positive(lse: Array, positive: Array, valid: Array) -> Array:
 
 
 def operands(**embeddings: Array) -> list[Array]:
-    """The embeddings in one floating-point type."""
+    """The embeddings in one floating-point type.
+
+    float16 comes up to float32, as slopes of large batches are below its range; on a
+    CPU, which has no products of half precision, bfloat16 as well.
+    """
     for name, x in embeddings.items():
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(
                 f"{name}: expected floating point, got {x.dtype}{list(x.shape)}"
             )
     dtype = jnp.result_type(*embeddings.values())
+    if dtype == jnp.float16 or jax.default_backend() == "cpu":
+        dtype = jnp.promote_types(dtype, jnp.float32)
     return [x.astype(dtype) for x in embeddings.values()]
 
 
@@ -128,7 +134,11 @@ def per_row_scalar(value: Scale, x: Array) -> Array:
 
 def check_number(**values: Any) -> None:
     """A scale or bias is one number, which may be traced."""
-    numerics.check_shapes(**{name: (value, "") for name, value in values.items()})
+    for name, value in values.items():
+        if jnp.ndim(value) > 0:
+            raise ValueError(
+                f"{name}: expected one number, got shape {list(jnp.shape(value))}"
+            )
 
 
 def pair_of_ids(name: str, ids: Any, n: int, m: int) -> tuple[Any, Any]:

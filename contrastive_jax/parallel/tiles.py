@@ -43,34 +43,19 @@ class Side(NamedTuple):
 
 
 def product(a: Array, b: Array, contract: tuple[int, int] = (1, 1)) -> Array:
-    """`a @ b.T` (or other axes), operands as they are, sums in at least float32.
-
-    On a CPU, which lacks products of half precision, and where only one of them is of
-    half precision, operands come up to float32.
-    """
-    dtype = jnp.promote_types(jnp.promote_types(a.dtype, b.dtype), jnp.float32)
-    if a.dtype != b.dtype or jax.default_backend() == "cpu":
-        a, b = a.astype(dtype), b.astype(dtype)
+    """`a @ b.T` (or other axes), operands as they are, sums in at least float32."""
+    dtype = jnp.promote_types(a.dtype, jnp.float32)
     axes = (((contract[0],), (contract[1],)), ((), ()))
     return jax.lax.dot_general(
         a, b, axes, precision=jax.lax.Precision.HIGHEST, preferred_element_type=dtype
     )
 
 
-def operand(x: Array, like: Array) -> Array:
-    """A gradient as it is multiplied with embeddings: bfloat16 where these are.
-
-    The range of float16 does not reach the slopes of large batches.
-    """
-    exact = like.dtype == jnp.float16 or jax.default_backend() == "cpu"
-    return x if exact else x.astype(like.dtype)
-
-
 def scaled(side: Side) -> Array:
     """Embeddings times their scale, as an operand."""
     if side.scale is None:
         return side.x
-    return operand(side.x * side.scale[:, None], side.x)
+    return (side.x * side.scale[:, None]).astype(side.x.dtype)
 
 
 def scores(rows: Side, cols: Side) -> Array:
