@@ -254,7 +254,7 @@ def row_gradients(rows: Side, da: Array) -> tuple[Array, Array | None]:
     return da * rows.scale[:, None], dscale
 
 
-def gradient_tile(plan: Plan, one_set: bool, r: Known) -> Callable[..., Any]:
+def gradient_tile(plan: Plan, r: Known, *, one_set: bool = False) -> Callable[..., Any]:
     """The tile of the backward sweep: recomputes scores, adds to both gradients.
 
     The columns' gradient is carried transposed, so that every product is a plain one.
@@ -391,7 +391,7 @@ def sweep_gradients(
     if cols is not None:
         c = Known(split_side(cols, u), *split((col_sums, col_slope), u))
     da, db = plan.walk(
-        functools.partial(gradient_tile, plan, cols is None),
+        functools.partial(gradient_tile, plan, one_set=cols is None),
         r,
         c,
         zeros(a, r.side.x.shape[0], t, d),
