@@ -39,7 +39,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from contrastive_jax import numerics, pairs
 from contrastive_jax.parallel import collectives
@@ -156,6 +156,21 @@ def pair_of_ids(name: str, ids: Any, n: int, m: int) -> tuple[Any, Any]:
     return ids
 
 
+def pair_of_classes(labels: Any, n: int, m: int) -> tuple[Array, Array]:
+    """`pair_of_ids` of labels, of which negative ones match none."""
+    rows, cols = pair_of_ids("labels", labels, n, m)
+    return unlike_negatives(rows, -1), unlike_negatives(cols, -2)
+
+
+def unlike_negatives(labels: Any, instead: Any) -> Array:
+    """Labels, with a negative one (no label) replaced by what no other row has."""
+    labels = numerics.check_integer(labels, "labels")
+    if jnp.issubdtype(labels.dtype, jnp.unsignedinteger):
+        return labels
+    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
+    return jnp.where(labels < 0, instead, labels)
+
+
 def add_extra(sums: RowSums, rows: Side, extra: Any, plan: Plan, mode: Mode) -> RowSums:
     """The sums with further columns, given as an array or a `Side`."""
     if extra is None:
@@ -163,6 +178,9 @@ def add_extra(sums: RowSums, rows: Side, extra: Any, plan: Plan, mode: Mode) -> 
     extra = extra if isinstance(extra, Side) else Side(extra)
     numerics.check_shapes(embeddings=(rows.x, "n d"), extra=(extra.x, "k d"))
     extra = extra._replace(x=extra.x.astype(rows.x.dtype))
+    if extra.label is not None:
+        least = -(2**31)  # beyond what rows without a label have
+        extra = extra._replace(label=unlike_negatives(extra.label, least))
     more, _ = pair_sums(rows, extra, plan._replace(two_way=False), mode)
     lse = tuple(jnp.logaddexp(x, y) for x, y in zip(sums.lse, more.lse, strict=True))
     if not plan.positives:
@@ -177,10 +195,10 @@ def tiled_logsumexp(
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
     where_candidates: Bool[Array, " m"] | None = None,
-    exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
-    segments: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    exclude: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
+    segments: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     log_weights: (
-        tuple[Int[Array, " n"], Int[Array, " m"], Float[Array, "c g"]] | None
+        tuple[Integer[Array, " n"], Integer[Array, " m"], Float[Array, "c g"]] | None
     ) = None,
     bounded: bool = True,
     tile: int | None = None,
@@ -299,16 +317,16 @@ def mask(where: Any, name: str) -> Any:
 def info_nce(
     a: Float[Array, "n d"],
     b: Float[Array, "m d"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
     where_candidates: Bool[Array, " m"] | None = None,
-    exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
-    segments: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    exclude: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
+    segments: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     extra: Float[Array, "k d"] | Side | None = None,
     log_weights: (
-        tuple[Int[Array, " n"], Int[Array, " m"], Float[Array, "c g"]] | None
+        tuple[Integer[Array, " n"], Integer[Array, " m"], Float[Array, "c g"]] | None
     ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -365,12 +383,12 @@ def two_way_info_nce(
     *,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
-    exclude: Int[Array, " n"] | None = None,
-    segments: Int[Array, " n"] | None = None,
+    exclude: Integer[Array, " n"] | None = None,
+    segments: Integer[Array, " n"] | None = None,
     extra_a: Float[Array, "k d"] | Side | None = None,
     extra_b: Float[Array, "l d"] | Side | None = None,
     log_weights: (
-        tuple[Int[Array, " n"], Int[Array, " n"], Float[Array, "c g"]] | None
+        tuple[Integer[Array, " n"], Integer[Array, " n"], Float[Array, "c g"]] | None
     ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -438,10 +456,10 @@ def nt_xent(
     *,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
-    exclude: Int[Array, " n"] | None = None,
-    segments: Int[Array, " n"] | None = None,
+    exclude: Integer[Array, " n"] | None = None,
+    segments: Integer[Array, " n"] | None = None,
     extra: Float[Array, "k d"] | Side | None = None,
-    log_weights: tuple[Int[Array, " n"], Float[Array, "c c"]] | None = None,
+    log_weights: tuple[Integer[Array, " n"], Float[Array, "c c"]] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     axis_name: collectives.AxisName = None,
@@ -508,11 +526,11 @@ def one_side(
 
 def supervised_contrastive(
     x: Float[Array, "n d"],
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     *,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
-    segments: Int[Array, " n"] | None = None,
+    segments: Integer[Array, " n"] | None = None,
     extra: Side | None = None,
     weights: Float[Array, " n"] | None = None,
     form: Literal["out", "in"] = "out",
@@ -529,7 +547,7 @@ def supervised_contrastive(
     """
     rows = one_side(x, scale, where, None, segments, weights, axis_name)
     numerics.check_shapes(x=(x, "n d"), labels=(labels, "n"))
-    rows = rows._replace(label=numerics.check_integer(labels, "labels"))
+    rows = rows._replace(label=unlike_negatives(labels, -1 - rows.me))
     cols = None if axis_name is None else gathered(rows, axis_name)
     plan = Plan(supervised_sets(form), tile_side(tile), bounded=bounded, positives=True)
     sums, _ = pair_sums(rows, cols, plan, mode)
@@ -556,14 +574,14 @@ def many_positives(sums: RowSums) -> tuple[Array, Array]:
 def pairwise_sigmoid(
     a: Float[Array, "n d"],
     b: Float[Array, "m d"],
-    labels: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    labels: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     *,
     scale: Scale = 1.0,
     bias: Scale = 0.0,
     where: Bool[Array, " n"] | None = None,
     where_candidates: Bool[Array, " m"] | None = None,
-    exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
-    segments: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    exclude: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
+    segments: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     axis_name: collectives.AxisName = None,
@@ -580,7 +598,7 @@ def pairwise_sigmoid(
     if labels is None:
         own = among_all(jnp.arange(n), m, axis_name)
         labels = own, collectives.global_rows(m, axis_name)
-    labels = pair_of_ids("labels", labels, n, m)
+    labels = pair_of_classes(labels, n, m)
     check_number(bias=bias)
     rows = rows._replace(label=labels[0], bias=per_row_scalar(bias, rows.x))
     cols = gathered(cols._replace(label=labels[1]), axis_name)

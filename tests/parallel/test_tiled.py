@@ -648,7 +648,7 @@ def test_a_traced_scale_may_be_zero_or_negative(name):
 
 
 @pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.int32])
-def test_labels_of_narrow_types(dtype):
+def test_labels_of_narrow_types(dtype, without_type_hooks):
     """300 columns, of which 255 fit into a byte; no label is taken for another."""
     a, b = (jnp.asarray(RNG.normal(size=(n, 4)), jnp.float32) for n in (3, 300))
     labels = np.array([0, 5, 100])
@@ -687,6 +687,34 @@ def test_labels_out_of_range(exchange, without_type_hooks):
     np.testing.assert_array_equal(slope[1, 0], 0)
     with pytest.raises(ValueError, match=r"labels: expected numbers in \[0, 2\)"):
         parallel.info_nce(a[0], b[0], np.array([0, 2]))
+
+
+@pytest.mark.parametrize("exchange", ["dense", "tiles", "ring"])
+def test_rows_without_a_label_have_no_positive(exchange):
+    """Neither among themselves nor in a queue; one device of three rows, and two."""
+    x, queue = SIDES[0], SIDES[1][:3]
+    labels, later = jnp.array([0, -1, 0, -1, -1, -2]), jnp.array([-1, 0, -(2**31)])
+    every = jnp.concatenate([labels, later])
+    same = (labels[:, None] == every[None, :]) & (labels >= 0)[:, None]
+    same &= ~jnp.eye(6, 9, dtype=bool)
+    logits = scores(x, jnp.concatenate([x, queue]), 1.0)
+    others = ~jnp.eye(6, 9, dtype=bool)
+    want = losses.supervised_contrastive(logits, same, where=others, reduce_fn=None)
+    match = (labels[:, None] == labels[None, :]) & (labels >= 0)[:, None]
+    each = losses.pairwise_sigmoid(logits[:, :6], match, reduce_fn=None)
+
+    def run(x, labels):
+        options = dict(axis_name="data", exchange=exchange, reduce_fn=None)
+        side = parallel.Side(queue, label=later)
+        return (
+            parallel.supervised_contrastive(x, labels, extra=side, **options),
+            parallel.pairwise_sigmoid(x, x, (labels, labels), **options),
+        )
+
+    halves = x.reshape(2, 3, -1), labels.reshape(2, 3)
+    got = jax.jit(jax.vmap(run, axis_name="data"))(*halves)
+    for values, exact in zip(got, (want, each), strict=True):
+        np.testing.assert_allclose(values.ravel(), exact, rtol=1e-5, atol=1e-5)
 
 
 def test_ids_that_do_not_fit_and_groups_that_do_not_exist(without_type_hooks):
