@@ -30,7 +30,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from contrastive_jax import numerics
 from contrastive_jax.parallel import collectives, ring, tiled
@@ -132,7 +132,7 @@ def one_scale(temperature: Scale | None, scale: Scale | None) -> Scale:
 def info_nce(
     a: Float[Array, "n d"],
     b: Float[Array, "m d"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     axis_name: collectives.AxisName = None,
     exchange: Exchange = "auto",
@@ -140,11 +140,11 @@ def info_nce(
     scale: Scale | None = None,
     where: Bool[Array, " n"] | None = None,
     where_candidates: Bool[Array, " m"] | None = None,
-    exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
-    segments: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    exclude: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
+    segments: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     extra: Float[Array, "k d"] | Side | None = None,
     log_weights: (
-        tuple[Int[Array, " n"], Int[Array, " m"], Float[Array, "c g"]] | None
+        tuple[Integer[Array, " n"], Integer[Array, " m"], Float[Array, "c g"]] | None
     ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -227,12 +227,12 @@ def two_way_info_nce(
     temperature: Scale | None = None,
     scale: Scale | None = None,
     where: Bool[Array, " n"] | None = None,
-    exclude: Int[Array, " n"] | None = None,
-    segments: Int[Array, " n"] | None = None,
+    exclude: Integer[Array, " n"] | None = None,
+    segments: Integer[Array, " n"] | None = None,
     extra_a: Float[Array, "k d"] | Side | None = None,
     extra_b: Float[Array, "l d"] | Side | None = None,
     log_weights: (
-        tuple[Int[Array, " n"], Int[Array, " n"], Float[Array, "c g"]] | None
+        tuple[Integer[Array, " n"], Integer[Array, " n"], Float[Array, "c g"]] | None
     ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -311,10 +311,10 @@ def nt_xent(
     temperature: Scale | None = None,
     scale: Scale | None = None,
     where: Bool[Array, " n"] | None = None,
-    exclude: Int[Array, " n"] | None = None,
-    segments: Int[Array, " n"] | None = None,
+    exclude: Integer[Array, " n"] | None = None,
+    segments: Integer[Array, " n"] | None = None,
     extra: Float[Array, "k d"] | Side | None = None,
-    log_weights: tuple[Int[Array, " n"], Float[Array, "c c"]] | None = None,
+    log_weights: tuple[Integer[Array, " n"], Float[Array, "c c"]] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     memory: float = 16e9,
@@ -379,14 +379,14 @@ def nt_xent(
 
 def supervised_contrastive(
     x: Float[Array, "n d"],
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     *,
     axis_name: collectives.AxisName = None,
     exchange: Exchange = "auto",
     temperature: Scale | None = None,
     scale: Scale | None = None,
     where: Bool[Array, " n"] | None = None,
-    segments: Int[Array, " n"] | None = None,
+    segments: Integer[Array, " n"] | None = None,
     extra: Side | None = None,
     weights: Float[Array, " n"] | None = None,
     form: Literal["out", "in"] = "out",
@@ -405,7 +405,7 @@ def supervised_contrastive(
 
     Args:
       x: all views of all examples.
-      labels: class of each row.
+      labels: class of each row; a row with a negative one has no positive.
       axis_name: device axis; None for one device.
       exchange: "auto", "dense", "tiles" or "ring".
       temperature: divides the inner products; > 0, may be learned.
@@ -462,7 +462,7 @@ def supervised_contrastive(
 def pairwise_sigmoid(
     a: Float[Array, "n d"],
     b: Float[Array, "m d"],
-    labels: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    labels: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     *,
     axis_name: collectives.AxisName = None,
     exchange: Exchange = "auto",
@@ -471,8 +471,8 @@ def pairwise_sigmoid(
     bias: Scale = 0.0,
     where: Bool[Array, " n"] | None = None,
     where_candidates: Bool[Array, " m"] | None = None,
-    exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
-    segments: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    exclude: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
+    segments: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     memory: float = 16e9,
@@ -487,7 +487,8 @@ def pairwise_sigmoid(
       a: anchors.
       b: candidates.
       labels: ids of anchors and of candidates, with the same meaning on all devices;
-        pairs with equal ids match (y = 1). Row i matches row i of its device when None.
+        pairs with equal ids, not negative, match (y = 1). Row i matches row i of its
+        device when None.
       axis_name: device axis; None for one device.
       exchange: "auto", "dense", "tiles" or "ring".
       temperature: divides the inner products; > 0, may be learned.

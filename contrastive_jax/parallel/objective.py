@@ -20,7 +20,7 @@ that divides by something that may differ between devices is refused.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -36,6 +36,8 @@ from contrastive_jax.parallel.tiles import vary_alike
 
 # Collectives whose result is the same on every device.
 SHARED = ("psum", "pmax", "pmin", "all_gather")
+# What a value comes from, as far as that may differ between devices (`Run`).
+SAME, UNKNOWN, OWN = 0, 1, 2
 MEND = (
     "reduce with parallel.mean(axis_name), return parallel.Mean(values, weights) or "
     "one value per row, or sum over devices before dividing (parallel.psum)"
@@ -129,19 +131,20 @@ def value_and_grad(
       axis_name: device axis, or None.
       has_aux: whether `loss_fn` returns aux besides the loss. A number in aux is
         averaged over devices (floating point) or taken as equal on all of them, a
-        `Mean` is counted as in the loss, and arrays remain this device's own: what they
-        hold one row each of is not mixed up, and what shall be averaged is handed
-        through `parallel.pmean`.
+        `Mean` is counted as in the loss, and arrays remain this device's own: average
+        them by `parallel.pmean` where that is meant.
 
     Returns:
       function returning ((loss, aux) or loss, gradients): loss, gradients and numbers
       in aux equal on every device.
 
+    A loss inside of `jax.vmap` is the mean of each of its batches on this device.
+
     Raises:
-      ValueError: (when called, on devices) a loss that is a quotient by a number that
-        may differ between devices, such as a masked mean by hand; a mean over rows
-        inside of a loop, a branch or `jax.checkpoint`. What the loss holds that is no
-        argument and no number counts as different on each device.
+      ValueError: (when called, on devices) a division by a number that may differ
+        between devices, such as a masked mean by hand: by one computed from arrays, or
+        of such a number by one from outside of `loss_fn`; a loss inside of a loop, a
+        branch or a function with a rule of its own, where its count is not at hand.
 
     Examples:
       >>> from contrastive_jax import losses
@@ -152,8 +155,8 @@ def value_and_grad(
       >>> run = value_and_grad(loss_fn, "data")
       >>> run = jax.vmap(run, (None, 0, 0), axis_name="data")
       >>> loss, grad = run(1.0, x, weights)
-      >>> print(loss[0].round(4), grad[0].round(4))  # of all three rows
-      0.189 -0.2486
+      >>> print(f"{loss[0]:.4f} {grad[0]:.4f}")  # of all three rows
+      0.1890 -0.2486
     """
 
     def objective(params, *args):
@@ -161,10 +164,7 @@ def value_and_grad(
             loss, aux = with_aux(loss_fn(params, *args), has_aux)
         else:
             loss, aux = means_over_devices(loss_fn, axis_name, has_aux, params, args)
-        loss = reduced(loss, axis_name)
-        if jnp.ndim(loss) != 0:
-            raise ValueError(f"loss_fn: expected a number, got {type(loss).__name__}")
-        return pmean(loss, axis_name), aux
+        return pmean(reduced(loss, axis_name), axis_name), aux
 
     def run(params, *args):
         out, grads = jax.value_and_grad(objective, has_aux=True)(params, *args)
@@ -180,9 +180,15 @@ def value_and_grad(
 def with_aux(out: Any, has_aux: bool) -> tuple[Any, Any]:
     """(loss, aux) of what a `loss_fn` returns."""
     if not has_aux:
-        return out, ()
-    if not isinstance(out, tuple) or isinstance(out, Mean) or len(out) != 2:
+        out = out, ()
+    elif not isinstance(out, tuple) or isinstance(out, Mean) or len(out) != 2:
         raise ValueError(f"loss_fn: expected (loss, aux), got {type(out).__name__}")
+    loss = out[0]
+    if not (isinstance(loss, Mean) or jax.tree_util.all_leaves([loss])):
+        raise ValueError(
+            f"loss_fn: expected a number, one value per row or a Mean, got "
+            f"{type(loss).__name__}"
+        )
     return out
 
 
@@ -192,12 +198,12 @@ def reduced(loss: Any, axis_name: AxisName) -> Any:
         if jnp.ndim(loss) == 0:
             return loss
         loss = Mean(loss)
-    values, weights = loss
+    values, weights = jnp.asarray(loss.values), loss.weights
+    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
     weights = jnp.ones_like(values) if weights is None else jnp.asarray(weights)
-    if weights.shape != jnp.shape(values):
+    if weights.shape != values.shape:
         raise ValueError(
-            f"weights: expected shape {list(jnp.shape(values))}, got "
-            f"{list(weights.shape)}"
+            f"weights: expected shape {list(values.shape)}, got {list(weights.shape)}"
         )
     weights = weights.astype(values.dtype)
     values = jnp.where(weights > 0, values, 0)  # a NaN of no weight leaves no trace
@@ -208,7 +214,10 @@ def shared(x: Any, axis_name: AxisName) -> Any:
     """A leaf of aux after the step, see `value_and_grad`."""
     if isinstance(x, Mean):
         return reduced(x, axis_name)
-    number = jnp.ndim(x) == 0 and jnp.issubdtype(jnp.result_type(x), jnp.floating)
+    if axis_name is None:
+        return x
+    kind = jax.typeof(x)
+    number = kind.shape == () and jnp.issubdtype(kind.dtype, jnp.floating)
     return pmean(x, axis_name) if number else x
 
 
@@ -221,21 +230,21 @@ def means_over_devices(
     place of the one over this device's rows (`Run`).
     """
 
-    def traced(params, args):
+    def traced(params):
         return with_aux(loss_fn(params, *args), has_aux)
 
-    program, shape = jax.make_jaxpr(traced, return_shape=True)(params, args)
-    leaves, split = jax.tree.leaves((params, args)), jax.tree.leaves(args)
-    differs = [False] * (len(leaves) - len(split)) + [jnp.ndim(x) > 0 for x in split]
-    out, _ = Run(axis_name)(program, leaves, differs)
+    program, shape = jax.make_jaxpr(traced, return_shape=True)(params)
+    leaves = jax.tree.leaves(params)
+    out, _ = Run(axis_name)(program, leaves, [SAME] * len(leaves))
     return jax.tree.unflatten(jax.tree.structure(shape), out)
 
 
 class Run:
     """Runs a traced program, and follows what may differ between devices.
 
-    Parameters, numbers and constants are the same on all; other arrays differ until a
-    collective makes them equal.
+    Parameters and constants are the SAME on all devices; arrays from outside are each
+    device's OWN until a collective makes them equal; of a number from outside (the
+    step, a count) it is UNKNOWN.
 
     Args:
       axis_name: device axis.
@@ -245,61 +254,96 @@ class Run:
         self.axis_name = axis_name
 
     def __call__(
-        self, program: ClosedJaxpr, inputs: list[Any], differs: list[bool]
-    ) -> tuple[list[Any], list[bool]]:
-        """The results of the program, and whether they may differ."""
+        self, program: ClosedJaxpr, inputs: list[Any], origins: list[int]
+    ) -> tuple[list[Any], list[int]]:
+        """The results of the program, and where they come from."""
         jaxpr, env = program.jaxpr, {}
 
         def read(atom):
-            return (atom.val, False) if isinstance(atom, Literal) else env[atom]
+            return (atom.val, SAME) if isinstance(atom, Literal) else env[atom]
 
         for var, x in zip(jaxpr.constvars, program.consts, strict=True):
             array = jnp.asarray(x) if isinstance(x, np.ndarray) else x
-            env[var] = array, isinstance(x, jax.core.Tracer) and jnp.ndim(x) > 0
-        env.update(zip(jaxpr.invars, zip(inputs, differs, strict=True), strict=True))
+            env[var] = array, origin(x)
+        env.update(zip(jaxpr.invars, zip(inputs, origins, strict=True), strict=True))
         for eqn in jaxpr.eqns:
-            read_in = [read(atom) for atom in eqn.invars]
-            values, differ = [x for x, _ in read_in], [flag for _, flag in read_in]
-            out, flags = self.apply(jaxpr, eqn, values, differ)
-            env.update(zip(eqn.outvars, zip(out, flags, strict=True), strict=True))
-        out = [read(atom) for atom in jaxpr.outvars]
-        return [x for x, _ in out], [flag for _, flag in out]
+            values, given = map(list, unzip(read(atom) for atom in eqn.invars))
+            out, origins = self.apply(jaxpr, eqn, values, given)
+            env.update(zip(eqn.outvars, zip(out, origins, strict=True), strict=True))
+        return unzip(read(atom) for atom in jaxpr.outvars)
 
     def apply(
-        self, jaxpr: Jaxpr, eqn: Any, values: list[Any], differ: list[bool]
-    ) -> tuple[list[Any], list[bool]]:
-        """The results of one equation, and whether they may differ."""
-        name, numbers = eqn.primitive.name, [v.aval.shape == () for v in eqn.outvars]
-        inner = list(programs(eqn.params))
+        self, jaxpr: Jaxpr, eqn: Any, values: list[Any], origins: list[int]
+    ) -> tuple[list[Any], list[int]]:
+        """The results of one equation, and where they come from."""
+        name, inner = eqn.primitive.name, list(programs(eqn.params))
         if is_mean(eqn):
-            if any(differ):
-                total, count = values
-                mean = total_over_count(total, count, self.axis_name)
+            if any(origins):
+                mean = total_over_count(*values, self.axis_name)
                 # As a type it varies, as what was traced in its place.
-                return [vary_alike(mean, values)[0]], [False]
-        elif name in ("jit", "pjit") and any(numbers):
-            return self(inner[0], values, differ)
+                return [vary_alike(mean, values)[0]], [SAME]
+        elif name in ("jit", "pjit"):
+            return self(inner[0], values, origins)
+        elif name == "remat2" and holds_mean(inner[0]):
+            return self.checkpointed(eqn, values, origins)
         elif any(map(holds_mean, inner)):
             raise ValueError(
                 f"loss_fn: a loss is reduced by jnp.mean inside of {name}, where its "
                 f"count is not at hand; {MEND}"
             )
-        elif name == "div" and all(numbers) and differ[1]:
+        elif divides(eqn, origins):
             raise ValueError(
                 f"loss_fn: divides by a number that may differ between devices, so "
                 f"that a mean over devices would be another loss; {MEND}"
             )
         out = evaluate(jaxpr, eqn, values)
-        return out, [self.differs(eqn, differ)] * len(out)
+        return out, [self.origin(eqn, origins)] * len(out)
 
-    def differs(self, eqn: Any, differ: list[bool]) -> bool:
-        """Whether the results of an equation may differ between devices."""
+    def checkpointed(
+        self, eqn: Any, values: list[Any], origins: list[int]
+    ) -> tuple[list[Any], list[int]]:
+        """`apply` of a `jax.checkpoint`."""
+        found = []
+
+        def run(*values):
+            program = ClosedJaxpr(eqn.params["jaxpr"], ())
+            out, found[:] = self(program, list(values), origins)
+            return out
+
+        options = {name: eqn.params[name] for name in ("policy", "prevent_cse")}
+        return jax.checkpoint(run, **options)(*values), found
+
+    def origin(self, eqn: Any, origins: list[int]) -> int:
+        """Where the results of an equation come from."""
         axes = eqn.params.get("axes", eqn.params.get("axis_name", ()))
         axes = axes if isinstance(axes, tuple) else (axes,)
         if self.axis_name not in axes or eqn.primitive.name in ("pvary", "pcast"):
-            return any(differ)  # a change of type only
+            return max(origins, default=SAME)  # a change of type only
         whole = eqn.params.get("axis_index_groups") is None
-        return not (eqn.primitive.name.startswith(SHARED) and whole)
+        return SAME if eqn.primitive.name.startswith(SHARED) and whole else OWN
+
+
+def origin(x: Any) -> int:
+    """Where an array comes from that a program holds."""
+    if not isinstance(x, jax.core.Tracer):
+        return SAME
+    return OWN if jnp.ndim(x) > 0 else UNKNOWN
+
+
+def divides(eqn: Any, origins: list[int]) -> bool:
+    """Whether an equation divides by a number that may differ between devices."""
+    if eqn.primitive.name not in ("div", "integer_pow") or eqn.invars[-1].aval.shape:
+        return False
+    if eqn.primitive.name == "integer_pow":
+        return eqn.params["y"] < 0 and origins[0] == OWN
+    own = eqn.invars[0].aval.shape == () and origins[0] == OWN
+    return origins[1] == OWN or (own and origins[1] == UNKNOWN)
+
+
+def unzip(both: Iterable[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
+    """Two lists of a list of pairs."""
+    both = list(both)
+    return [x for x, _ in both], [y for _, y in both]
 
 
 def evaluate(jaxpr: Jaxpr, eqn: Any, values: list[Any]) -> list[Any]:
@@ -332,9 +376,15 @@ def programs(params: dict[str, Any]) -> Any:
 
 
 def is_mean(eqn: Any) -> bool:
-    """Whether an equation is `numerics.mean_of` two numbers."""
+    """Whether an equation is `numerics.mean_of` two numbers.
+
+    The programs that its derivative is made of have its name, but do not compare.
+    """
+    if eqn.params.get("name") != "mean_of":
+        return False
     shapes = [v.aval.shape for v in (*eqn.invars, *eqn.outvars)]
-    return eqn.params.get("name") == "mean_of" and shapes == [()] * 3
+    steps = [inner.primitive.name for inner in eqn.params["jaxpr"].eqns]
+    return shapes == [()] * 3 and "gt" in steps
 
 
 def holds_mean(program: Any) -> bool:

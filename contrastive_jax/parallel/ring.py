@@ -36,7 +36,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from contrastive_jax import numerics, pairs
 from contrastive_jax.parallel import collectives
@@ -53,16 +53,18 @@ from contrastive_jax.parallel.tiled import (
     add_extra,
     among_all,
     at_labels,
+    check_number,
     check_views,
     many_positives,
     one_positive,
     one_side,
-    pair_of_ids,
+    pair_of_classes,
     per_row_scalar,
     positive_scores,
     supervised_sets,
     two_directions,
     two_sides,
+    unlike_negatives,
     view_scores,
     weigh,
 )
@@ -249,17 +251,17 @@ def ring_plan(
 def info_nce(
     a: Float[Array, "n d"],
     b: Float[Array, "m d"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     axis_name: str,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
     where_candidates: Bool[Array, " m"] | None = None,
-    exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
-    segments: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    exclude: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
+    segments: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     extra: Float[Array, "k d"] | Side | None = None,
     log_weights: (
-        tuple[Int[Array, " n"], Int[Array, " m"], Float[Array, "c g"]] | None
+        tuple[Integer[Array, " n"], Integer[Array, " m"], Float[Array, "c g"]] | None
     ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -294,12 +296,12 @@ def two_way_info_nce(
     axis_name: str,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
-    exclude: Int[Array, " n"] | None = None,
-    segments: Int[Array, " n"] | None = None,
+    exclude: Integer[Array, " n"] | None = None,
+    segments: Integer[Array, " n"] | None = None,
     extra_a: Float[Array, "k d"] | Side | None = None,
     extra_b: Float[Array, "l d"] | Side | None = None,
     log_weights: (
-        tuple[Int[Array, " n"], Int[Array, " n"], Float[Array, "c g"]] | None
+        tuple[Integer[Array, " n"], Integer[Array, " n"], Float[Array, "c g"]] | None
     ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -330,10 +332,10 @@ def nt_xent(
     axis_name: str,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
-    exclude: Int[Array, " n"] | None = None,
-    segments: Int[Array, " n"] | None = None,
+    exclude: Integer[Array, " n"] | None = None,
+    segments: Integer[Array, " n"] | None = None,
     extra: Float[Array, "k d"] | Side | None = None,
-    log_weights: tuple[Int[Array, " n"], Float[Array, "c c"]] | None = None,
+    log_weights: tuple[Integer[Array, " n"], Float[Array, "c c"]] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     group_size: int | None = None,
@@ -355,12 +357,12 @@ def nt_xent(
 
 def supervised_contrastive(
     x: Float[Array, "n d"],
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     *,
     axis_name: str,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
-    segments: Int[Array, " n"] | None = None,
+    segments: Integer[Array, " n"] | None = None,
     extra: Side | None = None,
     weights: Float[Array, " n"] | None = None,
     form: Literal["out", "in"] = "out",
@@ -373,7 +375,7 @@ def supervised_contrastive(
     plan = plan._replace(positives=True)
     rows = one_side(x, scale, where, None, segments, weights, axis_name)
     numerics.check_shapes(x=(x, "n d"), labels=(labels, "n"))
-    rows = rows._replace(label=numerics.check_integer(labels, "labels"))
+    rows = rows._replace(label=unlike_negatives(labels, -1 - rows.me))
     sums, _ = pair_sums(rows, None, plan, "tiled")
     sums = add_extra(sums, rows, extra, local(plan), "auto")
     loss, valid = many_positives(sums)
@@ -383,15 +385,15 @@ def supervised_contrastive(
 def pairwise_sigmoid(
     a: Float[Array, "n d"],
     b: Float[Array, "m d"],
-    labels: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    labels: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     *,
     axis_name: str,
     scale: Scale = 1.0,
     bias: Scale = 0.0,
     where: Bool[Array, " n"] | None = None,
     where_candidates: Bool[Array, " m"] | None = None,
-    exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
-    segments: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    exclude: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
+    segments: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     group_size: int | None = None,
@@ -405,7 +407,8 @@ def pairwise_sigmoid(
     if labels is None:
         own = among_all(jnp.arange(n), m, axis_name)
         labels = own, collectives.global_rows(m, axis_name)
-    labels = pair_of_ids("labels", labels, n, m)
+    labels = pair_of_classes(labels, n, m)
     rows, cols = rows._replace(label=labels[0]), cols._replace(label=labels[1])
+    check_number(bias=bias)
     rows = rows._replace(bias=per_row_scalar(bias, rows.x))
     return fused(sigmoid_kernel, plan, rows, cols, weights, reduce_fn, axis_name)

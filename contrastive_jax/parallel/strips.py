@@ -23,9 +23,7 @@ from contrastive_jax.parallel.sums import (
     by_bound,
     finish,
     fold_one,
-    scale_gradient,
-    scaled_slope,
-    side_gradients,
+    row_gradients,
     start,
 )
 from contrastive_jax.parallel.tiles import (
@@ -36,6 +34,7 @@ from contrastive_jax.parallel.tiles import (
     product,
     put,
     put_slab,
+    scaled,
     scores,
     slab,
     split,
@@ -107,7 +106,8 @@ def fused(
 ) -> Array:
     """The reduced loss of a kernel: in one sweep for means and sums."""
     rows, cols, weights = vary_alike(rows, cols, weights)
-    if reduce_fn not in (jnp.mean, jnp.sum):
+    mean = reduce_fn is jnp.mean or (bool(axis_name) and numerics.is_mean(reduce_fn))
+    if not mean and reduce_fn is not jnp.sum:
         # partial(custom_vjp) has lost the types.
         losses = per_row(kernel, plan, rows, cols)
         loss, valid = losses  # pyright: ignore[reportGeneralTypeIssues]
@@ -120,7 +120,7 @@ def fused(
     if reduce_fn is jnp.sum:
         return total
     norm = collectives.psum(jnp.sum(jnp.where(valid, weights, 0)), axis_name)
-    return total / jnp.where(norm > 0, norm, 1)
+    return numerics.mean_of(total, norm)
 
 
 def reduce_rows(
@@ -134,7 +134,7 @@ def reduce_rows(
     options = dict(where=valid, weights=weights)
     if axis_name is None or reduce_fn is None:
         return numerics.safe_reduce(loss, **options, reduce_fn=reduce_fn)
-    if reduce_fn not in (jnp.mean, jnp.sum):
+    if not numerics.is_mean(reduce_fn) and reduce_fn is not jnp.sum:
         raise ValueError(
             f"reduce_fn: expected jnp.mean, jnp.sum or None with an axis name, got "
             f"{reduce_fn}"
@@ -145,7 +145,7 @@ def reduce_rows(
         return total
     norm = numerics.safe_reduce(jnp.ones_like(loss), **options, reduce_fn=jnp.sum)
     norm = collectives.psum(norm, axis_name)
-    return total / jnp.where(norm > 0, norm, 1)
+    return numerics.mean_of(total, norm)
 
 
 def info_nce_kernel(plan: Plan, rows: Side, cols: Side, weights: Any) -> Any:
@@ -180,8 +180,8 @@ def sweep_strips(plan: Plan, sides: tuple[Side, Side], weights: Any) -> Any:
         # softplus' is the share of the negatives; the positive gets minus it.
         share = weight * jax.nn.sigmoid(gap)
         factor = fold_one(lse, share) if plan.bounded else share
-        factor = factor if side.scale is None else factor * side.scale
-        x = jax.lax.optimization_barrier((side.x * factor[:, None]).astype(b.dtype).T)
+        x = factor if side.scale is None else factor * side.scale
+        x = jax.lax.optimization_barrier((side.x * x[:, None]).astype(b.dtype).T)
 
         def add_gradients(j, carry):
             mine, theirs = carry
@@ -208,8 +208,9 @@ def sweep_strips(plan: Plan, sides: tuple[Side, Side], weights: Any) -> Any:
     if theirs is None:
         return loss, valid, None
     db = join(transpose_blocks(theirs), m)
-    da, db = side_gradients(rows, cols, mine[0], db)
-    return loss, valid, (da._replace(positive=mine[1]), db)
+    da, dscale = row_gradients(rows, mine[0])
+    da, db = da.astype(a.dtype), db.astype(b.dtype)
+    return loss, valid, (Side(da, dscale, positive=mine[1]), Side(db))
 
 
 def absorb_strip(
@@ -253,7 +254,7 @@ def softplus_and_sigmoid(x: Array) -> tuple[Array, Array]:
 def sigmoid_tile(r: Any) -> Callable[..., Any]:
     """Pairs judged one by one: loss and, with weights, gradient of the same tile."""
     side, weights = r
-    x_transposed = jax.lax.optimization_barrier(side.x.T)
+    x_transposed = jax.lax.optimization_barrier(scaled(side).T)
 
     def tile(c, mine, theirs):
         loss, count, da, dbias = mine
@@ -267,7 +268,7 @@ def sigmoid_tile(r: Any) -> Callable[..., Any]:
             slope = jnp.where(positive, -slope, slope) * weights[:, None]
             slope = jnp.where(counts, slope, 0)
             dbias = dbias + jnp.sum(slope, axis=1)
-            slope = scaled_slope(slope, side, c)
+            slope = slope.astype(c.x.dtype)
             da = da + product(slope, c.x, (1, 0))
             theirs = theirs + product(x_transposed, slope, (1, 0))[None]
         return (loss, count, da, dbias), theirs
@@ -291,6 +292,6 @@ def sigmoid_kernel(plan: Plan, rows: Side, cols: Side, weights: Any) -> Any:
     loss, count, da, dbias = join(mine, n)
     if grads:
         db = join(transpose_blocks(theirs), m)
-        dscale = scale_gradient(rows, da)
+        da, dscale = row_gradients(rows, da)
         grads = Side(da.astype(a.dtype), dscale, dbias), Side(db.astype(b.dtype))
     return loss, count > 0, grads

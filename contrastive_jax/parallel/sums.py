@@ -23,6 +23,7 @@ from contrastive_jax.parallel.tiles import (
     join,
     pair_masks,
     product,
+    scaled,
     scores,
     split,
     split_side,
@@ -222,7 +223,7 @@ def bounded_gradient(plan: Plan, e: Array, masks: Any, r: Known, c: Known) -> An
 
 
 def tile_gradient(plan: Plan, kept: Array, r: Known, c: Known) -> Array:
-    """Gradient in the inner products of a tile from its `raised` scores."""
+    """Gradient in the scores of a tile from its `raised` scores, as an operand."""
     masks = pair_masks(r.side, c.side)
     if plan.bounded:
         slope = bounded_gradient(plan, kept, masks, r, c)
@@ -232,7 +233,7 @@ def tile_gradient(plan: Plan, kept: Array, r: Known, c: Known) -> Array:
         if c.slope is not None:
             seen = weighted(kept, r.side, c.side, masks, axis=0)
             slope = slope + score_gradient(seen, masks, plan.sets, c, axis=0)
-    return scaled_slope(slope, r.side, c.side)
+    return slope.astype(c.side.x.dtype)
 
 
 def fold(sums: RowSums, slope: RowSums) -> RowSums:
@@ -245,26 +246,22 @@ def fold_one(lse: Array, slope: Array) -> Array:
     return jnp.where(lse == numerics.MASKED, 0, slope * jnp.exp(-lse))
 
 
-def scaled_slope(slope: Array, rows: Side, cols: Side) -> Array:
-    """Gradient in the scores to gradient in the inner products, as an operand."""
-    if rows.scale is not None:
-        slope = slope * rows.scale[:, None]
-    return slope.astype(cols.x.dtype)
-
-
-def scale_gradient(rows: Side, da: Array) -> Array | None:
-    """Gradient in each row's scale, from the gradient in its embedding."""
+def row_gradients(rows: Side, da: Array) -> tuple[Array, Array | None]:
+    """Gradients in the rows and their scale, from that in the rows without a scale."""
     if rows.scale is None:
-        return None
-    return jnp.sum(rows.x.astype(da.dtype) * da, axis=-1) / rows.scale
+        return da, None
+    dscale = jnp.sum(rows.x.astype(da.dtype) * da, axis=-1)
+    return da * rows.scale[:, None], dscale
 
 
-def gradient_tile(plan: Plan, r: Known) -> Callable[..., Any]:
+def gradient_tile(plan: Plan, r: Known, *, one_set: bool = False) -> Callable[..., Any]:
     """The tile of the backward sweep: recomputes scores, adds to both gradients.
 
     The columns' gradient is carried transposed, so that every product is a plain one.
+    The rows' is without their scale (`row_gradients`), and of one set both are.
     """
-    x_transposed = jax.lax.optimization_barrier(r.side.x.T)
+    x = r.side.x if one_set else scaled(r.side)
+    x_transposed = jax.lax.optimization_barrier(x.T)
 
     def tile(c, mine, theirs):
         kept = raised(plan, scores(r.side, c.side), pair_masks(r.side, c.side))
@@ -394,7 +391,7 @@ def sweep_gradients(
     if cols is not None:
         c = Known(split_side(cols, u), *split((col_sums, col_slope), u))
     da, db = plan.walk(
-        functools.partial(gradient_tile, plan),
+        functools.partial(gradient_tile, plan, one_set=cols is None),
         r,
         c,
         zeros(a, r.side.x.shape[0], t, d),
@@ -408,8 +405,8 @@ def sweep_gradients(
 
 
 def side_gradients(rows: Side, cols: Side | None, da: Array, db: Any) -> Any:
-    """Gradients in both sides from those in their embeddings."""
-    dscale = scale_gradient(rows, da)
+    """Gradients in both sides from those that tiles have added up."""
+    da, dscale = row_gradients(rows, da)
     da = da.astype(rows.x.dtype)
     if cols is None:
         # The gradient holds every pair twice, from both of its rows.
@@ -468,7 +465,7 @@ def matrix_gradients(
     da = product(slope, c.side.x, (1, 0))
     if cols is None:
         return side_gradients(rows, None, da, None)
-    x_transposed = jax.lax.optimization_barrier(rows.x.T)
+    x_transposed = jax.lax.optimization_barrier(scaled(rows).T)
     db = jax.lax.optimization_barrier(product(x_transposed, slope, (1, 0)))
     return side_gradients(rows, cols, da, db.T)
 

@@ -39,7 +39,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from contrastive_jax import numerics, pairs
 from contrastive_jax.parallel import collectives
@@ -110,13 +110,19 @@ def one_positive(lse: Array, positive: Array, valid: Array) -> Array:
 
 
 def operands(**embeddings: Array) -> list[Array]:
-    """The embeddings in one floating-point type."""
+    """The embeddings in one floating-point type.
+
+    float16 comes up to float32, as slopes of large batches are below its range; on a
+    CPU, which has no products of half precision, bfloat16 as well.
+    """
     for name, x in embeddings.items():
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(
                 f"{name}: expected floating point, got {x.dtype}{list(x.shape)}"
             )
     dtype = jnp.result_type(*embeddings.values())
+    if dtype == jnp.float16 or jax.default_backend() == "cpu":
+        dtype = jnp.promote_types(dtype, jnp.float32)
     return [x.astype(dtype) for x in embeddings.values()]
 
 
@@ -124,6 +130,15 @@ def per_row_scalar(value: Scale, x: Array) -> Array:
     """A scale or bias once per row: its gradient then needs no sum inside a rule."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     return jnp.full(x.shape[0], jnp.asarray(value, dtype))
+
+
+def check_number(**values: Any) -> None:
+    """A scale or bias is one number, which may be traced."""
+    for name, value in values.items():
+        if jnp.ndim(value) > 0:
+            raise ValueError(
+                f"{name}: expected one number, got shape {list(jnp.shape(value))}"
+            )
 
 
 def pair_of_ids(name: str, ids: Any, n: int, m: int) -> tuple[Any, Any]:
@@ -141,6 +156,21 @@ def pair_of_ids(name: str, ids: Any, n: int, m: int) -> tuple[Any, Any]:
     return ids
 
 
+def pair_of_classes(labels: Any, n: int, m: int) -> tuple[Array, Array]:
+    """`pair_of_ids` of labels, of which negative ones match none."""
+    rows, cols = pair_of_ids("labels", labels, n, m)
+    return unlike_negatives(rows, -1), unlike_negatives(cols, -2)
+
+
+def unlike_negatives(labels: Any, instead: Any) -> Array:
+    """Labels, with a negative one (no label) replaced by what no other row has."""
+    labels = numerics.check_integer(labels, "labels")
+    if jnp.issubdtype(labels.dtype, jnp.unsignedinteger):
+        return labels
+    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
+    return jnp.where(labels < 0, instead, labels)
+
+
 def add_extra(sums: RowSums, rows: Side, extra: Any, plan: Plan, mode: Mode) -> RowSums:
     """The sums with further columns, given as an array or a `Side`."""
     if extra is None:
@@ -148,6 +178,9 @@ def add_extra(sums: RowSums, rows: Side, extra: Any, plan: Plan, mode: Mode) -> 
     extra = extra if isinstance(extra, Side) else Side(extra)
     numerics.check_shapes(embeddings=(rows.x, "n d"), extra=(extra.x, "k d"))
     extra = extra._replace(x=extra.x.astype(rows.x.dtype))
+    if extra.label is not None:
+        least = -(2**31)  # beyond what rows without a label have
+        extra = extra._replace(label=unlike_negatives(extra.label, least))
     more, _ = pair_sums(rows, extra, plan._replace(two_way=False), mode)
     lse = tuple(jnp.logaddexp(x, y) for x, y in zip(sums.lse, more.lse, strict=True))
     if not plan.positives:
@@ -162,10 +195,10 @@ def tiled_logsumexp(
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
     where_candidates: Bool[Array, " m"] | None = None,
-    exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
-    segments: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    exclude: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
+    segments: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     log_weights: (
-        tuple[Int[Array, " n"], Int[Array, " m"], Float[Array, "c g"]] | None
+        tuple[Integer[Array, " n"], Integer[Array, " m"], Float[Array, "c g"]] | None
     ) = None,
     bounded: bool = True,
     tile: int | None = None,
@@ -231,6 +264,7 @@ def two_sides(
     n, m = sizes["n"], sizes["m"]
     exclude = pair_of_ids("exclude", exclude, n, m)
     segments = pair_of_ids("segments", segments, n, m)
+    check_number(scale=scale)
     numerics.check_positive(scale=scale)
     where, where_candidates = (
         mask(where, "where"),
@@ -257,12 +291,19 @@ def weigh(rows: Side, cols: Side | None, log_weights: Any) -> tuple[Side, Any]:
     *ids, table = log_weights
     own, other = ids if len(ids) == 2 else (ids[0], ids[0])
     n, m = rows.x.shape[0], (rows if cols is None else cols).x.shape[0]
-    own, other = pair_of_ids("log_weights", (own, other), n, m)
+    pair_of_ids("log_weights", (own, other), n, m)
     numerics.check_shapes(table=(table, "c c" if cols is None else "c g"))
+    own, other = (
+        numerics.check_columns(ids, size, f"log_weights of {side}")
+        for ids, size, side in zip(
+            (own, other), jnp.shape(table), ("rows", "columns"), strict=True
+        )
+    )
     table = numerics.at_least_f32(table, "log_weights table")
     table = jax.lax.stop_gradient(table.astype(per_row_scalar(0.0, rows.x).dtype))
     table = jnp.maximum(table, numerics.MASKED)
-    rows = rows._replace(log_weight=jnp.take(table, own, axis=0))
+    log_weight = jnp.take(table, own, axis=0, mode="fill", fill_value=0)
+    rows = rows._replace(log_weight=log_weight)
     if cols is None:
         return rows._replace(group=other), None
     return rows, cols._replace(group=other)
@@ -276,16 +317,16 @@ def mask(where: Any, name: str) -> Any:
 def info_nce(
     a: Float[Array, "n d"],
     b: Float[Array, "m d"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
     where_candidates: Bool[Array, " m"] | None = None,
-    exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
-    segments: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    exclude: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
+    segments: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     extra: Float[Array, "k d"] | Side | None = None,
     log_weights: (
-        tuple[Int[Array, " n"], Int[Array, " m"], Float[Array, "c g"]] | None
+        tuple[Integer[Array, " n"], Integer[Array, " m"], Float[Array, "c g"]] | None
     ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -309,8 +350,7 @@ def info_nce(
     positive, valid = positive_scores(rows, at_labels(cols, labels))
     cols = gathered(cols, axis_name)
     m = cols.x.shape[0]
-    # A strip's exponentials are operands of products: e^40 is too large for float16.
-    bounded = bounded and log_weights is None and rows.x.dtype != jnp.float16
+    bounded = bounded and log_weights is None
     plan = Plan(("negatives",), tile_side(tile), bounded=bounded)
     few = choose_form(mode, n, m) != "tiled"
     if few or extra is not None or STRIP_SCORES < 64 * m:
@@ -343,12 +383,12 @@ def two_way_info_nce(
     *,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
-    exclude: Int[Array, " n"] | None = None,
-    segments: Int[Array, " n"] | None = None,
+    exclude: Integer[Array, " n"] | None = None,
+    segments: Integer[Array, " n"] | None = None,
     extra_a: Float[Array, "k d"] | Side | None = None,
     extra_b: Float[Array, "l d"] | Side | None = None,
     log_weights: (
-        tuple[Int[Array, " n"], Int[Array, " n"], Float[Array, "c g"]] | None
+        tuple[Integer[Array, " n"], Integer[Array, " n"], Float[Array, "c g"]] | None
     ) = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -416,10 +456,10 @@ def nt_xent(
     *,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
-    exclude: Int[Array, " n"] | None = None,
-    segments: Int[Array, " n"] | None = None,
+    exclude: Integer[Array, " n"] | None = None,
+    segments: Integer[Array, " n"] | None = None,
     extra: Float[Array, "k d"] | Side | None = None,
-    log_weights: tuple[Int[Array, " n"], Float[Array, "c c"]] | None = None,
+    log_weights: tuple[Integer[Array, " n"], Float[Array, "c c"]] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     axis_name: collectives.AxisName = None,
@@ -473,6 +513,7 @@ def one_side(
         segments=(segments, "n"),
         weights=(weights, "n"),
     )
+    check_number(scale=scale)
     numerics.check_positive(scale=scale)
     for relation, ids in (("exclude", exclude), ("segments", segments)):
         if ids is not None:
@@ -485,11 +526,11 @@ def one_side(
 
 def supervised_contrastive(
     x: Float[Array, "n d"],
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     *,
     scale: Scale = 1.0,
     where: Bool[Array, " n"] | None = None,
-    segments: Int[Array, " n"] | None = None,
+    segments: Integer[Array, " n"] | None = None,
     extra: Side | None = None,
     weights: Float[Array, " n"] | None = None,
     form: Literal["out", "in"] = "out",
@@ -506,7 +547,7 @@ def supervised_contrastive(
     """
     rows = one_side(x, scale, where, None, segments, weights, axis_name)
     numerics.check_shapes(x=(x, "n d"), labels=(labels, "n"))
-    rows = rows._replace(label=numerics.check_integer(labels, "labels"))
+    rows = rows._replace(label=unlike_negatives(labels, -1 - rows.me))
     cols = None if axis_name is None else gathered(rows, axis_name)
     plan = Plan(supervised_sets(form), tile_side(tile), bounded=bounded, positives=True)
     sums, _ = pair_sums(rows, cols, plan, mode)
@@ -533,14 +574,14 @@ def many_positives(sums: RowSums) -> tuple[Array, Array]:
 def pairwise_sigmoid(
     a: Float[Array, "n d"],
     b: Float[Array, "m d"],
-    labels: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    labels: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     *,
     scale: Scale = 1.0,
     bias: Scale = 0.0,
     where: Bool[Array, " n"] | None = None,
     where_candidates: Bool[Array, " m"] | None = None,
-    exclude: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
-    segments: tuple[Int[Array, " n"], Int[Array, " m"]] | None = None,
+    exclude: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
+    segments: tuple[Integer[Array, " n"], Integer[Array, " m"]] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
     axis_name: collectives.AxisName = None,
@@ -557,7 +598,8 @@ def pairwise_sigmoid(
     if labels is None:
         own = among_all(jnp.arange(n), m, axis_name)
         labels = own, collectives.global_rows(m, axis_name)
-    labels = pair_of_ids("labels", labels, n, m)
+    labels = pair_of_classes(labels, n, m)
+    check_number(bias=bias)
     rows = rows._replace(label=labels[0], bias=per_row_scalar(bias, rows.x))
     cols = gathered(cols._replace(label=labels[1]), axis_name)
     plan = Plan((), tile_side(tile))

@@ -51,6 +51,13 @@ def product(a: Array, b: Array, contract: tuple[int, int] = (1, 1)) -> Array:
     )
 
 
+def scaled(side: Side) -> Array:
+    """Embeddings times their scale, as an operand."""
+    if side.scale is None:
+        return side.x
+    return (side.x * side.scale[:, None]).astype(side.x.dtype)
+
+
 def scores(rows: Side, cols: Side) -> Array:
     """The scores of a tile: inner products times scale plus bias of the row."""
     logits = product(rows.x, cols.x)
@@ -92,7 +99,8 @@ def weighted(logits: Array, rows: Side, cols: Side, masks: Any, axis: int) -> Ar
     anchors, others = (cols, rows) if by_column else (rows, cols)
     if anchors.log_weight is None or others.group is None:
         return logits
-    extra = jnp.take(anchors.log_weight, others.group, axis=1)
+    table = anchors.log_weight
+    extra = jnp.take(table, others.group, axis=1, mode="fill", fill_value=0)
     extra = extra.T if by_column else extra
     return jnp.where(masks["negatives"], logits + extra, logits)
 

@@ -604,6 +604,148 @@ def test_an_anchor_without_a_positive_drops_out(mode):
     np.testing.assert_array_equal(grad[jnp.array([3, 5])], 0)
 
 
+SIDES = (jnp.asarray(A[:6], jnp.float32), jnp.asarray(B[:6], jnp.float32))
+
+
+def two_sets(name):
+    """A tiled loss of two sets, also of those that take one."""
+    if name == "nt_xent":
+        return lambda a, b, **o: tiled.nt_xent(jnp.concatenate([a, b]), **o)
+    if name == "supervised_contrastive":
+        return lambda a, b, **o: tiled.supervised_contrastive(
+            a, jnp.arange(6) // 2, **o
+        )
+    return getattr(tiled, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "info_nce",
+        "two_way_info_nce",
+        "nt_xent",
+        "supervised_contrastive",
+        "pairwise_sigmoid",
+    ],
+)
+def test_a_traced_scale_may_be_zero_or_negative(name):
+    """The slope in the scale is that of ordinary differentiation, not 0 / 0."""
+    loss = two_sets(name)
+
+    @jitted
+    def slopes(scale):
+        grads = {
+            mode: jax.value_and_grad(lambda s, m=mode: loss(*SIDES, scale=s, mode=m))
+            for mode in ("tiled", "auto", "dense")
+        }
+        return {mode: grad(scale) for mode, grad in grads.items()}
+
+    for scale in (0.0, -0.5, 0.7):
+        got = slopes(scale)
+        assert abs(got["dense"][1]) > 1e-2
+        for mode in ("tiled", "auto"):
+            np.testing.assert_allclose(got[mode], got["dense"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.int32])
+def test_labels_of_narrow_types(dtype, without_type_hooks):
+    """300 columns, of which 255 fit into a byte; no label is taken for another."""
+    a, b = (jnp.asarray(RNG.normal(size=(n, 4)), jnp.float32) for n in (3, 300))
+    labels = np.array([0, 5, 100])
+    want = losses.info_nce(scores(a, b, 1.0), jnp.asarray(labels), reduce_fn=None)
+    each = functools.partial(parallel.info_nce, reduce_fn=None)
+    for f in (each, jitted(each)):
+        got = f(a, b, jnp.asarray(labels, dtype))
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+    split = jax.pmap(
+        lambda a, b, labels: parallel.info_nce(
+            a, b, labels, axis_name="data", exchange="ring", reduce_fn=None
+        ),
+        "data",
+    )
+    got = split(a[None], b[None], jnp.asarray(labels, dtype)[None])
+    np.testing.assert_allclose(got[0], want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("exchange", ["dense", "tiles", "ring"])
+def test_labels_out_of_range(exchange, without_type_hooks):
+    """Static: refused. Traced: the anchor drops out, also next to another device."""
+    a, b = (x[:4].reshape(2, 2, -1) for x in SIDES)
+
+    def run(labels, a):
+        f = functools.partial(parallel.info_nce, axis_name="data", exchange=exchange)
+        return jax.vmap(f, axis_name="data")(a, b, labels)
+
+    labels = jnp.array([[1, 2], [-1, 0]])  # 2 is no row of the first device
+    value, slope = jax.jit(jax.value_and_grad(lambda labels, a: run(labels, a)[0], 1))(
+        labels, a
+    )
+    logits = scores(a.reshape(4, -1), b.reshape(4, -1), 1.0)
+    want = losses.info_nce(logits[jnp.array([0, 3])], jnp.array([1, 2]))
+    np.testing.assert_allclose(value, want, rtol=1e-5)
+    np.testing.assert_array_equal(slope[0, 1], 0)
+    np.testing.assert_array_equal(slope[1, 0], 0)
+    with pytest.raises(ValueError, match=r"labels: expected numbers in \[0, 2\)"):
+        parallel.info_nce(a[0], b[0], np.array([0, 2]))
+
+
+@pytest.mark.parametrize("exchange", ["dense", "tiles", "ring"])
+def test_rows_without_a_label_have_no_positive(exchange):
+    """Neither among themselves nor in a queue; one device of three rows, and two."""
+    x, queue = SIDES[0], SIDES[1][:3]
+    labels, later = jnp.array([0, -1, 0, -1, -1, -2]), jnp.array([-1, 0, -(2**31)])
+    every = jnp.concatenate([labels, later])
+    same = (labels[:, None] == every[None, :]) & (labels >= 0)[:, None]
+    same &= ~jnp.eye(6, 9, dtype=bool)
+    logits = scores(x, jnp.concatenate([x, queue]), 1.0)
+    others = ~jnp.eye(6, 9, dtype=bool)
+    want = losses.supervised_contrastive(logits, same, where=others, reduce_fn=None)
+    match = (labels[:, None] == labels[None, :]) & (labels >= 0)[:, None]
+    each = losses.pairwise_sigmoid(logits[:, :6], match, reduce_fn=None)
+
+    def run(x, labels):
+        options = dict(axis_name="data", exchange=exchange, reduce_fn=None)
+        side = parallel.Side(queue, label=later)
+        return (
+            parallel.supervised_contrastive(x, labels, extra=side, **options),
+            parallel.pairwise_sigmoid(x, x, (labels, labels), **options),
+        )
+
+    halves = x.reshape(2, 3, -1), labels.reshape(2, 3)
+    got = jax.jit(jax.vmap(run, axis_name="data"))(*halves)
+    for values, exact in zip(got, (want, each), strict=True):
+        np.testing.assert_allclose(values.ravel(), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_ids_that_do_not_fit_and_groups_that_do_not_exist(without_type_hooks):
+    a, b = SIDES
+    ids, large = np.arange(6), np.arange(6) + 2**32
+    for options in (
+        dict(exclude=(ids, large)),
+        dict(segments=(large, ids)),
+        dict(log_weights=(ids, large, jnp.zeros((6, 6)))),
+    ):
+        with pytest.raises(ValueError, match="expected integers that fit into 32 bits"):
+            parallel.info_nce(a, b, **options)
+    with pytest.raises(ValueError, match="labels of columns: expected integers that"):
+        parallel.pairwise_sigmoid(a, b, (ids, large))
+    with pytest.raises(ValueError, match="labels: expected integers that fit"):
+        parallel.supervised_contrastive(a, large)
+    table = jnp.ones((2, 2))
+    with pytest.raises(ValueError, match=r"log_weights of rows: expected numbers in"):
+        parallel.info_nce(a, b, log_weights=(ids, ids % 2, table))
+    with pytest.raises(ValueError, match="scale: expected one number, got shape"):
+        parallel.info_nce(a, b, scale=jnp.ones(6))
+
+    @jitted
+    def traced(groups):  # a group that does not exist has no weight
+        return parallel.info_nce(a, b, log_weights=(groups, ids % 2, table))
+
+    logits, eye = scores(a, b, 1.0), jnp.eye(6)
+    extra = jnp.where(jnp.arange(6)[:, None] < 2, 1.0, 0.0) * (1 - eye)
+    np.testing.assert_allclose(traced(ids), losses.info_nce(logits + extra), rtol=1e-5)
+
+
 def test_not_a_number_is_not_hidden():
     a = jnp.asarray(A, jnp.float32).at[3, 1].set(jnp.nan)
     b = jnp.asarray(B[:N], jnp.float32)
