@@ -230,11 +230,11 @@ def test_nan_among_candidates_gives_no_rank():
 
 
 def test_judged_lists_of_fewer_than_k_documents():
-    # The places that are left over carry index 0, which is relevant.
+    # A place that is left over has index -1, as the padding of relevant documents.
     x = np.array([[2.0], [1.0], [3.0]], np.float32)
     best = search.nearest_neighbors(x[:1], x, k=3, exclude=np.array([[1]]))
-    assert best[1].tolist() == [[2, 0, 0]]
-    lists = evaluation.judged_lists(*best, np.array([[0, 1]]))
+    assert best[1].tolist() == [[2, 0, -1]]
+    lists = evaluation.judged_lists(*best, np.array([[0, 1, -1]]))
     call = functools.partial(MEASURES["recall"][0], *lists[:2], where=lists[2])
     assert [float(call(k=k)) for k in (1, 2, 3)] == [0.0, 0.5, 0.5]
 
