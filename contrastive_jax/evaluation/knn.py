@@ -10,7 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from contrastive_jax import numerics, similarity
 from contrastive_jax.search.exact import nearest_neighbors
@@ -18,7 +18,7 @@ from contrastive_jax.search.exact import nearest_neighbors
 
 def knn_classify(
     train: Float[Array | np.ndarray, "n d"],
-    train_labels: Int[Array | np.ndarray, " n"],
+    train_labels: Integer[Array | np.ndarray, " n"],
     test: Float[Array | np.ndarray, "q d"] | None = None,
     *,
     k: int,

@@ -54,7 +54,7 @@ def aupr_in(
       0.8333
     """
     ranks, inside = _ranks(in_scores, out_scores)
-    return float(average_precision_score(inside, ranks))
+    return _average_precision(inside, ranks)
 
 
 def aupr_out(
@@ -74,7 +74,7 @@ def aupr_out(
       0.8333
     """
     ranks, inside = _ranks(in_scores, out_scores)
-    return float(average_precision_score(~inside, -ranks))
+    return _average_precision(~inside, -ranks)
 
 
 def fpr_at_tpr(
@@ -204,3 +204,8 @@ def _ranks(in_scores, out_scores):
     parts = checks.reals(in_scores, "in_scores"), checks.reals(out_scores, "out_scores")
     inside = np.arange(sum(map(len, parts))) < len(parts[0])
     return rankdata(np.concatenate(parts), "dense"), inside
+
+
+def _average_precision(positive, ranks):
+    """scikit-learn's, without what rounding leaves above 1."""
+    return min(float(average_precision_score(positive, ranks)), 1.0)

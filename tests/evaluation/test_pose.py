@@ -102,3 +102,43 @@ def test_wrong_input_is_named(without_type_hooks):
         evaluation.pck(X, Y, threshold=1.0, average="all")
     with pytest.raises(TypeError, match=r"^targets: "):
         evaluation.mpjpe(X, Y.astype(int))
+
+
+@pytest.mark.parametrize("align", [None, "root", "procrustes"])
+def test_what_does_not_count_may_be_nan(align, transform):
+    broken = jnp.where(WHERE[..., None], Y, jnp.nan)
+    run = transform(
+        lambda x, y, where: evaluation.mpjpe(x, y, where=where, align=align, root=1)
+    )
+    got = run(X, broken, WHERE)
+    if align is None:
+        close(got, evaluation.mpjpe(X, Y, where=WHERE))
+    # Without the keypoints: those of one example, of which only the others exist.
+    one = WHERE[0] if WHERE[0, 1] else WHERE[0].at[1].set(True)
+    broken = jnp.where(one[:, None], Y[0], jnp.nan)
+    got = run(X[:1], broken[None], one[None])
+    root = int(np.sum(one[:1]))
+    want = evaluation.mpjpe(X[:1, one], Y[:1, one], align=align, root=root)
+    close(got, want)
+    assert np.isfinite(run(X, jnp.where(WHERE[..., None], Y, jnp.nan), WHERE))
+    assert np.isnan(run(X, Y.at[0, 0, 0].set(jnp.nan), WHERE.at[0, 0].set(True)))
+
+
+def test_nan_that_counts_is_not_hidden():
+    broken = Y.at[1, 0, 2].set(jnp.nan)
+    where = jnp.ones((4, 5), bool)
+    for where, hidden in ((where, False), (where.at[1, 0].set(False), True)):
+        got = evaluation.pck(X, broken, threshold=1.0, where=where)
+        assert np.isfinite(got) == hidden
+        got = evaluation.pck_auc(X, broken, thresholds=[0.5, 1.0], where=where)
+        assert np.isfinite(got) == hidden
+    place, value = evaluation.argmax_keypoints(jnp.full((1, 1, 2, 2), jnp.nan))
+    assert np.all(np.isnan(place)) and np.all(np.isnan(value))
+
+
+def test_thresholds_can_be_traced():
+    thresholds = jnp.array([0.5, 1.0, 2.0])
+    run = jax.jit(lambda t: evaluation.pck_auc(X, Y, thresholds=t))
+    close(run(thresholds), evaluation.pck_auc(X, Y, thresholds=thresholds))
+    with pytest.raises(ValueError, match=r"^thresholds: "):
+        evaluation.pck_auc(X, Y, thresholds=[0.5, np.nan])
