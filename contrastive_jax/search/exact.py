@@ -10,7 +10,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Integer, Shaped
 
 from contrastive_jax import numerics, similarity
 
@@ -20,7 +20,7 @@ def nearest_neighbors(
     candidates: Float[Array | np.ndarray, "n d"],
     *,
     k: int,
-    exclude: Int[Array | np.ndarray, "q e"] | None = None,
+    exclude: Integer[Array | np.ndarray, "q e"] | None = None,
     chunk: int = 4096,
 ) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
     """The k candidates of largest inner product per query, best first.

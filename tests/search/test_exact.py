@@ -64,9 +64,9 @@ def test_empty_places_have_no_index():
 
 @pytest.mark.parametrize("chunk", [1, 64, 4096])
 def test_equal_candidates_have_one_score_for_one_query(chunk):
-    candidates = np.tile(rows(1, d=100), (1001 if chunk > 1 else 9, 1))
+    candidates = np.tile(rows(1, d=17), (1001 if chunk > 1 else 9, 1))
     scores, indices = search.nearest_neighbors(
-        rows(1, seed=1, d=100), candidates, k=len(candidates), chunk=chunk
+        rows(1, seed=1, d=17), candidates, k=len(candidates), chunk=chunk
     )
     assert len(np.unique(scores)) == 1
     np.testing.assert_array_equal(indices[0], np.arange(len(candidates)))
