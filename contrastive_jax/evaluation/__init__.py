@@ -1,7 +1,9 @@
 """Measures: classification, clusters, retrieval, similarity, detection, embeddings.
 
 Predictions (scores, clusters, keypoints) come before targets and labels. Measures of
-whole test sets are plain functions of arrays, most of them in numpy and float64.
+whole test sets are plain functions of arrays. Those of `ranking`, `knn`, `pose` and
+`embeddings` are computed by jax; all others on the host, in float64 and int64, by
+scikit-learn and scipy where these have them (the extra `experiments` brings both).
 """
 
 from contrastive_jax.evaluation.classification import (
@@ -48,8 +50,10 @@ from contrastive_jax.evaluation.ranking import (
     gold_ranks,
     hit_rate,
     judged_lists,
+    map_at_r,
     ndcg,
     precision,
+    r_precision,
     recall,
     reciprocal_rank,
 )
@@ -89,6 +93,7 @@ __all__ = [
     "linear_probe",
     "macro_f1",
     "mahalanobis_scores",
+    "map_at_r",
     "match_clusters",
     "mpjpe",
     "ndcg",
@@ -102,6 +107,7 @@ __all__ = [
     "pearson",
     "plane",
     "precision",
+    "r_precision",
     "recall",
     "reciprocal_rank",
     "ridge_probe",

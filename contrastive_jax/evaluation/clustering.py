@@ -1,8 +1,8 @@
 """Clusters and their agreement with classes: k-means, Hungarian accuracy, NMI and ARI.
 
-Cluster numbers and labels are [n], any integers, and there may be more or fewer
-clusters than classes. A wrong dtype raises TypeError and a wrong shape ValueError,
-naming the argument.
+Computed on the host. Cluster numbers and labels are [n], any integers below 2^63, and
+there may be more or fewer clusters than classes. A wrong dtype raises TypeError and a
+wrong shape ValueError, naming the argument.
 """
 
 from typing import Any, NamedTuple
@@ -12,8 +12,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, Key
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
 
 from contrastive_jax import numerics
+from contrastive_jax.evaluation import checks
 
 
 class Clusters(NamedTuple):
@@ -55,7 +58,8 @@ def kmeans(
       num_iterations: of each start, at most.
 
     Raises:
-      ValueError: k outside of 1 to n, rows that are not finite.
+      ValueError: k outside of 1 to n, rows that are not finite, restarts or
+        num_iterations below 1.
 
     Examples:
       >>> x = np.array([[0.0], [0.2], [5.0], [5.2]])
@@ -69,13 +73,11 @@ def kmeans(
       Arthur and Vassilvitskii 2007, k-means++: The advantages of careful seeding.
     """
     n = numerics.check_shapes(x=(x, "n d"))["n"]
-    x = np.asarray(x)
-    if not np.issubdtype(x.dtype, np.float64):
-        x = np.asarray(numerics.at_least_f32(x, "x"))
+    wide = x.dtype == np.float64
+    x = checks.features(x, "x").astype(np.float64 if wide else np.float32)
     if not 1 <= k <= n:
         raise ValueError(f"k: expected 1 to {n} (the rows), got {k}")
-    if not np.all(np.isfinite(x)):
-        raise ValueError("x: expected finite numbers, got NaN or infinities")
+    numerics.check_positive(restarts=restarts, num_iterations=num_iterations)
     seed = int(jax.random.randint(rng, (), 0, np.iinfo(np.int32).max))
     options: dict[str, Any] = dict(n_init=restarts, max_iter=num_iterations)
     model: Any = KMeans(k, random_state=seed, **options).fit(x)
@@ -102,7 +104,10 @@ def match_clusters(
     References:
       Kuhn 1955, the Hungarian method for the assignment problem.
     """
-    counts, classes, columns = _contingency(clusters, labels)
+    clusters, labels = _checked(clusters, labels)
+    counts: Any = contingency_matrix(labels, clusters)
+    classes = np.unique(labels)
+    _, columns = np.unique(clusters, return_inverse=True)
     matched_classes, matched_clusters = linear_sum_assignment(counts, maximize=True)
     match = np.full(counts.shape[1], classes[0] - 1)
     match[matched_clusters] = classes[matched_classes]
@@ -129,7 +134,8 @@ def hungarian_accuracy(
     References:
       Xie et al. 2016, arXiv:1511.06335 (accuracy).
     """
-    return float(np.mean(match_clusters(clusters, labels) == np.asarray(labels)))
+    clusters, labels = _checked(clusters, labels)
+    return float(np.mean(match_clusters(clusters, labels) == labels))
 
 
 def split_cluster_accuracy(
@@ -158,8 +164,9 @@ def split_cluster_accuracy(
     numerics.check_shapes(
         clusters=(clusters, "n"), labels=(labels, "n"), old=(old, "n")
     )
-    old = np.asarray(numerics.check_mask(old, "old"))
-    correct = match_clusters(clusters, labels) == np.asarray(labels)
+    old = checks.booleans(old, "old")
+    clusters, labels = _checked(clusters, labels)
+    correct = match_clusters(clusters, labels) == labels
     parts = {"all": np.ones_like(old), "old": old, "new": ~old}
     return {
         name: float(np.mean(correct[part])) if np.any(part) else 0.0
@@ -175,7 +182,7 @@ def normalized_mutual_information(
 
         NMI = 2 I(clusters; labels) / (H(clusters) + H(labels))
 
-    Two partitions of one part each agree fully: 1.
+    scikit-learn's. Two partitions of one part each agree fully: 1.
 
     Args:
       clusters: cluster of each example.
@@ -185,12 +192,8 @@ def normalized_mutual_information(
       >>> round(normalized_mutual_information(np.array([4, 2]), np.array([0, 1])), 4)
       1.0
     """
-    counts = _contingency(clusters, labels)[0]
-    joint = counts / np.sum(counts)
-    rows, columns = _entropy(np.sum(joint, axis=1)), _entropy(np.sum(joint, axis=0))
-    if rows + columns == 0:
-        return 1.0
-    return float(np.clip(2 * (1 - _entropy(joint) / (rows + columns)), 0, 1))
+    clusters, labels = _checked(clusters, labels)
+    return float(np.clip(normalized_mutual_info_score(labels, clusters), 0, 1))
 
 
 def adjusted_rand_index(
@@ -201,6 +204,8 @@ def adjusted_rand_index(
 
         ARI = (pairs - expected) / ((row pairs + column pairs) / 2 - expected),
         expected = row pairs column pairs / all pairs
+
+    scikit-learn's, in [-0.5, 1].
 
     Args:
       clusters: cluster of each example.
@@ -213,32 +218,11 @@ def adjusted_rand_index(
     References:
       Hubert and Arabie 1985, doi:10.1007/BF01908075.
     """
-    counts = _contingency(clusters, labels)[0].astype(float)
-
-    def pairs(x):
-        return np.sum(x * (x - 1)) / 2
-
-    together, rows = pairs(counts), pairs(np.sum(counts, axis=1))
-    columns, total = pairs(np.sum(counts, axis=0)), pairs(np.sum(counts))
-    expected = rows * columns / total if total else 0.0
-    best = (rows + columns) / 2
-    return 1.0 if best == expected else float((together - expected) / (best - expected))
+    clusters, labels = _checked(clusters, labels)
+    return float(adjusted_rand_score(labels, clusters))
 
 
-def _contingency(clusters, labels):
-    """Counts [classes, clusters], the classes, and the column of each example."""
+def _checked(clusters, labels):
+    """Both in int64, so that there is a number below every unsigned label."""
     numerics.check_shapes(clusters=(clusters, "n"), labels=(labels, "n"))
-    numerics.check_integer(clusters, "clusters")
-    numerics.check_integer(labels, "labels")
-    # Signed, so that there is a number below every label.
-    classes, rows = np.unique(np.asarray(labels, np.int64), return_inverse=True)
-    names, columns = np.unique(np.asarray(clusters), return_inverse=True)
-    counts = np.zeros((len(classes), len(names)), np.int64)
-    np.add.at(counts, (rows, columns), 1)
-    return counts, classes, columns
-
-
-def _entropy(p):
-    """Entropy of probabilities, in nats."""
-    p = p[p > 0]
-    return -np.sum(p * np.log(p))
+    return checks.integers(clusters, "clusters"), checks.integers(labels, "labels")

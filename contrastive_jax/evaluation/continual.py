@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from contrastive_jax import numerics
+from contrastive_jax.evaluation import checks
 
 
 def continual_metrics(
@@ -17,7 +18,8 @@ def continual_metrics(
 
     Args:
       accuracies: a, on the classes of task j (columns) after training on task t (rows),
-        floating point; entries above the diagonal are ignored.
+        floating point; entries above the diagonal are ignored, NaN elsewhere is not
+        hidden.
 
     Returns:
       "average_accuracy", "last_accuracy" and "forgetting" (0 with one task).
@@ -31,14 +33,11 @@ def continual_metrics(
       et al. 2017, arXiv:1611.07725, section 4 (average over tasks).
     """
     numerics.check_shapes(accuracies=(accuracies, "t t"))
-    if not np.issubdtype(np.asarray(accuracies).dtype, np.floating):
-        raise TypeError(
-            f"accuracies: expected floating point, got {np.asarray(accuracies).dtype}"
-        )
-    a = np.tril(np.asarray(accuracies, np.float64))
+    a = checks.floats(accuracies, "accuracies")
     tasks = len(a)
-    seen = np.sum(a, axis=1) / np.arange(1, tasks + 1)
-    lost = np.max(a[:-1, :-1], axis=0) - a[-1, :-1] if tasks > 1 else np.zeros(1)
+    seen = np.sum(np.tril(a), axis=1) / np.arange(1, tasks + 1)
+    past = np.where(np.tri(tasks, dtype=bool), a, -np.inf)[:-1, :-1]
+    lost = np.max(past, axis=0) - a[-1, :-1] if tasks > 1 else np.zeros(1)
     return {
         "average_accuracy": float(np.mean(seen)),
         "last_accuracy": float(seen[-1]),

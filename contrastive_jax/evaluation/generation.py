@@ -1,13 +1,15 @@
 """Measures of generated samples: pass@k, entropy of tokens."""
 
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Integer
+from scipy import stats
 
 from contrastive_jax import numerics
+from contrastive_jax.evaluation import checks
 
 
 def pass_at_k(
-    num_correct: Int[Array | np.ndarray, " n"], *, num_samples: int, k: int
+    num_correct: Integer[Array | np.ndarray, " n"], *, num_samples: int, k: int
 ) -> float:
     """pass@k: probability that one of k samples solves a problem; mean over problems.
 
@@ -31,9 +33,12 @@ def pass_at_k(
       Chen et al. 2021, arXiv:2107.03374, eq. 1.
     """
     numerics.check_shapes(num_correct=(num_correct, "n"))
-    correct = np.asarray(
-        numerics.check_columns(num_correct, num_samples + 1, "num_correct")
-    )
+    correct = checks.integers(num_correct, "num_correct")
+    if np.min(correct) < 0 or np.max(correct) > num_samples:
+        raise ValueError(
+            f"num_correct: expected 0 to {num_samples} (the samples), got "
+            f"{np.min(correct)} to {np.max(correct)}"
+        )
     if not 1 <= k <= num_samples:
         raise ValueError(f"k: expected 1 to {num_samples} (the samples), got {k}")
     # C(n - c, k) / C(n, k) = prod over j < k of (n - c - j) / (n - j).
@@ -43,11 +48,12 @@ def pass_at_k(
     return float(np.mean(1 - failed))
 
 
-def unigram_entropy(tokens: Int[Array | np.ndarray, "n t"]) -> float:
+def unigram_entropy(tokens: Integer[Array | np.ndarray, "n t"]) -> float:
     """Entropy of the token frequencies of each sequence, the mean over sequences.
 
-        mean_i -sum_v p_iv log p_iv      (nats),  p_iv: fraction of tokens of i that are
-        v
+        mean_i -sum_v p_iv log p_iv      (nats)
+
+    with p_iv the fraction of the tokens of i that are v.
 
     Low where a generator repeats itself.
 
@@ -58,9 +64,9 @@ def unigram_entropy(tokens: Int[Array | np.ndarray, "n t"]) -> float:
       >>> round(unigram_entropy(np.array([[0, 1], [2, 2]])), 4)
       0.3466
     """
-
-    def entropy(row):
-        frequencies = np.unique(row, return_counts=True)[1] / len(row)
-        return -np.sum(frequencies * np.log(frequencies))
-
-    return float(np.mean([entropy(row) for row in np.asarray(tokens)]))
+    numerics.check_shapes(tokens=(tokens, "n t"))
+    counts = [
+        np.unique(row, return_counts=True)[1]
+        for row in checks.integers(tokens, "tokens")
+    ]
+    return float(np.mean([stats.entropy(count) for count in counts]))

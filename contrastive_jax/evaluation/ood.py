@@ -1,16 +1,18 @@
 """Out-of-distribution detection: AUROC, AUPR, FPR95, Mahalanobis scores.
 
-A higher score means more in-distribution throughout; all measures are exact under ties.
-An empty array of scores, a NaN or a wrong shape raises ValueError and features of a
-wrong dtype TypeError, naming the argument.
+A higher score means more in-distribution throughout. Computed on the host; areas by
+scikit-learn, from ranks, so that all measures are exact under ties and infinite scores
+are scores. An empty array of scores, a NaN or a wrong shape raises ValueError and
+a wrong dtype TypeError, naming the argument.
 """
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 from scipy.stats import rankdata
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from contrastive_jax import numerics
+from contrastive_jax.evaluation import checks
 
 
 def auroc(
@@ -29,10 +31,8 @@ def auroc(
       >>> auroc(np.array([2.0, 1.0]), np.array([1.0, 0.0]))
       0.875
     """
-    scores, inside = _pooled(in_scores, out_scores)
-    n, m = np.sum(inside), np.sum(~inside)
-    ranks = np.sum(rankdata(scores)[inside])
-    return float((ranks - n * (n + 1) / 2) / (n * m))
+    ranks, inside = _ranks(in_scores, out_scores)
+    return float(roc_auc_score(inside, ranks))
 
 
 def aupr_in(
@@ -53,8 +53,8 @@ def aupr_in(
       >>> round(aupr_in(np.array([2.0, 1.0]), np.array([1.0, 0.0])), 4)
       0.8333
     """
-    scores, inside = _pooled(in_scores, out_scores)
-    return _average_precision(scores, inside)
+    ranks, inside = _ranks(in_scores, out_scores)
+    return _average_precision(inside, ranks)
 
 
 def aupr_out(
@@ -73,8 +73,8 @@ def aupr_out(
       >>> round(aupr_out(np.array([2.0, 1.0]), np.array([1.0, 0.0])), 4)
       0.8333
     """
-    scores, inside = _pooled(in_scores, out_scores)
-    return _average_precision(-scores, ~inside)
+    ranks, inside = _ranks(in_scores, out_scores)
+    return _average_precision(~inside, -ranks)
 
 
 def fpr_at_tpr(
@@ -103,11 +103,11 @@ def fpr_at_tpr(
     """
     if not 0 < tpr <= 1:
         raise ValueError(f"tpr: expected a fraction in (0, 1], got {tpr}")
-    scores, inside = _pooled(in_scores, out_scores)
-    ordered = np.sort(scores[inside])[::-1]
+    ranks, inside = _ranks(in_scores, out_scores)
+    ordered = np.sort(ranks[inside])[::-1]
     # The least count c with c / n >= tpr, robust to 0.95 * 20 being above 19.
     count = int(np.ceil(tpr * len(ordered) - 1e-9))
-    return float(np.mean(scores[~inside] >= ordered[max(count, 1) - 1]))
+    return float(np.mean(ranks[~inside] >= ordered[max(count, 1) - 1]))
 
 
 def ood_metrics(
@@ -183,12 +183,9 @@ def mahalanobis_scores(
     numerics.check_shapes(train=(train, "n d"), queries=(queries, "q d"))
     parts = []
     for name, x in (("train", train), ("queries", queries)):
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"{name}: expected floating point, got {x.dtype}")
-        x = np.asarray(x, np.float64)
-        if not np.all(np.isfinite(x)):
-            raise ValueError(f"{name}: expected finite numbers, got NaN or infinities")
+        x = checks.features(x, name)
         if normalize:
+            x = checks.scaled(x, axis=1)
             length = np.linalg.norm(x, axis=1, keepdims=True)
             x = x / np.where(length > 0, length, 1)
         parts.append(x)
@@ -201,23 +198,14 @@ def mahalanobis_scores(
     return -np.einsum("qd,de,qe->q", gaps, inverse, gaps)
 
 
-def _pooled(in_scores, out_scores):
-    """All scores in float64 and which of them are in-distribution."""
+def _ranks(in_scores, out_scores):
+    """Ranks of all scores, equal for equal scores, and which are in-distribution."""
     numerics.check_shapes(in_scores=(in_scores, "n"), out_scores=(out_scores, "m"))
-    parts = [np.asarray(x, np.float64) for x in (in_scores, out_scores)]
-    for name, part in zip(("in_scores", "out_scores"), parts, strict=True):
-        if np.any(np.isnan(part)):
-            raise ValueError(f"{name}: expected real numbers, got NaN")
+    parts = checks.reals(in_scores, "in_scores"), checks.reals(out_scores, "out_scores")
     inside = np.arange(sum(map(len, parts))) < len(parts[0])
-    return np.concatenate(parts), inside
+    return rankdata(np.concatenate(parts), "dense"), inside
 
 
-def _average_precision(scores, positive):
-    """Area under the precision-recall steps, one step per distinct score."""
-    order = np.argsort(-scores, kind="stable")
-    scores, positive = scores[order], positive[order]
-    last = np.append(scores[1:] != scores[:-1], True)
-    hits = np.cumsum(positive)[last]
-    precision = hits / (np.flatnonzero(last) + 1)
-    recall = hits / hits[-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+def _average_precision(positive, ranks):
+    """scikit-learn's, without what rounding leaves above 1."""
+    return min(float(average_precision_score(positive, ranks)), 1.0)

@@ -1,14 +1,16 @@
 """Errors of keypoints: [n, k, d], k keypoints of each of n examples in d dimensions.
 
-`where` marks the keypoints that count (visible, annotated); with none the value is 0. A
-wrong dtype raises TypeError and shapes that do not fit together ValueError, naming the
-argument.
+`where` marks the keypoints that count (visible, annotated); with none the value is 0.
+One that does not count may be NaN; a NaN that counts makes the value NaN. All can be
+jitted. A wrong dtype raises TypeError and shapes that do not fit together ValueError,
+naming the argument.
 """
 
 from collections.abc import Sequence
 from typing import Literal
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -35,7 +37,8 @@ def mpjpe(
     Args:
       predictions: predicted keypoints.
       targets: true ones.
-      where: keypoints that count. Alignment takes all of them.
+      where: keypoints that count. Alignment takes all of them, but for those that do
+        not count and are NaN (if the root is, its example drops out).
       align: "root" moves the root keypoint of both to the origin first; "procrustes"
         also turns and scales each prediction to fit best (PA-MPJPE).
       root: number of the root keypoint.
@@ -52,6 +55,7 @@ def mpjpe(
       Ionescu et al. 2014, doi:10.1109/TPAMI.2013.248 (Human3.6M), section 4.
     """
     predictions, targets, where = checked(predictions, targets, where)
+    missing = ~where & jnp.any(jnp.isnan(predictions + targets), axis=-1)
     if align == "root":
         if not 0 <= root < targets.shape[1]:
             raise ValueError(
@@ -61,7 +65,9 @@ def mpjpe(
         predictions, targets = (
             x - x[:, root : root + 1] for x in (predictions, targets)
         )
+        where = where & ~missing[:, root, None]
     elif align == "procrustes":
+        predictions, targets = (_filled(x, missing) for x in (predictions, targets))
         predictions = jax.vmap(procrustes_align)(predictions, targets)
     elif align is not None:
         raise ValueError(f'align: expected "root", "procrustes" or None, got {align!r}')
@@ -111,7 +117,7 @@ def pck(
     if scales is not None:
         numerics.check_positive(scales=scales)
         gaps = gaps / numerics.at_least_f32(scales, "scales")[:, None]
-    correct = (gaps < threshold).astype(gaps.dtype)
+    correct = _below(gaps, threshold)
     if average == "keypoints":
         return numerics.masked_mean(correct, where)
     per_joint = numerics.masked_mean(correct, where, axis=0)
@@ -128,7 +134,7 @@ def pck_auc(
     predictions: Keypoints,
     targets: Keypoints,
     *,
-    thresholds: Sequence[float] | np.ndarray,
+    thresholds: Sequence[float] | np.ndarray | Array,
     where: Mask | None = None,
 ) -> Float[Array, ""]:
     """Area under the curve of PCK over thresholds, in [0, 1].
@@ -138,7 +144,8 @@ def pck_auc(
     Args:
       predictions: predicted keypoints.
       targets: true ones.
-      thresholds: at least two, rising; papers on hands take 100 from 0 to 50 mm.
+      thresholds: at least two, finite and rising; papers on hands take 100 from 0 to 50
+        mm.
       where: keypoints that count.
 
     Raises:
@@ -153,14 +160,17 @@ def pck_auc(
       Zimmermann and Brox 2017, arXiv:1705.01389, section 6.
     """
     predictions, targets, where = checked(predictions, targets, where)
-    thresholds = np.asarray(thresholds, np.float64)
-    if thresholds.size < 2 or np.any(np.diff(thresholds) <= 0):
-        raise ValueError(
-            f"thresholds: expected at least two that rise, got {thresholds.tolist()}"
-        )
+    if not isinstance(thresholds, jax.core.Tracer):
+        thresholds = np.asarray(thresholds, np.float64)
+        rise = np.diff(thresholds) > 0 if thresholds.ndim == 1 else np.array([])
+        if not (rise.size and np.all(rise) and np.all(np.isfinite(thresholds))):
+            raise ValueError(
+                f"thresholds: expected at least two finite numbers that rise, got "
+                f"{thresholds.tolist()}"
+            )
     gaps = distances(predictions, targets)
     marks = jnp.asarray(thresholds, gaps.dtype)
-    correct = (gaps[None] < marks[:, None, None]).astype(gaps.dtype)
+    correct = _below(gaps[None], marks[:, None, None])
     fractions = numerics.masked_mean(
         correct, jnp.broadcast_to(where[None], correct.shape), axis=(1, 2)
     )
@@ -173,7 +183,7 @@ def argmax_keypoints(
     """Location (x, y) of the maximum of each heat map, and its value.
 
     A map without a value above 0 has no keypoint: its location is (0, 0). Among equal
-    cells the first in row-major order.
+    cells the first in row-major order. Location and value of a map with a NaN are NaN.
 
     Args:
       heatmaps: one map for each keypoint.
@@ -192,7 +202,8 @@ def argmax_keypoints(
     flat = maps.reshape(*maps.shape[:2], -1)
     cell, value = jnp.argmax(flat, axis=-1), jnp.max(flat, axis=-1)
     location = jnp.stack([cell % sizes["w"], cell // sizes["w"]], axis=-1)
-    return jnp.where((value > 0)[..., None], location, 0).astype(maps.dtype), value
+    location = jnp.where((value > 0)[..., None], location, 0).astype(maps.dtype)
+    return jnp.where(jnp.isnan(value)[..., None], jnp.nan, location), value
 
 
 def checked(
@@ -214,3 +225,15 @@ def distances(
 ) -> Float[Array, "n k"]:
     """Euclidean distances of keypoints."""
     return numerics.safe_norm(a - b)
+
+
+def _below(gaps, threshold):
+    """1 below the threshold, 0 from there on, NaN at NaN."""
+    return jnp.where(jnp.isnan(gaps), gaps, (gaps < threshold).astype(gaps.dtype))
+
+
+def _filled(x, missing):
+    """Keypoints with the mean of the others at those missing, which moves no fit."""
+    others = ~missing[..., None]
+    mean = numerics.masked_mean(x, jnp.broadcast_to(others, x.shape), axis=1)
+    return jnp.where(others, x, mean[:, None])

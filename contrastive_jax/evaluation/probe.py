@@ -1,19 +1,27 @@
 """Linear readouts of frozen features: logistic regression and ridge regression.
 
-Features are standardized with the statistics of the training rows. The penalty is
-chosen on a held-out part of the training rows and never on the test rows; the readout
-is then fitted again on all training rows. A wrong dtype raises TypeError and shapes
-that do not fit together ValueError, naming the argument.
+scikit-learn's, on the host. Features are standardized with the statistics of the
+training rows. The penalty is chosen on a held-out part of the training rows and never
+on the test rows; the readout is then fitted again on all training rows. Features and
+targets must be finite; classes are any integers below 2^63. A wrong dtype raises
+TypeError and shapes that do not fit together ValueError, naming the argument.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
-from sklearn.linear_model import LogisticRegression
+from jaxtyping import Array, Float, Integer, Shaped
+from sklearn.base import BaseEstimator
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 from contrastive_jax import numerics
+from contrastive_jax.evaluation import checks
 
 
 class ProbeResult(NamedTuple):
@@ -32,9 +40,9 @@ class ProbeResult(NamedTuple):
 
 def linear_probe(
     train: Float[Array | np.ndarray, "n d"],
-    train_labels: Int[Array | np.ndarray, " n"],
+    train_labels: Integer[Array | np.ndarray, " n"],
     test: Float[Array | np.ndarray, "q d"],
-    test_labels: Int[Array | np.ndarray, " q"],
+    test_labels: Integer[Array | np.ndarray, " q"],
     *,
     strengths: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
     held_out: float = 0.2,
@@ -44,8 +52,8 @@ def linear_probe(
 
         min_W  mean_i cross_entropy(W x_i + b, y_i) + strength / 2 ||W||^2      (nats)
 
-    Solved by scikit-learn's L-BFGS in float32, to a gradient of 1e-4; the bias is not
-    penalized.
+    with a row of W for each class, also of two. Solved by L-BFGS in float32, to a
+    gradient of 1e-4; the bias is not penalized.
 
     Args:
       train: training features.
@@ -58,8 +66,8 @@ def linear_probe(
       seed: seed of that split.
 
     Raises:
-      ValueError: no strength or one not above 0, a held_out outside of (0, 1), fewer
-        than two classes.
+      ValueError: features that are not finite, no strength or one not above 0, a
+        held_out outside of (0, 1), fewer than two classes.
 
     Examples:
       >>> x = np.array([[-2.0], [-1.0], [1.0], [2.0]])
@@ -67,37 +75,23 @@ def linear_probe(
       >>> linear_probe(x, y, x, y, strengths=(0.1,)).score
       1.0
     """
-    train, train_labels = _checked(train, train_labels, "train")
-    test, test_labels = _checked(test, test_labels, "test")
-    numerics.check_integer(train_labels, "train_labels")
-    numerics.check_integer(test_labels, "test_labels")
-    numerics.check_shapes(train=(train, "n d"), test=(test, "q d"))
+    numerics.check_shapes(
+        train=(train, "n d"),
+        train_labels=(train_labels, "n"),
+        test=(test, "q d"),
+        test_labels=(test_labels, "q"),
+    )
+    train_labels = checks.integers(train_labels, "train_labels")
+    test_labels = checks.integers(test_labels, "test_labels")
     if len(np.unique(train_labels)) < 2:
         raise ValueError("train_labels: expected at least two classes, got one")
-
-    def fit(x, y, strengths, queries):
-        """Predictions for the queries, one set per strength."""
-        classes = np.unique(y)
-        if len(classes) == 1:  # a held-out split may leave a single class
-            return [np.full(len(queries), classes[0]) for _ in strengths]
-        x, queries = x.astype(np.float32), queries.astype(np.float32)
-        # To choose a penalty a rough solution does; half of the time goes there.
-        tol = 1e-4 if len(strengths) == 1 else 1e-3
-        return [
-            LogisticRegression(C=1 / (strength * len(x)), max_iter=1000, tol=tol)
-            .fit(x, y)
-            .predict(queries)
-            for strength in strengths
-        ]
-
-    return _probe(
-        fit,
-        lambda predicted, labels: float(np.mean(predicted == labels)),
-        (train, train_labels, test, test_labels),
-        strengths,
-        held_out,
-        seed,
+    arrays = (
+        checks.features(train, "train"),
+        train_labels,
+        checks.features(test, "test"),
+        test_labels,
     )
+    return _probe(LogisticReadout(), _accuracy, arrays, strengths, held_out, seed)
 
 
 def ridge_probe(
@@ -110,7 +104,7 @@ def ridge_probe(
     held_out: float = 0.2,
     seed: int = 0,
 ) -> ProbeResult:
-    """Ridge regression on frozen features, in closed form.
+    """Accuracy or R^2 of ridge regression on frozen features.
 
         min_W  mean_i ||W x_i + b - y_i||^2 + strength ||W||^2
 
@@ -129,100 +123,100 @@ def ridge_probe(
       seed: seed of that split.
 
     Raises:
-      ValueError: no strength or one not above 0, a held_out outside of (0, 1).
+      ValueError: features or targets that are not finite, no strength or one not above
+        0, a held_out outside of (0, 1).
 
     Examples:
       >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
       >>> round(ridge_probe(x, 2 * x, x, 2 * x, strengths=(1e-6,)).score, 4)
       1.0
     """
-    train, train_targets = _checked(train, train_targets, "train")
-    test, test_targets = _checked(test, test_targets, "test")
-    numerics.check_shapes(train=(train, "n d"), test=(test, "q d"))
-    if train_targets.shape[1:] != test_targets.shape[1:]:
-        raise ValueError(
-            f"test_targets: expected columns {list(train_targets.shape[1:])} as in "
-            f"train_targets, got {list(test_targets.shape[1:])}"
-        )
-    classes = None
-    if np.issubdtype(train_targets.dtype, np.integer):
-        if train_targets.ndim != 1:
-            raise ValueError(
-                f"train_targets: classes must have shape [n], got "
-                f"{list(train_targets.shape)}"
-            )
-        classes = np.unique(train_targets)
-    elif not np.issubdtype(train_targets.dtype, np.floating):
-        raise TypeError(
-            f"train_targets: expected integers or floating point, got "
-            f"{train_targets.dtype}"
-        )
-
-    def fit(x, y, strengths, queries):
-        """Predictions for the queries, one set per strength."""
-        if classes is not None:
-            y = (y[:, None] == classes[None, :]).astype(float)
-        mean = np.mean(y, axis=0)
-        # One eigendecomposition serves every strength; x has mean 0.
-        values, vectors = np.linalg.eigh(x.T @ x / len(x))
-        moments = vectors.T @ (x.T @ (y - mean) / len(x)).reshape(x.shape[1], -1)
-        outputs = [
-            queries @ (vectors @ (moments / (values[:, None] + strength)))
-            for strength in strengths
-        ]
-        outputs = [(out.reshape(len(queries), *mean.shape) + mean) for out in outputs]
-        if classes is None:
-            return outputs
-        return [classes[np.argmax(out, axis=-1)] for out in outputs]
-
-    return _probe(
-        fit,
-        _r2 if classes is None else lambda a, b: float(np.mean(a == b)),
-        (train, train_targets, test, test_targets),
-        strengths,
-        held_out,
-        seed,
+    columns = " t" * (np.ndim(train_targets) - 1)
+    numerics.check_shapes(
+        train=(train, "n d"),
+        train_targets=(train_targets, "n" + columns),
+        test=(test, "q d"),
+        test_targets=(test_targets, "q" + columns),
     )
-
-
-def _checked(x, y, name):
-    """Features as float64 and targets, with as many rows."""
-    numerics.at_least_f32(x, name)
-    x, y = np.asarray(x, np.float64), np.asarray(y)
-    if x.ndim != 2 or y.ndim < 1 or len(x) != len(y) or not x.size:
+    targets = checks.on_host(train_targets, "train_targets")
+    of_classes = jnp.issubdtype(targets.dtype, jnp.integer)
+    if targets.ndim > (1 if of_classes else 2):
         raise ValueError(
-            f"{name}: expected features [n, d] and one target each, got shapes "
-            f"{list(x.shape)} and {list(y.shape)}"
+            f"train_targets: expected classes [n] or real values [n] or [n, t], got "
+            f"{targets.dtype}{list(targets.shape)}"
         )
-    return x, y
+    check = checks.integers if of_classes else checks.features
+    arrays = (
+        checks.features(train, "train"),
+        check(train_targets, "train_targets"),
+        checks.features(test, "test"),
+        check(test_targets, "test_targets"),
+    )
+    readout = RidgeReadout(RidgeClassifier if of_classes else Ridge)
+    score = _accuracy if of_classes else _r2
+    return _probe(readout, score, arrays, strengths, held_out, seed)
 
 
-def _standardize(x, *others):
-    """Mean 0 and variance 1 by the columns of x; constant columns become 0."""
-    mean, std = np.mean(x, axis=0), np.std(x, axis=0)
-    # Rounding leaves a constant column a little spread.
-    scale = np.where(_varies(x) & (std > 0), std, 1)
-    return [(y - mean) / scale for y in (x, *others)]
+class LogisticReadout(BaseEstimator):
+    """`LogisticRegression` whose penalty does not depend on the number of rows."""
+
+    def __init__(self, strength: float = 1.0, tol: float = 1e-4):
+        self.strength = strength
+        self.tol = tol
+
+    def fit(self, x, y):
+        num_classes = len(np.unique(y))
+        # scikit-learn keeps one row of weights for two classes, the difference of ours,
+        # whose squared length is twice the sum of theirs.
+        share = 2 if num_classes == 2 else 1
+        inverse = share / (self.strength * len(x))
+        model = LogisticRegression(C=inverse, max_iter=1000, tol=self.tol)
+        if num_classes == 1:  # a held-out split may leave a single class
+            model = DummyClassifier()
+        self.model_ = model.fit(x.astype(np.float32), y)
+        return self
+
+    def predict(self, x):
+        return self.model_.predict(x.astype(np.float32))
+
+
+class RidgeReadout(BaseEstimator):
+    """`Ridge` or `RidgeClassifier`, whose penalty does not depend on how many rows."""
+
+    def __init__(self, kind: type, strength: float = 1.0, tol: float = 1e-4):
+        self.kind = kind
+        self.strength = strength
+        self.tol = tol
+
+    def fit(self, x, y):
+        model = self.kind(alpha=self.strength * len(x), tol=self.tol)
+        self.model_, self.columns_ = model.fit(x, y), y.shape[1:]
+        return self
+
+    def predict(self, x):
+        # scikit-learn drops the axis of a single column.
+        return self.model_.predict(x).reshape(len(x), *self.columns_)
+
+
+def _accuracy(predicted, targets):
+    """Fraction of equal classes."""
+    return float(np.mean(predicted == targets))
 
 
 def _r2(predicted, targets):
     """Coefficient of determination, the mean over columns.
 
-    Of constant targets 1 minus the sum of squared errors.
+    Unlike scikit-learn's, of constant targets 1 minus the sum of squared errors.
     """
     residual = np.sum((targets - predicted) ** 2, axis=0)
     total = np.sum((targets - np.mean(targets, axis=0)) ** 2, axis=0)
-    varies = _varies(targets) & (total > 0)
+    # Rounding leaves a constant column a little spread.
+    varies = (np.max(targets, axis=0) > np.min(targets, axis=0)) & (total > 0)
     return float(np.mean(1 - residual / np.where(varies, total, 1)))
 
 
-def _varies(x):
-    """Which columns hold different numbers."""
-    return np.max(x, axis=0) > np.min(x, axis=0)
-
-
 def _probe(
-    fit: Callable,
+    readout: Any,
     score: Callable,
     arrays: tuple[np.ndarray, ...],
     strengths: Sequence[float],
@@ -231,22 +225,29 @@ def _probe(
 ) -> ProbeResult:
     """Chooses a strength on held-out training rows, then fits on all of them."""
     x, y, queries, targets = arrays
-    strengths = sorted(strengths, reverse=True)
+    strengths = sorted(strengths, reverse=True)  # of equally good ones the first wins
     if not strengths:
         raise ValueError("strengths: expected at least one, got none")
     numerics.check_positive(strengths=np.asarray(strengths))
     if not 0 < held_out < 1:
         raise ValueError(f"held_out: expected a fraction in (0, 1), got {held_out}")
-    best = 0
+    pipeline = Pipeline([("scale", StandardScaler()), ("readout", readout)])
+    best = strengths[0]
     if len(strengths) > 1:
         if len(x) < 2:
             raise ValueError("train: expected at least two rows to hold one out")
         order = np.random.default_rng(seed).permutation(len(x))
         cut = min(max(1, round(held_out * len(x))), len(x) - 1)
-        test_rows, fit_rows = order[:cut], order[cut:]
-        inner, outer = _standardize(x[fit_rows], x[test_rows])
-        outputs = fit(inner, y[fit_rows], strengths, outer)
-        best = int(np.argmax([score(out, y[test_rows]) for out in outputs]))
-    x, queries = _standardize(x, queries)
-    (predictions,) = fit(x, y, strengths[best : best + 1], queries)
-    return ProbeResult(score(predictions, targets), strengths[best], predictions)
+        # To choose a penalty a rough solution does; half of the time goes there.
+        options: dict[str, Any] = dict(refit=False, error_score="raise")
+        search = GridSearchCV(
+            pipeline.set_params(readout__tol=1e-3),
+            {"readout__strength": strengths},
+            scoring=lambda model, x, y: score(model.predict(x), y),
+            cv=[(order[cut:], order[:cut])],
+            **options,
+        )
+        best = search.fit(x, y).best_params_["readout__strength"]
+    pipeline.set_params(readout__strength=best, readout__tol=1e-4)
+    predictions = pipeline.fit(x, y).predict(queries)
+    return ProbeResult(score(predictions, targets), best, predictions)

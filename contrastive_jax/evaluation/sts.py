@@ -1,14 +1,17 @@
 """Semantic textual similarity: Spearman and Pearson correlation with human judgments.
 
-A wrong dtype raises TypeError and shapes that do not fit together ValueError, naming
-the argument.
+Computed on the host. A wrong dtype raises TypeError and shapes that do not fit together
+ValueError, naming the argument.
 """
+
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, Shaped
-from scipy.stats import rankdata
+from scipy.stats import pearsonr, rankdata
 
-from contrastive_jax import numerics, similarity
+from contrastive_jax import numerics
+from contrastive_jax.evaluation import checks
 
 
 def pearson(
@@ -16,8 +19,9 @@ def pearson(
 ) -> float:
     """Pearson's linear correlation, in [-1, 1], computed in float64.
 
-    Unlike scipy's, a constant has correlation 0 with everything: collapsed embeddings
-    score 0, not NaN. With a NaN among the numbers the result is NaN.
+    scipy's `pearsonr`, but a constant has correlation 0 with everything: collapsed
+    embeddings score 0, not NaN. A common offset costs no digits. With a NaN or an
+    infinity among the numbers the result is NaN.
 
     Args:
       x: real numbers.
@@ -28,17 +32,13 @@ def pearson(
       0.982
     """
     numerics.check_shapes(x=(x, "n"), y=(y, "n"))
-    x, y = (np.asarray(v, np.float64) for v in (x, y))
-    if np.any(np.isnan(x)) or np.any(np.isnan(y)):
+    x, y = checks.reals(x, "x", nan=True), checks.reals(y, "y", nan=True)
+    if not (np.all(np.isfinite(x)) and np.all(np.isfinite(y))):
         return float("nan")
     if np.min(x) == np.max(x) or np.min(y) == np.max(y):
         return 0.0
-    # Scaled first, so that neither huge nor tiny values leave the range of floats.
-    x, y = (v / np.max(np.abs(v)) for v in (x, y))
-    x, y = x - np.mean(x), y - np.mean(y)
-    x, y = (v / np.max(np.abs(v)) for v in (x, y))
-    value = np.sum(x * y) / np.sqrt(np.sum(x * x) * np.sum(y * y))
-    return float(np.clip(value, -1, 1))
+    result: Any = pearsonr(_shifted(x), _shifted(y))
+    return float(np.clip(result.statistic, -1, 1))
 
 
 def spearman(
@@ -46,7 +46,8 @@ def spearman(
 ) -> float:
     """Spearman's rank correlation, in [-1, 1]; tied values share their mean rank.
 
-    0 and NaN as for `pearson`.
+    scipy's `rankdata` and `pearson`: 0 for a constant, NaN with a NaN. Integers of any
+    size and infinities are ranked as they are.
 
     Args:
       x: real numbers.
@@ -57,7 +58,12 @@ def spearman(
       1.0
     """
     numerics.check_shapes(x=(x, "n"), y=(y, "n"))
-    return pearson(rankdata(np.asarray(x)), rankdata(np.asarray(y)))
+    ranks = []
+    for name, v in (("x", x), ("y", y)):
+        v = checks.on_host(v, name)
+        exact = np.issubdtype(v.dtype, np.integer)
+        ranks.append(rankdata(v if exact else checks.reals(v, name, nan=True)))
+    return pearson(*ranks)
 
 
 def sts_correlations(
@@ -66,6 +72,9 @@ def sts_correlations(
     gold: Shaped[Array | np.ndarray, " n"],
 ) -> dict[str, float]:
     """Correlation of the cosines of paired embeddings with judged similarities.
+
+    Cosines are computed in float64 and rounded to 12 digits, so that those that are
+    equal have equal ranks; that of a zero row is 0.
 
     Args:
       a: embeddings of the first texts.
@@ -81,9 +90,20 @@ def sts_correlations(
       1.0
     """
     numerics.check_shapes(a=(a, "n d"), b=(b, "n d"), gold=(gold, "n"))
-    a, b = (
-        np.asarray(similarity.l2_normalize(numerics.at_least_f32(x, name)))
-        for x, name in ((a, "a"), (b, "b"))
-    )
-    cosines = np.sum(a * b, axis=-1)
+    a, b = (_directions(checks.floats(x, name)) for x, name in ((a, "a"), (b, "b")))
+    gold = checks.reals(gold, "gold", nan=True)
+    cosines = np.round(np.sum(a * b, axis=1), 12)
     return {"spearman": spearman(cosines, gold), "pearson": pearson(cosines, gold)}
+
+
+def _shifted(x):
+    """Without a common offset, which would take digits, and of size 1."""
+    x = checks.scaled(x)
+    return checks.scaled(x - x[0])
+
+
+def _directions(x):
+    """Rows of length 1; rows of zeros stay."""
+    x = checks.scaled(x, axis=1)
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(length > 0, length, 1)

@@ -51,3 +51,13 @@ def test_wrong_input_is_named(without_type_hooks):
         evaluation.best_f1(scores, labels.astype(int))
     with pytest.raises(ValueError, match=r"^labels: "):
         evaluation.macro_f1(np.zeros(3, int), np.zeros(2, int))
+
+
+def test_classes_beyond_32_bits():
+    # 2^32 + 1 is not 1: F1 of 1 is 2 / 3, of it 0, of 2 it is 1.
+    predictions, labels = np.array([1, 2**32 + 1, 2]), np.array([1, 1, 2])
+    got = evaluation.macro_f1(predictions, labels)
+    np.testing.assert_allclose(got, (2 / 3 + 0 + 1) / 3, rtol=1e-12)
+    # Signed and unsigned 64-bit numbers do not meet as floats.
+    predictions = np.array([2**53 + 1, 2**53], np.uint64)
+    assert evaluation.macro_f1(predictions, np.array([2**53, 2**53])) == 1 / 3

@@ -138,3 +138,14 @@ def test_wrong_input_is_named():
         evaluation.hungarian_accuracy(np.zeros(3), np.zeros(3, int))
     with pytest.raises((TypeError, ValueError), match="labels"):
         evaluation.adjusted_rand_index(np.zeros(3, int), np.zeros(4, int))
+
+
+def test_classes_beyond_32_bits():
+    labels = np.array([1, 2**32 + 1, 2**33, 1])
+    clusters = np.array([0, 1, 2**32, 0])
+    assert evaluation.match_clusters(clusters, labels).tolist() == labels.tolist()
+    assert evaluation.hungarian_accuracy(clusters, labels) == 1
+    assert evaluation.normalized_mutual_information(clusters, labels) == 1
+    assert evaluation.adjusted_rand_index(clusters, labels) == 1
+    parts = evaluation.split_cluster_accuracy(clusters, labels, labels > 2**32)
+    assert parts == {"all": 1, "old": 1, "new": 1}

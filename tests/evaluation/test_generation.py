@@ -36,3 +36,17 @@ def test_continual_metrics_by_hand():
     # The best on the first task was after the second.
     np.testing.assert_allclose(got["forgetting"], (0.4 + 0.4) / 2)
     assert evaluation.continual_metrics(np.array([[0.7]]))["forgetting"] == 0
+
+
+def test_unigram_entropy_by_hand(without_type_hooks):
+    tokens = np.array([[1, 2**32 + 1, 1, 2**32 + 1], [5, 5, 5, 5]])
+    np.testing.assert_allclose(evaluation.unigram_entropy(tokens), np.log(2) / 2)
+    with pytest.raises(TypeError, match=r"^tokens: expected integers"):
+        evaluation.unigram_entropy(tokens.astype(float))
+
+
+def test_forgetting_of_negative_values():
+    # Accuracies, or what else is higher where better, as minus a loss.
+    accuracies = np.array([[-1.0, np.nan], [-3.0, -2.0]])
+    got = evaluation.continual_metrics(accuracies)
+    assert got["forgetting"] == 2.0 and got["last_accuracy"] == -2.5

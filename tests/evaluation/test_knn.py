@@ -74,3 +74,27 @@ def test_wrong_input_is_named():
         evaluation.knn_classify(x, labels, x, k=1, num_classes=2)
     with pytest.raises((TypeError, ValueError), match="vote"):
         evaluation.knn_classify(x, labels, x, k=1, num_classes=4, vote="loud")
+
+
+def test_leave_one_out_asks_the_others():
+    x, labels = data(60)
+    x[7] = x[3]  # a twin is another row
+    options = dict(k=5, num_classes=4, vote="majority")
+    got = evaluation.knn_classify(x, labels, **options)
+    for i in (0, 3, 7, 20):
+        rest = np.arange(60) != i
+        want = evaluation.knn_classify(x[rest], labels[rest], x[i : i + 1], **options)
+        assert got[i] == want[0]
+    with pytest.raises(ValueError, match=r"^k: expected 1 to 59"):
+        evaluation.knn_classify(x, labels, k=60, num_classes=4)
+
+
+def test_a_traced_class_out_of_range_has_no_vote():
+    train = jnp.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    run = jax.jit(
+        lambda labels: evaluation.knn_classify(
+            train, labels, train, k=3, num_classes=2, temperature=10.0
+        )
+    )
+    assert run(jnp.array([-1, 2, 1])).tolist() == [1, 1, 1]
+    assert run(jnp.array([-1, 2, 9])).tolist() == [-1, -1, -1]

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
+from scipy.special import logsumexp, softmax
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 
 from contrastive_jax import evaluation
+from contrastive_jax.evaluation import probe
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +130,57 @@ def test_wrong_input_is_named(digits):
         evaluation.linear_probe(train, np.zeros(600, int), test, test_labels)
     with pytest.raises((TypeError, ValueError), match="test"):
         evaluation.ridge_probe(train, labels, test[:, :3], test_labels)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_linear_probe_solves_the_penalty_of_its_docstring(num_classes):
+    rng = np.random.default_rng(0)
+    x = StandardScaler().fit_transform(rng.normal(size=(60, 3)))
+    y = np.argmax(x[:, :num_classes] + rng.normal(size=(60, num_classes)), axis=1)
+    strength = 0.3
+
+    def objective(parameters):
+        weights, bias = np.split(parameters, [3 * num_classes])
+        weights = weights.reshape(num_classes, 3)
+        logits = x @ weights.T + bias
+        losses = logsumexp(logits, axis=1) - logits[np.arange(60), y]
+        return np.mean(losses) + strength / 2 * np.sum(weights**2)
+
+    best = minimize(objective, np.zeros(4 * num_classes), tol=1e-10).x
+    weights, bias = np.split(best, [3 * num_classes])
+    model = probe.LogisticReadout(strength, tol=1e-8).fit(x, y).model_
+    logits = x @ weights.reshape(num_classes, 3).T + bias
+    want = softmax(logits, axis=1)
+    np.testing.assert_allclose(model.predict_proba(x.astype("f4")), want, atol=1e-3)
+    got = evaluation.linear_probe(x, y, x, y, strengths=(strength,))
+    np.testing.assert_array_equal(got.predictions, np.argmax(logits, axis=1))
+
+
+@pytest.mark.parametrize("name", ["linear_probe", "ridge_probe"])
+def test_nan_is_no_class(digits, name):
+    train, labels, test, test_labels = digits
+    broken = test.copy()
+    broken[3, 0] = np.nan
+    measure = getattr(evaluation, name)
+    with pytest.raises(ValueError, match=r"^test: expected finite numbers"):
+        measure(train, labels, broken, test_labels)
+    with pytest.raises(ValueError, match=r"^train: expected finite numbers"):
+        measure(np.where(train == 0, np.inf, train), labels, test, test_labels)
+    if name == "ridge_probe":
+        with pytest.raises(ValueError, match=r"^train_targets: expected finite"):
+            measure(train, np.full(600, np.nan), test, test_labels.astype(float))
+
+
+def test_one_column_of_targets_keeps_its_axis():
+    x = np.linspace(-1, 1, 20)[:, None]
+    got = evaluation.ridge_probe(x, 3 * x, x, 3 * x, strengths=(1e-9, 1e-6))
+    assert got.predictions.shape == (20, 1) and got.score > 0.999
+
+
+def test_a_class_that_the_held_out_split_lacks(digits):
+    # 13 rows of one class and one of another.
+    x = np.arange(14.0)[:, None]
+    y = (x[:, 0] == 13).astype(int)
+    for measure in (evaluation.linear_probe, evaluation.ridge_probe):
+        for seed in range(3):
+            assert measure(x, y, x, y, seed=seed).score >= 13 / 14

@@ -3,6 +3,7 @@
 import functools
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -43,6 +44,14 @@ def plain_ap(y, k=None):
     return sum(precisions) / min(sum(grade > 0 for grade in y), k)
 
 
+def plain_r_precision(y):
+    return plain_precision(y, sum(grade > 0 for grade in y))
+
+
+def plain_map_at_r(y):
+    return plain_ap(y, sum(grade > 0 for grade in y))
+
+
 def plain_dcg(y, k=None, gain="exponential"):
     gains = [2**g - 1 if gain == "exponential" else g for g in y]
     return sum(g / np.log2(1 + r) for r, g in enumerate(gains[:k], 1))
@@ -63,6 +72,8 @@ MEASURES = {
         plain_ap,
         [{}, {"k": 2}, {"k": 9}],
     ),
+    "r_precision": (evaluation.r_precision, plain_r_precision, [{}]),
+    "map_at_r": (evaluation.map_at_r, plain_map_at_r, [{}]),
     "dcg": (evaluation.dcg, plain_dcg, [{}, {"k": 2}, {"gain": "linear"}]),
     "ndcg": (evaluation.ndcg, plain_ndcg, [{}, {"k": 2}, {"gain": "linear"}]),
 }
@@ -103,6 +114,36 @@ def test_optimistic_is_the_best_order(name):
     for s, y, value in zip(scores, grades.tolist(), got, strict=True):
         best = max(plain([y[i] for i in order], **variants[0]) for order in orders(s))
         np.testing.assert_allclose(value, best, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_ties_by_index_are_the_first_order(transform, name):
+    measure, plain, variants = MEASURES[name]
+    scores, grades = lists()
+    call = functools.partial(measure, ties="index", reduce_fn=None, **variants[-1])
+    got = transform(call)(jnp.asarray(scores), jnp.asarray(grades))
+    stable = np.argsort(-scores, axis=1, kind="stable")
+    want = [
+        plain([y[i] for i in order], **variants[-1])
+        for y, order in zip(grades.tolist(), stable, strict=True)
+    ]
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_negative_grades_are_refused_or_count_as_0(name):
+    measure, _, variants = MEASURES[name]
+    scores, grades = lists()
+    options = variants[-1] | {"reduce_fn": None}
+    want = measure(scores, grades, **options)
+    below = np.where(grades == 0, -2, grades)
+    with pytest.raises(ValueError, match=r"^relevance: expected grades of 0 .* got -2"):
+        measure(scores, below, **options)
+    got = jax.jit(functools.partial(measure, **options))(scores, below)
+    np.testing.assert_array_equal(got, want)
+    where = below >= 0  # of padding it does not matter
+    got = measure(scores, below, where=where, **options)
+    np.testing.assert_array_equal(got, measure(scores, grades, where=where, **options))
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -174,7 +215,7 @@ def test_collapsed_scores_get_chance_level_or_nothing():
     assert call(ties="pessimistic") == 0 and call(ties="optimistic") == 1
 
 
-@pytest.mark.parametrize("ties", ["expected", "pessimistic", "optimistic"])
+@pytest.mark.parametrize("ties", ["expected", "pessimistic", "optimistic", "index"])
 def test_gold_ranks_against_counting(ties):
     rng = np.random.default_rng(0)
     # Small integers: inner products are exact and often equal.
@@ -182,10 +223,13 @@ def test_gold_ranks_against_counting(ties):
     candidates = rng.integers(-2, 3, (31, 4)).astype(np.float32)
     gold = rng.integers(0, 31, 23)
     got = evaluation.gold_ranks(queries, candidates, gold, ties=ties, chunk=10)
-    share = {"expected": 0.5, "pessimistic": 1.0, "optimistic": 0.0}[ties]
+    share = {"expected": 0.5, "optimistic": 0.0}.get(ties, 1.0)
     scores = queries @ candidates.T
     own = scores[np.arange(23), gold][:, None]
-    equal = np.sum(scores == own, axis=1) - 1
+    others = np.arange(31)[None, :] != gold[:, None]
+    if ties == "index":
+        others = np.arange(31)[None, :] < gold[:, None]
+    equal = np.sum((scores == own) & others, axis=1)
     assert equal.max() > 0
     np.testing.assert_allclose(got, 1 + np.sum(scores > own, axis=1) + share * equal)
 
@@ -230,13 +274,125 @@ def test_nan_among_candidates_gives_no_rank():
 
 
 def test_judged_lists_of_fewer_than_k_documents():
-    # The places that are left over carry index 0, which is relevant.
+    # A place that is left over has index -1, as the padding of relevant documents.
     x = np.array([[2.0], [1.0], [3.0]], np.float32)
     best = search.nearest_neighbors(x[:1], x, k=3, exclude=np.array([[1]]))
-    assert best[1].tolist() == [[2, 0, 0]]
-    lists = evaluation.judged_lists(*best, np.array([[0, 1]]))
+    assert best[1].tolist() == [[2, 0, -1]]
+    lists = evaluation.judged_lists(*best, np.array([[0, 1, -1]]))
     call = functools.partial(MEASURES["recall"][0], *lists[:2], where=lists[2])
     assert [float(call(k=k)) for k in (1, 2, 3)] == [0.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("width", [64, 100])
+def test_equal_candidates_have_one_score_for_one_query(width):
+    # A product with one row rounds by place.
+    rng = np.random.default_rng(width)
+    one = rng.normal(size=width)
+    candidates = np.tile(one / np.linalg.norm(one), (1001, 1)).astype(np.float32)
+    query = rng.normal(size=(1, width)).astype(np.float32)
+    for place in (0, 500, 1000):
+        for ties, rank in (("expected", 501), ("pessimistic", 1001), ("index", None)):
+            got = evaluation.gold_ranks(query, candidates, np.array([place]), ties=ties)
+            assert got.tolist() == [place + 1 if rank is None else rank]
+    scores, indices = search.nearest_neighbors(query, candidates, k=1001)
+    assert len(np.unique(scores)) == 1
+    assert indices.tolist() == [list(range(1001))]
+    lists = evaluation.judged_lists(scores, indices, np.array([[1000]]))
+    got = evaluation.reciprocal_rank(*lists[:2], where=lists[2])
+    np.testing.assert_allclose(got, np.mean(1 / np.arange(1, 1002)), rtol=1e-4)
+    got = evaluation.reciprocal_rank(*lists[:2], where=lists[2], ties="index")
+    np.testing.assert_allclose(got, 1 / 1001, rtol=1e-5)
+
+
+def test_no_candidate_has_no_rank():
+    x = np.eye(3, dtype=np.float32)
+    gold = jnp.array([0, -1, 3])
+    ranks = jax.jit(evaluation.gold_ranks)(x, x, gold)
+    np.testing.assert_array_equal(ranks, [1, np.nan, np.nan])
+
+
+def judged(scores, indices, relevant, grades=None):
+    """Measures up to rank k, by name, of judged lists."""
+    scores, relevance, where = evaluation.judged_lists(
+        np.asarray(scores, np.float32),
+        np.asarray(indices),
+        np.asarray(relevant),
+        None if grades is None else np.asarray(grades),
+    )
+    k = np.shape(indices)[1]
+    return {
+        name: float(MEASURES[name][0](scores, relevance, where=where, k=k))
+        for name in ("recall", "ndcg", "average_precision", "precision", "hit_rate")
+    } | {"mrr": float(evaluation.reciprocal_rank(scores, relevance, where=where, k=k))}
+
+
+@pytest.mark.parametrize("scores", [[0.9, 0.8], [0.9, 0.9], [0.0, 0.0]])
+def test_a_document_retrieved_twice_counts_once(scores):
+    got = judged([scores], [[7, 7]], [[7, 3, -1]])
+    want = dict(recall=0.5, average_precision=0.5, precision=0.5, hit_rate=1, mrr=1)
+    want["ndcg"] = 1 / (1 + 1 / np.log2(3))
+    assert got == pytest.approx(want, abs=1e-6)
+    # Named twice as relevant, it is one document, of its first grade.
+    again = judged([scores], [[7, 7]], [[7, 7, 3]])
+    assert again == pytest.approx(want, abs=1e-6)
+    graded = judged([scores], [[7, 7]], [[7, 7, 3]], [[1, 9, 1]])
+    assert graded == pytest.approx(want, abs=1e-6)
+
+
+def test_lists_with_repeated_documents_by_counting():
+    rng, (q, k) = np.random.default_rng(0), (40, 6)
+    scores = np.stack([rng.permutation(20)[:k] for _ in range(q)]).astype(np.float32)
+    relevant = np.stack([rng.permutation(7)[:3] for _ in range(q)])
+    indices, grades = rng.integers(0, 5, (q, k)), rng.integers(1, 4, (q, 3))
+    ranked = []
+    for i in range(q):
+        known = dict(zip(relevant[i].tolist(), grades[i].tolist(), strict=True))
+        gains = [known.pop(indices[i, j], 0) for j in np.argsort(-scores[i])]
+        ranked.append([*gains, *known.values()])
+    lists = evaluation.judged_lists(scores, indices, relevant, grades)
+    for name in ("recall", "precision", "average_precision", "ndcg"):
+        measure, plain, _ = MEASURES[name]
+        got = measure(*lists[:2], where=lists[2], k=k, reduce_fn=None)
+        want = [plain(gains, k) for gains in ranked]
+        np.testing.assert_allclose(got, want, rtol=1e-5, err_msg=name)
+
+
+def test_documents_of_any_number():
+    got = judged([[0.9, 0.8]], [[2**33 + 7, 7]], [[7, 2**40]])
+    assert got["recall"] == 0.5 and got["mrr"] == 0.5
+    with pytest.raises(ValueError, match=r"^grades: expected grades of 0 or above"):
+        judged([[0.9]], [[1]], [[1]], [[-1]])
+
+
+def test_the_query_itself_is_left_out():
+    # MAP@R of embeddings with labels, as metric learning has it.
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(9, 3)), np.arange(9) % 3
+    scores = (x @ x.T).astype(np.float32)
+    same = labels[:, None] == labels[None, :]
+    got = evaluation.map_at_r(scores, same, where=~np.eye(9, dtype=bool))
+    each = []
+    for i in range(9):
+        order = [j for j in np.argsort(-scores[i]) if j != i]
+        each.append(plain_map_at_r(same[i][order].tolist()))
+    np.testing.assert_allclose(got, np.mean(each), rtol=1e-5)
+
+
+def test_sums_of_shares_stay_below_1():
+    # Rounded, 1 / n summed n times can be 1.0000001.
+    n = np.arange(1, 61)[:, None]
+    where = np.arange(60)[None, :] < n
+    relevance = where & (np.arange(60)[None, :] % 5 < n % 5 + 1)
+    for name in ("recall", "average_precision", "ndcg", "r_precision", "map_at_r"):
+        options = {"k": 60} if name == "recall" else {}
+        got = MEASURES[name][0](
+            np.zeros((60, 60), np.float32),
+            relevance,
+            where=where,
+            reduce_fn=None,
+            **options,
+        )
+        assert np.max(got) <= 1, name
 
 
 def test_wrong_input_is_named():

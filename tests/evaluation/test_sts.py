@@ -62,3 +62,39 @@ def test_embeddings():
 def test_wrong_input_is_named():
     with pytest.raises((TypeError, ValueError), match="y"):
         evaluation.spearman(np.ones(3), np.ones(4))
+
+
+def test_a_common_offset_costs_no_digits():
+    x, y = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])
+    for offset in (1e4, 1e9, 1e15):
+        for got in (
+            evaluation.pearson(offset + x, y),
+            evaluation.pearson(y, x - offset),
+            evaluation.pearson(offset + x, offset + y),
+        ):
+            np.testing.assert_allclose(got, 0.8, rtol=1e-14)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 9, (2, 997)).astype(float)
+    want = evaluation.pearson(x, y)
+    np.testing.assert_allclose(evaluation.pearson(1e15 + x, y), want, rtol=1e-12)
+
+
+def test_integers_of_any_size_have_ranks():
+    x = np.array([1, 3, 2, 4]) + 2**60
+    np.testing.assert_allclose(evaluation.spearman(x, np.arange(4)), 0.8)
+    with pytest.raises(ValueError, match=r"^x: expected integers of at most 2\^53"):
+        evaluation.pearson(x, np.arange(4))
+
+
+def test_parallel_pairs_have_one_rank():
+    # Cosines of 1, of which rounding makes 1 - 1e-16.
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(50, 8))
+    b = a * rng.uniform(0.1, 9, (50, 1))
+    assert evaluation.sts_correlations(a, b, np.arange(50.0)) == {
+        "spearman": 0.0,
+        "pearson": 0.0,
+    }
+    long = evaluation.sts_correlations(1e200 * a, 1e-200 * a[::-1], np.arange(50.0))
+    want = evaluation.sts_correlations(a, a[::-1], np.arange(50.0))
+    assert long == pytest.approx(want, abs=1e-12)

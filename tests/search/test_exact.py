@@ -1,5 +1,6 @@
 """Nearest neighbors against a full sort in numpy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,3 +52,34 @@ def test_more_neighbors_than_candidates_are_refused():
     x = rows(10)
     with pytest.raises(ValueError, match="k: expected 1 to 10"):
         search.nearest_neighbors(x, x, k=11)
+
+
+def test_empty_places_have_no_index():
+    x = rows(5)
+    exclude = np.tile(np.array([[0, 1, 3]], np.uint8), (2, 1))
+    scores, indices = search.nearest_neighbors(x[:2], x, k=4, exclude=exclude)
+    assert np.all(np.sort(indices[:, :2], axis=1) == [2, 4])
+    assert np.all(indices[:, 2:] == -1) and np.all(np.isneginf(scores[:, 2:]))
+
+
+@pytest.mark.parametrize("chunk", [1, 64, 4096])
+def test_equal_candidates_have_one_score_for_one_query(chunk):
+    candidates = np.tile(rows(1, d=17), (1001 if chunk > 1 else 9, 1))
+    scores, indices = search.nearest_neighbors(
+        rows(1, seed=1, d=17), candidates, k=len(candidates), chunk=chunk
+    )
+    assert len(np.unique(scores)) == 1
+    np.testing.assert_array_equal(indices[0], np.arange(len(candidates)))
+
+
+def test_excluded_numbers_out_of_range_are_refused_or_nobody():
+    x = rows(4)
+    for wrong in (4, -2, 2**33 + 1):
+        with pytest.raises(ValueError, match=r"^exclude: "):
+            search.nearest_neighbors(x, x, k=1, exclude=np.full((4, 1), wrong))
+    run = jax.jit(lambda out: search.nearest_neighbors(x, x, k=4, exclude=out)[1])
+    np.testing.assert_array_equal(
+        run(jnp.full((4, 1), 9)), search.nearest_neighbors(x, x, k=4)[1]
+    )
+    with pytest.raises(ValueError, match=r"^chunk: expected at least 1"):
+        search.nearest_neighbors(x, x, k=1, chunk=0)
