@@ -306,7 +306,7 @@ def check_value(key: str, value: Any, checks: Checks) -> None:
         raise ConfigError(f"{key}: expected one of {names}, got {value!r}")
 
 
-def within(x: float, interval: str) -> bool:
+def within(x: int | float, interval: str) -> bool:
     """Whether a number lies in an interval.
 
     Examples:
