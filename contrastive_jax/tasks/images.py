@@ -150,13 +150,13 @@ def data(
 
 
 def typed(view: Mapping[str, Any]) -> dict[str, Any]:
-    """A view whose values of None have a type: a tuple (size) or a section."""
-    return {
-        key: placeholder(tuple if key == "size" else ml_collections.ConfigDict)
-        if value is None
-        else value
-        for key, value in view.items()
-    }
+    """A copy of a view whose values of None have a type: a tuple or a section."""
+    copy: dict[str, Any] = ml_collections.ConfigDict(view).to_dict()
+    for key, value in copy.items():
+        if value is None:
+            kind = tuple if key == "size" else ml_collections.ConfigDict
+            copy[key] = placeholder(kind)
+    return copy
 
 
 def crop(smallest: float, method: str) -> ml_collections.ConfigDict:
