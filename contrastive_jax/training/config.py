@@ -334,10 +334,11 @@ def check(
       ConfigError: naming the key, what came and what was expected.
     """
     for key, value in flatten(config).items():
-        for x in value if isinstance(value, tuple | list) else (value,):
+        elements = value if isinstance(value, tuple | list) else (value,)
+        for x in elements:
             if x is not None:
                 check_value(key, x, checks)
-        if ends_in(key, "batch_size") and value % num_devices:
+        if ends_in(key, "batch_size") and any(x % num_devices for x in elements):
             raise ConfigError(
                 f"{key}: {value} does not split over {num_devices} devices"
             )

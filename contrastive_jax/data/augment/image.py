@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import dm_pix
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
