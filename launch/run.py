@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import pathlib
+import shutil
 import sys
 import time
 
@@ -52,6 +53,9 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="seed of everything random")
     parser.add_argument(
         "--devices", type=int, help="devices to use; on a CPU so many are emulated"
+    )
+    parser.add_argument(
+        "--anew", action="store_true", help="remove what is in the folder, start over"
     )
     parser.add_argument("--list", action="store_true", help="all experiments, and stop")
     parser.add_argument("--debug", action="store_true", help="full traceback of errors")
@@ -173,23 +177,81 @@ def lock(workdir: pathlib.Path):
     return file
 
 
-def preflight(experiment, config) -> None:
-    """Builds the state's shapes and reads the first batch, before anything is written.
+def code_of(experiment: str) -> dict[str, str]:
+    """Digests of the sources that a run depends on: the experiment and the package."""
+    from contrastive_jax.report import record
+
+    folders = (f"experiments/{experiment}", "contrastive_jax")
+    return {folder: record.code_digest(ROOT / folder) for folder in folders}
+
+
+def changed_code(workdir: pathlib.Path, code: dict[str, str]) -> str:
+    """The folders that changed since the run in a workdir; "" when none did."""
+    file = workdir / "config.json"
+    if not file.exists():
+        return ""
+    old = json.loads(file.read_text(encoding="utf-8")).get("code", {})
+    return " and ".join(folder for folder in code if old.get(folder) != code[folder])
+
+
+def check_removable(workdir: pathlib.Path) -> None:
+    """Checks that `--anew` would remove a run and nothing else.
 
     Raises:
-      WrongInput: what any of it says of the config or the data.
+      WrongInput: the folder holds files, and none of them says that it is a run's.
+    """
+    files = [file for file in workdir.glob("*") if file.name != ".lock"]
+    if files and not (workdir / "config.json").exists():
+        raise WrongInput(
+            f"--anew: {workdir} holds no run (no config.json), so nothing is removed"
+        )
+
+
+def remove_run(workdir: pathlib.Path) -> None:
+    """Empties a workdir but for its lock."""
+    for file in workdir.glob("*"):
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        elif file.name != ".lock":
+            file.unlink()
+
+
+def parts(experiment, config, checks) -> list:
+    """The configs of the steps that a run takes: of its stages, or of its methods."""
+    from contrastive_jax import training
+    from contrastive_jax.training import config as configs
+
+    known = configs.flatten(config)
+    changes = [{"stage": stage} for stage in checks.stages]
+    changes = changes or list(getattr(experiment, "METHODS", {}).values())
+    changes = [x for x in changes if set(x) <= set(known)]
+    return [training.changed(config, x) for x in changes] or [config]
+
+
+def preflight(experiment, config, checks) -> None:
+    """Reads the first batch and looks at the shapes of every step, writing nothing.
+
+    Raises:
+      WrongInput: what any of it says of the config, the data or the step.
     """
     import jax
 
-    from contrastive_jax.data import packaged
+    from contrastive_jax import training
 
     try:
-        if hasattr(experiment, "init"):
-            jax.eval_shape(functools.partial(experiment.init, config))
-        if hasattr(experiment, "batches"):
-            next(experiment.batches(config, 0))
-    except (packaged.DataMissing, ValueError) as e:
-        raise WrongInput(str(e)) from e
+        for own in parts(experiment, config, checks):
+            state = batch = None
+            if hasattr(experiment, "init"):
+                state = jax.eval_shape(functools.partial(experiment.init, own))
+            if hasattr(experiment, "batches"):
+                batch = next(experiment.batches(own, 0))
+            if hasattr(experiment, "make_step"):
+                training.check_step(experiment.make_step(own), state, batch)
+    except Exception as e:
+        line = (str(e).strip().splitlines() or [""])[0]
+        if isinstance(e, ValueError) or type(e).__name__ == "DataMissing":
+            raise WrongInput(line) from e
+        raise WrongInput(f"{type(e).__name__}: {line} (--debug shows where)") from e
 
 
 def run(args: argparse.Namespace) -> int:
@@ -206,7 +268,8 @@ def run(args: argparse.Namespace) -> int:
         config = config_module.get_config(variant)
         changes = list(args.set)
         changes += [] if args.seed is None else [f"seed={args.seed}"]
-        configs.override(config, changes)
+        checks = config_module.CHECKS
+        configs.override(config, changes, checks)
         if args.devices is not None:
             configs.override(config, [f"devices={args.devices}"])
     except (ValueError, configs.ConfigError) as e:
@@ -221,21 +284,37 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         devices = parallel.choose_devices(config.get("devices", 0))
-        configs.check(config, len(devices), config_module.CHECKS)
+        configs.check(config, len(devices), checks)
     except (ValueError, configs.ConfigError) as e:
         raise WrongInput(f"{name}: {e}") from e
+    code = code_of(name)
     record = {"experiment": name, "variant": variant, "config": configs.plain(config)}
-    check_same(workdir, record)
-    done = workdir / records.RESULT
-    if done.exists():
-        metrics = json.loads(done.read_text(encoding="utf-8"))["metrics"]
-        print(
-            f"{args.experiment} is complete in {workdir} (--workdir: elsewhere, anew)"
-        )
-        show(workdir, metrics)
-        return 0
-    preflight(experiment, config)
+    record["code"] = code
+    if args.anew:
+        check_removable(workdir)
+    else:
+        check_same(workdir, record)
+        other, done = changed_code(workdir, code), workdir / records.RESULT
+        if done.exists() and other:
+            raise WrongInput(
+                f"{workdir} holds the figures of other code ({other} changed since); "
+                "--anew starts over, --workdir goes elsewhere"
+            )
+        if done.exists():
+            metrics = json.loads(done.read_text(encoding="utf-8"))["metrics"]
+            print(f"{args.experiment} is complete in {workdir} (--anew: once more)")
+            show(workdir, metrics)
+            return 0
+        if other:
+            print(
+                f"warning: {workdir} was begun by other code ({other} changed since) "
+                "and goes on with this one; --anew starts over",
+                file=sys.stderr,
+            )
+    preflight(experiment, config, checks)
     held = lock(workdir)
+    if args.anew:
+        remove_run(workdir)
     records.write_atomic(workdir / "config.json", json.dumps(record, indent=2) + "\n")
     print(f"{args.experiment} -> {workdir} ({len(devices)} x {devices[0].device_kind})")
     metrics = experiment.run(config, workdir)
@@ -247,6 +326,7 @@ def run(args: argparse.Namespace) -> int:
         metrics=metrics,
         wall_seconds=time.monotonic() - began,
         devices=jax.devices(),
+        code=code,
     )
     show(workdir, metrics)
     held.close()

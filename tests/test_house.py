@@ -87,6 +87,13 @@ def test_words_of_an_experiment(folder):
         f"{folder.name}/README.md has the title of {same[0]}'s: it was copied; say "
         "what was run and found here"
     )
+    pages = {e.name: paragraphs(e / "README.md") for e in EXPERIMENTS}
+    for other, page in pages.items():
+        shared = page & pages[folder.name] if other != folder.name else ()
+        assert not shared, (
+            f"{folder.name}/README.md has a paragraph of {other}'s: it was copied; say "
+            f"what was run and found here: {min(shared)[:60]!r}"
+        )
     results = folder / "results.json"
     if results.exists():
         for table in json.loads(results.read_text(encoding="utf-8")):
@@ -100,6 +107,25 @@ def test_words_of_an_experiment(folder):
 def title_of(file: pathlib.Path) -> str:
     """The first line of a page."""
     return file.read_text(encoding="utf-8").partition("\n")[0]
+
+
+def paragraphs(file: pathlib.Path) -> set[str]:
+    """The paragraphs of a page that say something of their own, as one line each."""
+    parts = re.split(r"\n\s*\n", file.read_text(encoding="utf-8"))
+    lines = {" ".join(part.split()) for part in parts}
+    return {line for line in lines if len(line) > 60}
+
+
+def test_a_copied_readme_is_seen(tmp_path):
+    """Left as it was, or with another title only, the template's page is caught."""
+    template = ROOT / "experiments" / "template" / "README.md"
+    copy = tmp_path / "README.md"
+    copy.write_text(
+        template.read_text(encoding="utf-8").replace("# Template", "# PALM"),
+        encoding="utf-8",
+    )
+    assert title_of(copy) != title_of(template)
+    assert len(paragraphs(copy) & paragraphs(template)) > 2
 
 
 def test_tables_are_current():

@@ -1,11 +1,14 @@
 """Step-indexed batches: batch t depends on (seed, t) only, so a restart needs no state.
 
 A set is `Rows`: examples read by number, from memory or from files. `row_batches` draws
-endless shuffled batches of them. Grain shuffles by a keyed permutation of indices, in
-constant memory whatever the size of the set, and builds batches ahead of time in
-threads of its own.
+endless shuffled batches of them; `class_batches` as many examples of each of some
+classes. Grain shuffles by a keyed permutation of indices, in constant memory whatever
+the size of the set, and builds batches ahead of time in threads of its own.
+
+No batch holds a row twice, so no row is its own negative.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -51,21 +54,85 @@ def array_rows(arrays: Batch) -> Rows:
     return Rows(total, lambda rows: {name: x[rows] for name, x in arrays.items()})
 
 
+# Batches of an endless sequence: no run takes more.
+ENDLESS = 2**48
+
+
 def index_batches(
     num_examples: int, batch_size: int, seed: int, *, shuffle: bool = True
 ) -> grain.MapDataset:
     """Row numbers of every batch: `index_batches(...)[t]` is batch t, [batch_size].
 
-    Epoch after epoch without end, each a new permutation in which every row comes
-    exactly once; a batch may hold the end of one epoch and the start of the next.
+    No row comes twice in a batch, and after any number of batches every row came as
+    often as any other, up to one. Epoch after epoch is a new permutation; a batch may
+    hold the end of one and the start of the next, which then begins with rows that are
+    not among those. Of sets smaller than two batches it is the rows left out of each
+    batch that are drawn so.
+
+    Args:
+      num_examples: size of the set.
+      batch_size: rows per batch.
+      seed: seed of the order.
+      shuffle: whether to permute; else every epoch is 0, 1, 2, ...
 
     Raises:
       ValueError: no example, or a batch larger than the set.
     """
     check_batch_size(num_examples, batch_size)
-    rows = grain.MapDataset.range(num_examples).seed(seed)
-    rows = rows.shuffle() if shuffle else rows
-    return rows.repeat().batch(batch_size)
+    order = grain.MapDataset.range(num_examples).seed(seed)
+    order = (order.shuffle() if shuffle else order).repeat()
+
+    def drawn(start, count):
+        return np.array([order[i] for i in range(start, start + count)], np.int64)
+
+    if not shuffle:  # never twice within num_examples rows
+        return grain.MapDataset.range(ENDLESS).map(
+            lambda t: drawn(t * batch_size, batch_size)
+        )
+    pick = functools.partial(distinct, drawn, num_examples, batch_size)
+    return grain.MapDataset.range(ENDLESS).map(pick)
+
+
+def distinct(
+    drawn: Callable[[int, int], np.ndarray], total: int, size: int, t: int
+) -> np.ndarray:
+    """Batch t without a row twice, see `index_batches`.
+
+    Args:
+      drawn: `drawn(start, count)`, that part of an endless sequence of permutations.
+      total: length of a permutation.
+      size: rows per batch.
+      t: number of the batch.
+    """
+    if size < total < 2 * size:
+        every = drawn(t * total, total)
+        return every[~np.isin(every, distinct(drawn, total, total - size, t))]
+    for first in (t - 1, t):  # this one or the one before holds the end of an epoch
+        rest = total - first * size % total
+        if first >= 0 and rest < size:
+            pair = drawn(first * size, 2 * size)
+            pair[rest : rest + size] = put_off(pair[:rest], pair[rest : rest + size])
+            return pair[size:] if first < t else pair[:size]
+    return drawn(t * size, size)
+
+
+def put_off(last: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The first rows of an epoch, so swapped that its part of a batch repeats no row.
+
+    Args:
+      last: the rows of the batch from the epoch before, [r].
+      first: as many rows of the new epoch as a batch has; all but r are of this batch.
+
+    Examples:
+      >>> put_off(np.array([7]), np.array([7, 2, 3])).tolist()
+      [3, 2, 7]
+    """
+    own, again = len(first) - len(last), np.isin(first, last)
+    twice = np.flatnonzero(again[:own])
+    spare = own + np.flatnonzero(~again[own:])[: len(twice)]
+    swapped = first.copy()
+    swapped[twice], swapped[spare] = first[spare], first[twice]
+    return swapped
 
 
 def row_batches(
@@ -82,12 +149,91 @@ def row_batches(
     Raises:
       ValueError: a batch larger than the set.
     """
-    indices = index_batches(rows.total, batch_size, seed)
+    return read_ahead(rows, index_batches(rows.total, batch_size, seed), start_step)
+
+
+def read_ahead(
+    rows: Rows, indices: grain.MapDataset, start_step: int
+) -> Iterator[Batch]:
+    """The rows of every batch of numbers, read in the background."""
     ahead = grain.ReadOptions(
         num_threads=rows.threads, prefetch_buffer_size=max(2, rows.threads)
     )
     batches = indices.map(rows.read).slice(slice(start_step, None))
     return iter(batches.to_iter_dataset(ahead))
+
+
+def class_batches(
+    rows: Rows,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    per_class: int,
+    seed: int,
+    start_step: int = 0,
+) -> Iterator[Batch]:
+    """Endless batches of `per_class` examples of each of `num_classes` classes.
+
+    Batch t depends on (seed, t) only. The classes of the batches are drawn as
+    `index_batches` draws rows, the examples of a class at random without repetition.
+    Rows come class by class: those of the first class, then those of the second.
+
+    Args:
+      rows: the set.
+      labels: class of every row, [num_examples]; classes with fewer than `per_class`
+        rows are left out, and so are negative labels (no class).
+      num_classes: classes per batch.
+      per_class: examples of each.
+      seed: seed of the order.
+      start_step: number of the first batch; batch t is the same wherever one starts.
+
+    Raises:
+      ValueError: labels that are not one per row, fewer than one example per class, or
+        fewer classes with so many rows than a batch needs.
+
+    Examples:
+      >>> labels = np.array([0, 1, 0, 2, 1, 2])
+      >>> source = class_batches(
+      ...     array_rows({"y": labels}), labels, num_classes=2, per_class=2, seed=0
+      ... )
+      >>> next(source)["y"].tolist()
+      [0, 0, 1, 1]
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (rows.total,):
+        raise ValueError(
+            f"labels: expected shape [{rows.total}], got {list(labels.shape)}"
+        )
+    if per_class < 1:
+        raise ValueError(f"per_class: expected 1 or more, got {per_class}")
+    # Rows sorted by class, and where each class begins and ends.
+    by_class = np.argsort(labels, kind="stable")
+    names, starts, counts = np.unique(
+        labels[by_class], return_index=True, return_counts=True
+    )
+    large = (counts >= per_class) & (names >= 0)
+    starts, counts = starts[large], counts[large]
+    if not 1 <= num_classes <= len(starts):
+        raise ValueError(
+            f"num_classes: expected 1 to {len(starts)} (the classes with {per_class} "
+            f"rows or more), got {num_classes}"
+        )
+
+    def permuted(start, count):
+        epochs = range(start // len(starts), (start + count - 1) // len(starts) + 1)
+        rngs = [np.random.default_rng((seed, 0, epoch)) for epoch in epochs]
+        order = np.concatenate([rng.permutation(len(starts)) for rng in rngs])
+        return order[start - epochs[0] * len(starts) :][:count]
+
+    def numbers(t):
+        rng = np.random.default_rng((seed, 1, t))
+        chosen = [
+            starts[c] + rng.choice(counts[c], per_class, replace=False)
+            for c in distinct(permuted, len(starts), num_classes, t)
+        ]
+        return by_class[np.concatenate(chosen)]
+
+    return read_ahead(rows, grain.MapDataset.range(ENDLESS).map(numbers), start_step)
 
 
 def array_batches(
@@ -108,8 +254,8 @@ def epoch_batches(
     """Endless shuffled batches of small rows in memory, indexed a batch at a time.
 
     As `array_batches`, for rows so small that fetching them one by one takes longer
-    than the step. Each epoch is a new permutation; its last rows, too few for a batch,
-    are left out.
+    than the step, in memory for one permutation. Each epoch is a new one; its last
+    rows, too few for a batch, are left out of it, so that no batch holds a row twice.
 
     Raises:
       ValueError: arrays of different lengths, or a batch larger than the set.

@@ -104,10 +104,14 @@ class Block(nn.Module):
             y = ConvNorm(self.features, 1, **shared)(x, train=train)
             y = ConvNorm(self.features, 3, self.stride, **shared)(y, train=train)
             y = ConvNorm(width, 1, **last)(y, train=train)
-        else:
+        elif self.block == "basic":
             width = self.features
             y = ConvNorm(width, 3, self.stride, **shared)(x, train=train)
             y = ConvNorm(width, 3, **last)(y, train=train)
+        else:
+            raise ValueError(
+                f'block: expected "basic" or "bottleneck", got {self.block!r}'
+            )
         if x.shape != y.shape:
             x = ConvNorm(width, 1, self.stride, relu=False, **shared)(x, train=train)
         return nn.relu(x + y)

@@ -84,10 +84,16 @@ def curves(
 
     Args:
       lines: metrics by name, one mapping per logged step.
-      names: metrics to draw; those that no line holds are left out.
+      names: metrics to draw.
       x: name of the horizontal axis.
+
+    Raises:
+      ValueError: a name that no line holds.
     """
-    names = [name for name in names if any(name in line for line in lines)]
+    known = {name: None for line in lines for name in line}
+    for name in (x, *names):
+        if name not in known:
+            raise ValueError(f"names: expected among {', '.join(known)}, got {name!r}")
     figure = Figure(figsize=(4.5 * max(len(names), 1), 3.2), layout="constrained")
     for i, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), i + 1)

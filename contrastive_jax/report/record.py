@@ -1,5 +1,6 @@
 """The record of a run: result.json, with config, versions, machine and metrics."""
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -54,6 +55,16 @@ def git_revision() -> str:
         return ""
 
 
+def code_digest(folder: str | pathlib.Path) -> str:
+    """Sixteen hex digits that change with any Python file of a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(pathlib.Path(folder).rglob("*.py")):
+        name = file.relative_to(folder).as_posix()
+        digest.update(f"{name}\0{len(file.read_bytes())}\0".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def write_result(
     workdir: str | pathlib.Path,
     *,
@@ -63,6 +74,7 @@ def write_result(
     metrics: Mapping[str, Any],
     wall_seconds: float,
     devices: Sequence[Any],
+    code: Mapping[str, str],
 ) -> pathlib.Path:
     """Writes result.json.
 
@@ -74,6 +86,7 @@ def write_result(
       metrics: final metrics.
       wall_seconds: time of this call, restarts before it not counted.
       devices: the devices of the run.
+      code: `code_digest` of each folder that the run is made of.
     """
     result = {
         "experiment": experiment,
@@ -82,6 +95,7 @@ def write_result(
         "seed": config.get("seed"),
         "wall_seconds": round(wall_seconds, 1),
         "git_revision": git_revision(),
+        "code": dict(code),
         "versions": versions(),
         "machine": machine(devices),
         "config": dict(config),

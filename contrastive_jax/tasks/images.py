@@ -19,6 +19,7 @@ import ml_collections
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
+from ml_collections.config_dict import placeholder
 
 from contrastive_jax import models, parallel, search, similarity, training
 from contrastive_jax.data import images as sets
@@ -35,6 +36,55 @@ Encode = Callable[[jax.Array], jax.Array]
 
 # The random view of one image: from (key, image [h, w, c]) to an image.
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+# What the keys of the sections below may hold, see `training.Checks`.
+VIEW_RANGES = {
+    "brightness": "[0, inf)",
+    "contrast": "[0, inf)",
+    "degrees": "[0, 180]",
+    "flip": "[0, 1]",
+    "gray": "[0, 1]",
+    "hue": "[0, 1]",
+    "kernel": "(0, 1]",
+    "p": "[0, 1]",
+    "ratio": "(0, inf)",
+    "saturation": "[0, inf)",
+    "scale": "(0, 1]",
+    "shear": "[0, inf)",
+    "shift": "[0, 1]",
+    "sigma": "(0, inf)",
+    "size": "(0, inf)",
+    "solarize": "[0, 1]",
+    "zoom": "(0, inf)",
+}
+RANGES = VIEW_RANGES | {
+    "data.size": "[0, inf)",
+    "grid": "(0, inf)",
+    "held_out": "[0, 1)",
+    "prediction": "(0, inf)",
+    "projection": "(0, inf)",
+    "stage_sizes": "[0, inf)",
+    "stem_stride": "(0, inf)",
+    "test_limit": "[0, inf)",
+    "train_limit": "[0, inf)",
+}
+CHOICES = {
+    "block": ("basic", "bottleneck"),
+    "method": ("nearest", "linear", "cubic", "lanczos3", "lanczos5"),
+    "norm": ("batch", "group"),
+    "stem": ("cifar", "imagenet"),
+}
+FREE = ("data.name", "data_dir", "test_split")
+OPTIONAL = ("crop", "affine", "jitter", "blur")
+
+
+def checks(**own: Any) -> training.Checks:
+    """`training.Checks` of an image experiment, with its own ranges and choices."""
+    shared = dict(free=FREE, optional=OPTIONAL)
+    tables = {"ranges": RANGES, "choices": CHOICES}
+    merged = {name: table | own.pop(name, {}) for name, table in tables.items()}
+    return training.Checks(**shared, **merged, **own)
 
 
 # Presets: sections of a config
@@ -95,13 +145,24 @@ def data(
     section = dict(name=name, **place, batch_size=batch_size)
     # Each view gets its own copy of the nested values.
     return ml_collections.ConfigDict(
-        section | {key: ml_collections.ConfigDict(view) for key in views}
+        section | {key: ml_collections.ConfigDict(typed(view)) for key in views}
     )
 
 
-def crop(smallest: float, method: str) -> dict[str, Any]:
+def typed(view: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a view whose values of None have a type: a tuple or a section."""
+    copy: dict[str, Any] = ml_collections.ConfigDict(view).to_dict()
+    for key, value in copy.items():
+        if value is None:
+            kind = tuple if key == "size" else ml_collections.ConfigDict
+            copy[key] = placeholder(kind)
+    return copy
+
+
+def crop(smallest: float, method: str) -> ml_collections.ConfigDict:
     """Random crops from `smallest` of the area to all of it, resized by `method`."""
-    return dict(scale=(smallest, 1.0), ratio=(3 / 4, 4 / 3), method=method)
+    section = dict(scale=(smallest, 1.0), ratio=(3 / 4, 4 / 3), method=method)
+    return ml_collections.ConfigDict(section)
 
 
 def small_resnet(**changes: Any) -> ml_collections.ConfigDict:

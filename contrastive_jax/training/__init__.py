@@ -14,6 +14,7 @@ from contrastive_jax.training.config import (
 from contrastive_jax.training.loop import NonFinite, fit
 from contrastive_jax.training.optim import make_optimizer, warmup_cosine
 from contrastive_jax.training.runs import Trained, train, train_each
+from contrastive_jax.training.shapes import check_step
 from contrastive_jax.training.signals import Preempted
 from contrastive_jax.training.state import (
     TrainState,
@@ -33,6 +34,7 @@ __all__ = [
     "apply_gradients",
     "apply_model",
     "changed",
+    "check_step",
     "check_variant",
     "config_text",
     "defaults",

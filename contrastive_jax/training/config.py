@@ -6,17 +6,19 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 from contrastive_jax import parallel
 
 # Keys that change how a run is executed, not what it computes.
 EXECUTION = ("mapper", "devices")
 
-# Last parts of keys that every experiment has: numbers above 0, and not below it.
-POSITIVE = {
+# What holds for every experiment. A name stands for all keys that end in it: "p" for
+# "data.augment.jitter.p", "optim.name" for that key alone.
+POSITIVE = (
     "batch_size",
     "k",
     "learning_rate",
@@ -25,8 +27,17 @@ POSITIVE = {
     "save_every",
     "temperature",
     "width",
+    "optim.eps",
+)
+NOT_NEGATIVE = ("chunk_size", "devices", "seed", "warmup_steps", "weight_decay")
+RANGES = {"optim.b1": "[0, 1)", "optim.b2": "[0, 1)", "optim.momentum": "[0, 1)"}
+CHOICES = {
+    "dtype": ("float32", "bfloat16", "float16"),
+    "mapper": (*parallel.MAPPERS, parallel.SHARDED),
+    "optim.name": ("adamw", "lars", "sgd"),
 }
-NOT_NEGATIVE = {"chunk_size", "devices", "seed", "warmup_steps", "weight_decay"}
+
+V = TypeVar("V")
 
 # A config, one of its sections, or the same as a plain dict.
 Section = Mapping[str, Any] | ml_collections.ConfigDict
@@ -47,8 +58,15 @@ class Checks:
       smoke: the variants that tests run; "paper" for "smoke" gives their recipes.
       stages: values of `config.stage` whose steps differ; none when there is one step.
       paper_rows: rows of the batch with which a test runs one step of the recipe.
-      positive: dotted keys of numbers that must be above 0, besides POSITIVE.
-      not_negative: dotted keys of numbers that must not be below 0.
+      positive: keys of numbers above 0, besides those of all experiments (POSITIVE).
+      not_negative: keys of numbers that are not below 0.
+      ranges: intervals of numbers by key, {"loss.decay": "[0, 1]"}.
+      choices: words by key, {"loss.form": ("in", "out")}.
+      free: keys of strings with other values, such as paths and names of sets.
+      optional: names of sections that None switches off.
+
+    Of all six a name stands for every key that ends in it; a tuple is checked element
+    by element.
     """
 
     metric: str = "loss"
@@ -58,6 +76,37 @@ class Checks:
     paper_rows: int = 8
     positive: tuple[str, ...] = ()
     not_negative: tuple[str, ...] = ()
+    ranges: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    choices: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    free: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+    def range_of(self, key: str) -> str:
+        """The interval that a number has to lie in; "" when none is known."""
+        table = {
+            **dict.fromkeys(POSITIVE, "(0, inf)"),
+            **dict.fromkeys(NOT_NEGATIVE, "[0, inf)"),
+            **RANGES,
+            **dict.fromkeys(self.positive, "(0, inf)"),
+            **dict.fromkeys(self.not_negative, "[0, inf)"),
+            **self.ranges,
+        }
+        return longest(table, key, "")
+
+    def choices_of(self, key: str) -> tuple[str, ...]:
+        """The words that a key may hold; () when none are known."""
+        return longest({**CHOICES, **self.choices}, key, ())
+
+
+def ends_in(key: str, name: str) -> bool:
+    """Whether a dotted key is a name or has it as its last parts."""
+    return key == name or key.endswith(f".{name}")
+
+
+def longest(table: Mapping[str, V], key: str, default: V) -> V:
+    """The value of the longest name in a table that a key ends in."""
+    names = [name for name in table if ends_in(key, name)]
+    return table[max(names, key=len)] if names else default
 
 
 def defaults(
@@ -82,7 +131,7 @@ def defaults(
     sections = {
         "optim": dict(
             name="adamw",
-            learning_rate=None,
+            learning_rate=placeholder(float),
             warmup_steps=0,
             weight_decay=0.0,
             momentum=0.9,  # of sgd and lars
@@ -154,8 +203,8 @@ def config_text(config: ml_collections.ConfigDict) -> str:
     return "\n".join(f"{key}={value}" for key, value in flatten(config).items())
 
 
-def parse_value(key: str, text: str, old: Any) -> Any:
-    """The value of an override, of the type that the key holds.
+def parse_value(key: str, text: str, kind: type) -> Any:
+    """The value of an override, of the type that the key holds; None is of any type.
 
     Raises:
       ConfigError: another type.
@@ -164,43 +213,117 @@ def parse_value(key: str, text: str, old: Any) -> Any:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = {"true": True, "false": False}.get(text, text)
-    if isinstance(old, str):
+    if kind is str:
         return text
-    if isinstance(old, float) and isinstance(value, int) and value is not True:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if isinstance(old, tuple) and isinstance(value, list | int | float | str):
+    if kind is tuple and isinstance(value, list | int | float | str):
         value = tuple(value) if isinstance(value, list) else (value,)
-    if old is not None and type(value) is not type(old):
-        raise ConfigError(f"{key}: expected {type(old).__name__}, got {text!r}")
+    if kind is not type(None) and type(value) is not kind:
+        raise ConfigError(f"{key}: expected {kind.__name__}, got {text!r}")
     return value
 
 
-def override(config: ml_collections.ConfigDict, assignments: Iterable[str]) -> None:
+def parse_section(key: str, text: str) -> ml_collections.ConfigDict | None:
+    """The value of a section: None, or a dict of its values.
+
+    Raises:
+      ConfigError: neither.
+    """
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+        return ml_collections.ConfigDict(value)
+    if value is not None:
+        raise ConfigError(
+            f"{key}: expected None or a dict of the section's values, got {text!r}"
+        )
+    return None
+
+
+def override(
+    config: ml_collections.ConfigDict,
+    assignments: Iterable[str],
+    checks: Checks = Checks(),
+) -> None:
     """Applies "key.of.leaf=value" to a config, in place.
+
+    A section that is optional (`Checks.optional`) is switched off by None.
 
     Raises:
       ConfigError: not of that form, an unknown key (names the nearest), a wrong type.
     """
-    known = flatten(config)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(f"--set {assignment}: expected KEY=VALUE")
-        if key not in known:
+        known = flatten(config)
+        sections = {part for k in known for part in prefixes(k)}
+        optional = any(ends_in(key, name) for name in checks.optional)
+        if key in sections and not optional:
+            raise ConfigError(f"--set {assignment}: {key} is a section; set its values")
+        if key not in {*known, *sections}:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(f"--set {assignment}: no key {key!r}{hint}")
-        *sections, leaf = key.split(".")
+        *parents, leaf = key.split(".")
         target = config
-        for section in sections:
+        for section in parents:
             target = target[section]
-        target[leaf] = parse_value(key, text, known[key])
+        if optional:
+            target[leaf] = parse_section(key, text)
+            continue
+        # A placeholder knows the type of what is None now.
+        kind = target.get_type(leaf) if known[key] is None else type(known[key])
+        unset = known[key] is None and text == "None"
+        target[leaf] = None if unset else parse_value(key, text, kind)
+
+
+def prefixes(key: str) -> list[str]:
+    """The sections that a key lies in: "a.b.c" gives a and a.b."""
+    parts = key.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]
+
+
+def check_value(key: str, value: Any, checks: Checks) -> None:
+    """Checks one number or word against what is declared for its key.
+
+    Raises:
+      ConfigError: naming the key, what came and what was expected.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key}: expected a finite number, got {value}")
+    interval, choices = checks.range_of(key), checks.choices_of(key)
+    if interval and not (number and within(value, interval)):
+        words = {"(0, inf)": "a number > 0", "[0, inf)": "a number >= 0"}
+        expected = words.get(interval, f"a number in {interval}")
+        raise ConfigError(f"{key}: expected {expected}, got {value!r}")
+    if choices and value not in choices:
+        names = ", ".join(name or '""' for name in choices)
+        raise ConfigError(f"{key}: expected one of {names}, got {value!r}")
+
+
+def within(x: int | float, interval: str) -> bool:
+    """Whether a number lies in an interval.
+
+    Examples:
+      >>> within(1, "[0, 1)"), within(0, "[0, 1)"), within(7, "(0, inf)")
+      (False, True, True)
+    """
+    low, high = map(float, interval[1:-1].split(","))
+    closed_low, closed_high = interval[0] == "[", interval[-1] == "]"
+    return (low < x or (closed_low and x == low)) and (
+        x < high or (closed_high and x == high)
+    )
 
 
 def check(
     config: ml_collections.ConfigDict, num_devices: int, checks: Checks = Checks()
 ) -> None:
-    """Checks ranges of values.
+    """Checks ranges of numbers and choices of words.
 
     Args:
       config: the whole config.
@@ -211,19 +334,11 @@ def check(
       ConfigError: naming the key, what came and what was expected.
     """
     for key, value in flatten(config).items():
-        leaf = key.rpartition(".")[2]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key}: expected a finite number, got {value}")
-        if (leaf in POSITIVE or key in checks.positive) and number and value <= 0:
-            raise ConfigError(f"{key}: expected a number > 0, got {value}")
-        if (
-            (leaf in NOT_NEGATIVE or key in checks.not_negative)
-            and number
-            and value < 0
-        ):
-            raise ConfigError(f"{key}: expected a number >= 0, got {value}")
-        if leaf == "batch_size" and number and value % num_devices:
+        elements = value if isinstance(value, tuple | list) else (value,)
+        for x in elements:
+            if x is not None:
+                check_value(key, x, checks)
+        if ends_in(key, "batch_size") and any(x % num_devices for x in elements):
             raise ConfigError(
                 f"{key}: {value} does not split over {num_devices} devices"
             )
@@ -241,11 +356,6 @@ def check(
                 f"{num_devices} devices, mapper={config.get('mapper')}) do not split "
                 f"into chunks of {chunk}"
             )
-    mappers = (*parallel.MAPPERS, parallel.SHARDED)
-    if "mapper" in config and config.mapper not in mappers:
-        raise ConfigError(
-            f"mapper: expected one of {', '.join(mappers)}, got {config.mapper!r}"
-        )
 
 
 def difference(old: Section, new: Section) -> str:

@@ -80,6 +80,8 @@ def fit(
         state, start = manager.restore(state)
         if start >= num_steps:
             return state
+        if start:
+            print(f"going on from step {start} of {num_steps}", flush=True)
         writer = stack.enter_context(contextlib.closing(metrics.Writer(workdir, start)))
         bar = stack.enter_context(
             contextlib.closing(progress.Progress(start, num_steps))

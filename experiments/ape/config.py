@@ -15,6 +15,14 @@ CHECKS = training.Checks(
         "model.dim",
         "model.init_scale",
     ),
+    not_negative=("loss.sample_power", "loss.score_power"),
+    ranges={"test_share": "(0, 1)", "train_share": "(0, 1)"},
+    choices={
+        "eval.split": ("test", "validation"),
+        "loss.noise": ("context", "independent"),
+        "model.pair_weights": ("learned", "fixed"),
+    },
+    free=("data.data_dir", "data.sets"),
 )
 
 

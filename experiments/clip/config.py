@@ -1,15 +1,40 @@
 """Configs of CLIP (Radford et al. 2021, arXiv:2103.00020)."""
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from contrastive_jax import training
+from contrastive_jax.tasks import images
 
 VARIANTS = ("", "smoke", "paper")
 CHECKS = training.Checks(
     metric="loss",
     change=-0.5,
-    positive=("loss.max_scale", "loss.memory_gb", "model.dim", "data.size"),
-    not_negative=("data.word_dropout", "eval.held_out", "eval.limit"),
+    positive=(
+        "data.size",
+        "data.tokens",
+        "data.vocabulary",
+        "depth",
+        "heads",
+        "loss.max_scale",
+        "loss.memory_gb",
+        "model.dim",
+        "patch",
+        "stem_stride",
+    ),
+    not_negative=("data.vocabulary_rows", "eval.limit", "stage_sizes"),
+    ranges=images.VIEW_RANGES
+    | {"data.word_dropout": "[0, 1]", "eval.held_out": "[0, 1)"},
+    choices=images.CHOICES
+    | {
+        "loss.objective": ("clip", "siglip"),
+        "loss.baseline": ("", "clip", "siglip"),
+        "loss.exchange": ("auto", "dense", "tiles", "ring"),
+        "tower": ("resnet", "vit"),
+        "pool": ("end", "mean"),
+    },
+    free=(*images.FREE, "data.caption"),
+    optional=images.OPTIONAL,
 )
 
 
@@ -36,15 +61,15 @@ def get_config(variant: str = "") -> ConfigDict:
             word_dropout=0.3,  # share of a caption's words that a step takes as unknown
             # No mirror images: arrows and faces look somewhere, and captions say where.
             augment=dict(
-                size=None,
-                crop=None,
+                size=placeholder(tuple),
+                crop=placeholder(ConfigDict),
                 affine=dict(degrees=12.0, zoom=(0.8, 1.25), shear=0.1, shift=0.1),
                 flip=0.0,
                 jitter=dict(
                     p=0.8, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02
                 ),
                 gray=0.05,
-                blur=None,
+                blur=placeholder(ConfigDict),
                 solarize=0.0,
             ),
         )

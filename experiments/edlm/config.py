@@ -18,9 +18,31 @@ CHECKS = training.Checks(
         "eval.temperature",
         "eval.times",
         "eval.windows",
+        "eval.quick_proposals",
+        "eval.steps",
+        "later.ar",
+        "later.judge",
+        "later.nce",
         "later.nce_learning_rate",
+        "model.depth",
+        "model.heads",
+        "model.vocab_size",
     ),
-    not_negative=("eval.repeats", "model.dropout"),
+    not_negative=("data.first", "eval.repeats"),
+    ranges={
+        "eval.quick_windows": "[0, 1]",
+        "eval.window": "[0, 1]",
+        "loss.ema": "[0, 1]",
+        "loss.eps": "[0, 1)",
+        "loss.min_t": "[0, 1)",
+        "model.dropout": "[0, 1)",
+    },
+    choices={
+        "eval.sign": ("paper", "released"),
+        "eval.split": ("test", "validation"),
+        "stage": ("mdlm", "ar", "nce", "judge"),
+    },
+    free=("data.name",),
 )
 
 

@@ -8,8 +8,33 @@ VARIANTS = ("", "gaussian", "plane", "digits", "smoke", "paper")
 CHECKS = training.Checks(
     metric="loss",
     change=-0.15,
-    positive=("eval.grid", "eval.samples", "eval.generated", "loss.max_weight"),
+    positive=(
+        "channels",
+        "eval.generated",
+        "eval.grid",
+        "eval.langevin_step_size",
+        "eval.langevin_steps",
+        "eval.samples",
+        "gaussian.max_steps",
+        "gaussian.sgd_seeds",
+        "gaussian.sgd_steps",
+        "image_inflate",
+        "image_steps",
+        "inflate",
+        "loss.max_weight",
+        "meco",  # learning rates of the methods
+        "nce",
+        "plug_in",
+        "widths",
+    ),
     not_negative=("noise.components", "noise.image_components"),
+    ranges={"gaussian.means": "(-inf, inf)", "loss.gamma": "(0, 1]"},
+    choices={
+        "gaussian.sgd": ("meco", "storm", "plug_in", "nce", "nce_lr1"),
+        "loss.estimator": ("moving_average", "storm"),
+        "loss.objective": ("likelihood", "nce"),
+    },
+    free=("data.data_dir", "data.name", "data.sets", "model.relative"),
 )
 
 

@@ -6,8 +6,11 @@ from contrastive_jax import training
 from contrastive_jax.tasks import images
 
 VARIANTS = ("", "v3", "fashion", "fashion_v3", "smoke", "smoke_v3", "paper", "paper_v3")
-CHECKS = training.Checks(
-    change=-0.2, smoke=("smoke", "smoke_v3"), not_negative=("loss.queue_size",)
+CHECKS = images.checks(
+    change=-0.2,
+    smoke=("smoke", "smoke_v3"),
+    not_negative=("loss.queue_size",),
+    ranges={"loss.decay": "[0, 1]", "loss.decay_final": "[0, 1]"},
 )
 VIEWS = ("first_view", "second_view")
 paper_batch = images.imagenet_batch

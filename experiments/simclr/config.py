@@ -6,7 +6,7 @@ from contrastive_jax import training
 from contrastive_jax.tasks import images
 
 VARIANTS = ("", "fashion", "smoke", "paper")
-CHECKS = training.Checks(metric="loss", change=-0.4)
+CHECKS = images.checks(change=-0.4)
 
 
 def get_config(variant: str = "") -> ConfigDict:

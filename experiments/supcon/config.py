@@ -6,7 +6,15 @@ from contrastive_jax import training
 from contrastive_jax.tasks import images
 
 VARIANTS = ("", "fashion", "smoke", "paper")
-CHECKS = training.Checks(metric="loss", change=-0.4)
+OBJECTIVES = ("supcon", "simclr", "cross_entropy")
+CHECKS = images.checks(
+    change=-0.4,
+    choices={
+        "loss.objective": OBJECTIVES,
+        "loss.baseline": ("", *OBJECTIVES),
+        "loss.form": ("out", "in"),
+    },
+)
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -5,7 +5,14 @@ from ml_collections import ConfigDict
 from contrastive_jax import training
 
 VARIANTS = ("", "smoke", "paper")
-CHECKS = training.Checks(metric="loss", change=-0.5)
+# What holds: how much the smoke run learns, and what values can be meant.
+CHECKS = training.Checks(
+    metric="loss",
+    change=-0.5,
+    positive=("model.widths",),
+    not_negative=("data.light",),
+    free=("data.name",),  # where choices={"key": ("one", "other")} cannot be listed
+)
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -15,13 +22,14 @@ def get_config(variant: str = "") -> ConfigDict:
         optim=dict(learning_rate=3e-3, warmup_steps=10, weight_decay=1e-4),
         train=dict(num_steps=400, log_every=10, save_every=100),
     )
-    config.data = dict(name="digits", batch_size=128, noise=0.2)
+    config.data = dict(name="digits", batch_size=128, light=1.0)
     config.model = dict(widths=(128, 64))
     config.loss = dict(temperature=0.1)
     config.eval = dict(k=5)
 
     if variant == "smoke":
-        config.optim.update(name="sgd", learning_rate=0.3)
+        config.data.light = 0.3
+        config.optim.learning_rate = 1e-2
         config.train.update(num_steps=40, log_every=5, save_every=20)
     elif variant == "paper":
         # A real paper's values go here, each with the table or section it is from.

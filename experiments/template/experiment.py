@@ -1,7 +1,8 @@
-"""Template: the smallest complete experiment, noisy copies of digits; copy it.
+"""Template: the smallest complete experiment, digits under changing light; copy it.
 
 Special about it (three to five lines, naming equations and functions):
-- Two noisy copies of an image attract, all others repel: `losses.two_way_info_nce`.
+- An image under two lights attracts itself, repels all others:
+  `losses.two_way_info_nce`.
 
 Deviations: list here every difference from the paper or from its code.
 """
@@ -30,29 +31,42 @@ def make_optimizer(config):
 
 def init(config):
     """The state at step 0."""
-    pixels = flat(data.images.load(config.data.name).train_image[:2])
+    pixels = to_unit(data.images.load(config.data.name).train_image[:2])
     model, rng = make_model(config), jax.random.key(config.seed)
-    params = model.init(rng, pixels, train=False)["params"]
+    params = model.init(rng, pixels.reshape(2, -1), train=False)["params"]
     fields = training.init_fields(config.seed, params, make_optimizer(config))
     return training.TrainState(**fields)
 
 
-def flat(image):
-    """uint8 images as vectors in [0, 1]."""
-    return jnp.asarray(image.reshape(len(image), -1), jnp.float32) / 255
+def to_unit(image):
+    """uint8 images as floating point in [0, 1]."""
+    return jnp.asarray(image, jnp.float32) / 255
+
+
+def relight(rng, image, strength):
+    """The image [h, w, c] under a random light, as a vector.
+
+        x + strength (a r + b s + c),   a, b, c normal, r and s from -1 to 1
+
+    with row r and column s of each pixel.
+    """
+    h, w, _ = image.shape
+    a, b, c = strength * jax.random.normal(rng, (3,))
+    plane = a * jnp.linspace(-1, 1, h)[:, None] + b * jnp.linspace(-1, 1, w)[None] + c
+    return (image + plane[..., None]).reshape(-1)
 
 
 def make_step(config, axis_name=None):
     """`step(state, batch) -> (state, metrics)`; batch: image [n, h, w, c] uint8."""
     model, tx = make_model(config, axis_name), make_optimizer(config)
 
-    def noisy(key, x):
-        return x[None] + config.data.noise * jax.random.normal(key, (2, *x.shape))
+    def two_lights(rng, x):
+        return [relight(key, x, config.data.light) for key in jax.random.split(rng)]
 
     def step(state, batch):
-        x = flat(batch["image"])
+        x = to_unit(batch["image"])
         keys = parallel.example_keys(state.rng, state.step, len(x), axis_name)
-        first, second = jax.vmap(noisy, out_axes=1)(keys, x)
+        first, second = jax.vmap(two_lights)(keys, x)
         labels = parallel.global_rows(len(x), axis_name)
 
         def loss_fn(params):
@@ -85,20 +99,31 @@ def batches(config, start_step):
 
 
 def evaluate(config, trained):
-    """Test accuracy (%) of kNN on learned embeddings and on random ones."""
+    """Test accuracy (%) of kNN on learned and random embeddings and on raw pixels.
+
+    Every image, of training and test, is seen once, under a light of its own.
+    """
     digits, model = data.images.load(config.data.name), make_model(config)
+
+    def seen(image, seed):
+        keys = jax.random.split(jax.random.key(seed), len(image))
+        return jax.vmap(lambda k, x: relight(k, x, config.data.light))(
+            keys, to_unit(image)
+        )
+
+    train, test = seen(digits.train_image, 1), seen(digits.test_image, 2)
     states = {name: state for name, (_, state) in trained.items()}
-    results = {}
+    features = {}
     for name, state in {**states, "random_init": init(config)}.items():
         variables = {"params": jax.device_get(state.params)}
-        train, test = (
-            model.apply(variables, flat(x), train=False)
-            for x in (digits.train_image, digits.test_image)
-        )
+        features[name] = [model.apply(variables, x, train=False) for x in (train, test)]
+    features["pixels"] = train, test
+    results = {}
+    for name, (x, y) in features.items():
         guess = knn.knn_classify(
-            train,
+            x,
             digits.train_label,
-            test,
+            y,
             k=config.eval.k,
             num_classes=len(digits.class_names),
         )

@@ -5,11 +5,13 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -88,7 +90,47 @@ def written(folder):
         ),
         (
             ["simclr:smoke", "--set", "optim.name=adan"],
-            r"optim.name: expected sgd, adamw or lars, got 'adan'",
+            r"optim.name: expected one of adamw, lars, sgd, got 'adan'",
+        ),
+        (
+            ["simclr:smoke", "--set", "model.block=foo"],
+            "model.block: expected one of basic, bottleneck, got 'foo'",
+        ),
+        (
+            ["simclr:smoke", "--set", "model.dtype=float99"],
+            "model.dtype: expected one of float32, bfloat16, float16, got 'float99'",
+        ),
+        (
+            ["simclr:smoke", "--set", "data.augment.crop=hello"],
+            "data.augment.crop: expected None or a dict .* got 'hello'",
+        ),
+        (
+            ["simclr:smoke", "--set", "data.augment=None"],
+            "data.augment is a section; set its values",
+        ),
+        (
+            ["simclr:smoke", "--set", "data.augment.flip=2"],
+            r"data.augment.flip: expected a number in \[0, 1\], got 2.0",
+        ),
+        (
+            ["simclr:smoke", "--set", "model.projection=foo"],
+            "model.projection: expected a number > 0, got 'foo'",
+        ),
+        (
+            ["simclr:smoke", "--set", "model.grid=3"],
+            "grid: 8 x 8 positions do not split by 3",
+        ),
+        (
+            ["moco:smoke", "--set", "loss.decay=1.5"],
+            r"loss.decay: expected a number in \[0, 1\], got 1.5",
+        ),
+        (
+            ["meco:smoke", "--set", "gaussian.sgd=('meco', 'adam')"],
+            "gaussian.sgd: expected one of meco, storm, .*got 'adam'",
+        ),
+        (
+            ["edlm:smoke", "--set", "eval.sign=foo"],
+            "eval.sign: expected one of paper, released, got 'foo'",
         ),
     ],
 )
@@ -156,7 +198,9 @@ def test_a_run_a_second_call_and_another_config(here, capsys):
     assert run.main(argv) == 0
     result = json.loads((here / "w" / "result.json").read_text())
     assert result["experiment"] == "template" and result["variant"] == "smoke"
-    assert set(result["metrics"]) == {"learned/knn", "random_init/knn"}
+    names = {"learned", "random_init", "pixels"}
+    assert set(result["metrics"]) == {f"{name}/knn" for name in names}
+    assert result["code"] == run.code_of("template")
     assert result["seed"] == 0 and result["versions"]["jax"] == jax.__version__
     assert result["config"]["loss"]["temperature"] == 0.1
     assert result["wall_seconds"] > 0
@@ -168,6 +212,123 @@ def test_a_run_a_second_call_and_another_config(here, capsys):
     assert "another config (loss.temperature is 0.1 there, 0.3 here)" in err
     # How a run is executed is not part of what it is.
     assert run.main([*argv, "--set", "mapper=jit"]) == 0
+
+
+@pytest.fixture
+def quick(here, monkeypatch):
+    """The template in a tree of its own whose run only writes a file."""
+    shutil.copytree(ROOT / "experiments" / "template", here / "experiments/template")
+    package = here / "contrastive_jax"
+    package.mkdir()
+    (package / "part.py").write_text("x = 1\n")
+    monkeypatch.setattr(run, "ROOT", here)
+    monkeypatch.setattr(run, "preflight", lambda *_: None)
+    experiment, _ = run.load("template")
+
+    def fake(config, workdir):
+        (workdir / "step").write_text("1")
+        return {"learned/knn": config.loss.temperature}
+
+    monkeypatch.setattr(experiment, "run", fake)
+    return here
+
+
+ARGV = ["template:smoke", "--workdir", "w"]
+
+
+@pytest.mark.parametrize("edited", ["experiments/template/model.py", "contrastive_jax"])
+def test_figures_of_other_code_are_not_shown(edited, quick, capsys):
+    assert run.main(ARGV) == 0 and run.main(ARGV) == 0
+    assert "is complete in w" in capsys.readouterr().out
+    file = quick / edited
+    (file / "part.py" if file.is_dir() else file).write_text("x = 2\n")
+    assert run.main(ARGV) == run.WRONG_INPUT
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    folder = edited.removesuffix("/model.py")
+    assert f"holds the figures of other code ({folder} changed since); --anew" in err
+    assert run.main([*ARGV, "--anew"]) == 0 and run.main(ARGV) == 0
+    assert "is complete in w" in capsys.readouterr().out
+
+
+def test_going_on_under_other_code_is_said(quick, capsys):
+    assert run.main(ARGV) == 0
+    (quick / "w" / "result.json").unlink()  # as if it had been killed
+    assert run.main(ARGV) == 0
+    assert capsys.readouterr().err == ""
+    (quick / "w" / "result.json").unlink()
+    (quick / "experiments/template/experiment.py").write_text('"""Other."""\n')
+    assert run.main(ARGV) == 0
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "warning: w was begun by other code" in err
+
+
+def test_anew_starts_over_and_removes_runs_only(quick, capsys):
+    assert run.main(ARGV) == 0
+    (quick / "w" / "old").mkdir()
+    changed = [*ARGV, "--set", "loss.temperature=0.3", "--anew"]
+    assert run.main(changed) == 0
+    assert not (quick / "w" / "old").exists()
+    result = json.loads((quick / "w" / "result.json").read_text())
+    assert result["metrics"] == {"learned/knn": 0.3}
+    (quick / "mine").mkdir()
+    (quick / "mine" / "thesis.tex").write_text("")
+    argv = ["template:smoke", "--workdir", "mine", "--anew"]
+    assert run.main(argv) == run.WRONG_INPUT
+    assert "mine holds no run" in capsys.readouterr().err
+    assert written(quick / "mine") == ["thesis.tex"]
+
+
+def halved(tree):
+    """A tree in bfloat16."""
+    return jax.tree.map(lambda x: x.astype(jnp.bfloat16), tree)
+
+
+def broken(change):
+    """A step of the template with something wrong about what it returns."""
+    experiment, _ = run.load("template")
+    original = experiment.make_step
+
+    def make_step(config, axis_name=None):
+        step = original(config, axis_name)
+        return lambda state, batch: change(*step(state, batch))
+
+    return make_step
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s, m: s, r"a step returns \(state, metrics\), got TrainState"),
+        (lambda s, m: (s, m, 1), r"returns \(state, metrics\), got tuple of 3"),
+        (lambda s, m: (s, m["loss"]), "its metrics as a dict, got ShapeDtypeStruct"),
+        (
+            lambda s, m: (s, {"loss": jnp.ones(3)}),
+            r"metric 'loss' of a step has to be a number, got float32\[3\]",
+        ),
+        (
+            lambda s, m: (s.replace(params=halved(s.params)), m),
+            r"params/\w+/bias is float32\[\d+\] before and bfloat16\[\d+\] after",
+        ),
+        (
+            lambda s, m: (s.replace(model_state={"a": s.step}), m),
+            r"model_state/a is absent before and int32\[\] after",
+        ),
+        (
+            lambda s, m: (s.replace(model_state=()), m),
+            "a step keeps the tree structure of its state",
+        ),
+        (lambda s, m: m["los"], r"KeyError: 'los' \(--debug shows where\)"),
+    ],
+)
+def test_a_wrong_step_is_one_line_before_anything_is_written(
+    change, message, here, capsys, monkeypatch
+):
+    monkeypatch.setattr("experiments.template.experiment.make_step", broken(change))
+    assert run.main(ARGV) == run.WRONG_INPUT
+    err = capsys.readouterr().err
+    assert re.search(message, err) and err.count("\n") == 1, err
+    assert written(here) == []
 
 
 def test_two_runs_in_one_workdir(here, capsys):

@@ -1,4 +1,4 @@
-"""Batches are functions of (seed, step); every epoch holds every row once."""
+"""Batches are functions of (seed, step), hold no row twice, and all rows as often."""
 
 import itertools
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax import data
+from contrastive_jax.data import batches as batching
 
 
 def take(iterator, n):
@@ -43,6 +44,84 @@ def test_seeds_differ_and_arrays_stay_aligned():
 def test_a_huge_set_needs_no_permutation_in_memory():
     batches = data.index_batches(10**11, 4, seed=0)
     assert len(set(batches[0]) | set(batches[10**9])) == 8
+
+
+def test_no_row_is_twice_in_a_batch_and_all_come_as_often():
+    """Every size of set and batch; where an epoch ends only there rows are swapped."""
+
+    def drawn(start, count, total):
+        epochs = range(start // total, (start + count - 1) // total + 1)
+        rows = [np.random.default_rng(e).permutation(total) for e in epochs]
+        return np.concatenate(rows)[start % total :][:count]
+
+    repeated = 0
+    for total, size in itertools.product(range(1, 14), range(1, 14)):
+        if size > total:
+            continue
+        counts = np.zeros(total, int)
+        for t in range(3 * total):
+            rows = batching.distinct(
+                lambda start, count, n=total: drawn(start, count, n), total, size, t
+            )
+            assert len(rows) == size == len(set(rows.tolist()))
+            counts += np.bincount(rows, minlength=total)
+            assert np.ptp(counts) <= 1, (total, size, t)
+            plain = drawn(t * size, size, total)
+            repeated += len(set(plain.tolist())) < size
+            if total % size == 0:
+                np.testing.assert_array_equal(rows, plain)
+    assert repeated > 100  # what is left of the sequence has them
+
+
+@pytest.mark.parametrize(("total", "size"), [(3, 2), (3, 1), (10, 4), (7, 5)])
+def test_array_batches_hold_no_row_twice(total, size):
+    rows = {"x": np.arange(total)}
+    batches = take(data.array_batches(rows, batch_size=size, seed=0), 12)
+    assert all(len(set(batch.tolist())) == size for batch in batches)
+    assert np.ptp(np.bincount(np.concatenate(batches))) <= 1
+    again = next(data.array_batches(rows, batch_size=size, seed=0, start_step=7))
+    np.testing.assert_array_equal(again["x"], batches[7])
+
+
+LABELS = np.random.default_rng(0).permutation([*range(5)] * 6 + [5, 5, -1, -1, -1, -1])
+
+
+def per_class(num_classes, start_step=0, seed=0, **options):
+    rows = data.array_rows({"x": np.arange(len(LABELS)), "y": LABELS})
+    sizes = dict(num_classes=num_classes, per_class=3) | options
+    return data.class_batches(rows, LABELS, seed=seed, start_step=start_step, **sizes)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 4, 5])
+def test_class_batches_hold_as_many_of_each_class(num_classes):
+    batches = [*itertools.islice(per_class(num_classes), 20)]
+    seen = np.zeros(5, int)
+    for batch in batches:
+        assert len(set(batch["x"].tolist())) == 3 * num_classes
+        classes = batch["y"].reshape(num_classes, 3)
+        assert (classes == classes[:, :1]).all()
+        assert set(classes[:, 0]) <= set(range(5)) and len(set(classes[:, 0])) == (
+            num_classes
+        )
+        np.testing.assert_array_equal(LABELS[batch["x"]], batch["y"])
+        seen[classes[:, 0]] += 1
+        assert np.ptp(seen) <= 1
+    later = next(per_class(num_classes, start_step=9))
+    np.testing.assert_array_equal(later["x"], batches[9]["x"])
+    other = next(per_class(num_classes, seed=1))
+    assert not np.array_equal(other["x"], batches[0]["x"])
+    pool = np.concatenate([batch["x"] for batch in batches])
+    assert len(set(pool.tolist())) == 30 or num_classes == 1  # every example
+
+
+def test_class_batches_say_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"num_classes: expected 1 to 5 .* got 6"):
+        per_class(6)
+    with pytest.raises(ValueError, match="per_class: expected 1 or more, got 0"):
+        per_class(2, per_class=0)
+    rows = data.array_rows({"x": np.arange(4)})
+    with pytest.raises(ValueError, match=r"labels: expected shape \[4\], got \[3\]"):
+        data.class_batches(rows, np.zeros(3), num_classes=1, per_class=1, seed=0)
 
 
 def test_wrong_input():

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from contrastive_jax.report import page as page_module
 from contrastive_jax.training import config as configs
 from contrastive_jax.training import metrics
+from launch import run
 from tests.experiments.common import NAMES, RUNS, load
 
 VARIANTS = [(name, variant) for name in NAMES for variant in load(name)[0].VARIANTS]
@@ -19,7 +20,7 @@ def test_configs(name, variant):
     configs.check(config, 1, module.CHECKS)
     assert configs.plain(config)  # nothing that JSON could not hold
     copy = module.get_config(variant)
-    configs.override(copy, configs.config_text(config).splitlines())
+    configs.override(copy, configs.config_text(config).splitlines(), module.CHECKS)
     assert configs.plain(copy) == configs.plain(config)  # a report's own text
 
 
@@ -29,12 +30,77 @@ def test_variants_and_checks(name):
     assert {"", "smoke", "paper", *module.CHECKS.smoke} <= set(module.VARIANTS)
     with pytest.raises(ValueError, match="variant: expected"):
         module.get_config("no such variant")
-    checks, known = module.CHECKS, configs.flatten(module.get_config())
-    for key in (*checks.positive, *checks.not_negative):
-        config = module.get_config()
-        configs.override(config, [f"{key}={known[key] * 0 - 1}"])
-        with pytest.raises(configs.ConfigError, match=f"{key}: expected a number >"):
+
+
+def elements(value):
+    """The elements of a tuple, or the value alone."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_number_has_a_range_and_every_word_its_choices(name):
+    """And every value outside of them is refused with the key in one line."""
+    module, _ = load(name)
+    checks = module.CHECKS
+    leaves = {}
+    for variant in module.VARIANTS:
+        config = module.get_config(variant)
+        for key, value in configs.flatten(config).items():
+            leaves.setdefault(key, (variant, value))
+            number = all(isinstance(x, int | float) for x in elements(value))
+            if value is None or value == () or isinstance(value, bool):
+                continue
+            if number:
+                assert checks.range_of(key), f"CHECKS of {name}: no range for {key}"
+            elif not any(configs.ends_in(key, x) for x in checks.free):
+                assert checks.choices_of(key), f"CHECKS of {name}: no choices for {key}"
+    for key, (variant, value) in leaves.items():
+        interval, choices = checks.range_of(key), checks.choices_of(key)
+        low = interval.partition(",")[0]
+        wrong = "no such word" if choices else -1 if low in ("[0", "(0") else None
+        if wrong is None or value is None:
+            continue
+        config = module.get_config(variant)
+        value = (wrong,) if isinstance(value, tuple) else wrong
+        configs.override(config, [f"{key}={value}"], checks)
+        with pytest.raises(configs.ConfigError, match=f"^{key}: expected .*, got "):
             configs.check(config, 1, checks)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_optional_sections_can_be_switched_off(name):
+    module, _ = load(name)
+    config, checks = module.get_config(), module.CHECKS
+    known = configs.flatten(config)
+    sections = {part for key in known for part in configs.prefixes(key)}
+    keys = [k for k in sections if any(configs.ends_in(k, x) for x in checks.optional)]
+    configs.override(config, [f"{key}=None" for key in keys], checks)
+    assert all(configs.flatten(config)[key] is None for key in keys)
+    configs.check(config, 1, checks)
+    for key in keys:
+        with pytest.raises(
+            configs.ConfigError, match=f"{key}: expected None or a dict"
+        ):
+            configs.override(config, [f"{key}=hello"], checks)
+    for key in sections - set(keys):
+        with pytest.raises(configs.ConfigError, match=f"{key} is a section"):
+            configs.override(module.get_config(), [f"{key}=None"], checks)
+
+
+# What "smoke" (run below) and "paper" (lowered in test_paper.py) leave.
+OTHERS = [
+    (name, variant)
+    for name, variant in VARIANTS
+    if variant not in load(name)[0].CHECKS.smoke and not variant.startswith("paper")
+]
+
+
+@pytest.mark.experiments
+@pytest.mark.parametrize(("name", "variant"), OTHERS)
+def test_every_other_variant_is_built(name, variant):
+    """State and step of all their parts, by shapes; and the first batch."""
+    module, experiment = load(name)
+    run.preflight(experiment, module.get_config(variant), module.CHECKS)
 
 
 @pytest.fixture

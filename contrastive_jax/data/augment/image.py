@@ -1,9 +1,15 @@
 """Random views of images, on device: functions of one key and one image.
 
-Images are [height, width, channels] in [0, 1]. Every function is pure and meant to be
-vmapped over keys and images; `make_augment` chains them in SimCLR's order. Color
+Images are [height, width, channels] of floating point in [0, 1]; integers raise
+TypeError (uint8 images are divided by 255 first). Every function is pure and meant to
+be vmapped over keys and images; `make_augment` chains them in SimCLR's order. Color
 operations come from dm_pix; on images with one channel those that need color
 (saturation, hue, grayscale) change nothing and are left out.
+
+Standardize after augmenting: `color_jitter` and `random_solarize` are defined in [0, 1]
+only and raise ValueError for other values where they can be seen (not under jit or
+vmap). The others take any range. Nothing is cut off: results are kept in [0, 1], or in
+the range of the image where that is wider.
 """
 
 import math
@@ -12,10 +18,40 @@ from typing import Any, Literal
 
 import dm_pix
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 Image = Float[Array, "h w c"]
+
+
+def check_image(image: Array, *, unit: bool = False) -> None:
+    """Checks that an image is of floating point, with `unit` also that it is in [0, 1].
+
+    Raises:
+      TypeError: another dtype.
+      ValueError: values outside of [0, 1], if they are not traced.
+    """
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise TypeError(
+            f"image: expected floating point in [0, 1], got {image.dtype}; divide "
+            "uint8 images by 255"
+        )
+    if unit and not isinstance(image, jax.core.Tracer):
+        low, high = np.asarray(image).min(), np.asarray(image).max()
+        if not (low >= -1e-3 and high <= 1 + 1e-3):  # rounding of what came before
+            raise ValueError(
+                f"image: expected values in [0, 1], got {low:.4g} to {high:.4g}; "
+                "standardize after augmenting"
+            )
+
+
+def keep_range(changed: Array, image: Array) -> Array:
+    """Values cut to [0, 1], or to the range of the image where that is wider."""
+    low, high = jnp.minimum(jnp.min(image), 0), jnp.maximum(jnp.max(image), 1)
+    return jnp.clip(changed, low, high)
+
 
 # Tries of random_resized_crop before it falls back to a central crop.
 CROP_ATTEMPTS = 10
@@ -51,6 +87,7 @@ def random_resized_crop(
     Deviations:
       SimCLR's TensorFlow operation draws the ratio uniformly and tries 100 times.
     """
+    check_image(image)
     height, width, channels = image.shape
     area_rng, ratio_rng, place_rng = jax.random.split(rng, 3)
     tries = (CROP_ATTEMPTS,)
@@ -86,7 +123,7 @@ def random_resized_crop(
         method=method,
         antialias=True,
     )
-    return jnp.clip(view, 0, 1)
+    return keep_range(view, image)
 
 
 def random_affine(
@@ -111,6 +148,7 @@ def random_affine(
       shear: largest shear either way, as a slope.
       shift: largest shift along either axis, as a fraction of it.
     """
+    check_image(image)
     turn_rng, zoom_rng, shear_rng, shift_rng = jax.random.split(rng, 4)
     angle = jnp.deg2rad(jax.random.uniform(turn_rng, minval=-degrees, maxval=degrees))
     low, high = math.log(zoom[0]), math.log(zoom[1])
@@ -161,6 +199,7 @@ def random_flip(
     rng: Key[Array, ""], image: Float[Array, "h w c"], *, p: float = 0.5
 ) -> Float[Array, "h w c"]:
     """The image, mirrored left to right with probability p."""
+    check_image(image)
     return jnp.where(jax.random.bernoulli(rng, p), image[:, ::-1], image)
 
 
@@ -195,6 +234,7 @@ def color_jitter(
       Chen et al. 2020, arXiv:2002.05709, appendix A (strength s: 0.8 s, 0.8 s, 0.8 s,
       0.2 s); Grill et al. 2020, arXiv:2006.07733, appendix B (0.4, 0.4, 0.2, 0.1).
     """
+    check_image(image, unit=True)
     apply_rng, order_rng, *rngs = jax.random.split(rng, 6)
 
     def factor(key, strength):
@@ -223,7 +263,7 @@ def color_jitter(
     order = jax.random.permutation(order_rng, len(changes))
     changed = image
     for i in range(len(changes)):
-        changed = jnp.clip(jax.lax.switch(order[i], changes, changed), 0, 1)
+        changed = keep_range(jax.lax.switch(order[i], changes, changed), image)
     return jnp.where(jax.random.bernoulli(apply_rng, p), changed, image)
 
 
@@ -231,6 +271,7 @@ def random_grayscale(
     rng: Key[Array, ""], image: Float[Array, "h w c"], *, p: float = 0.2
 ) -> Float[Array, "h w c"]:
     """The image without its color, with probability p."""
+    check_image(image)
     if image.shape[-1] != 3:
         return image
     gray = dm_pix.rgb_to_grayscale(image, keep_dims=True)
@@ -255,14 +296,16 @@ def random_blur(
       image: the image.
       p: probability of smoothing.
       sigma: smallest and largest standard deviation in pixels, drawn uniformly.
-      kernel: side of the kernel as a fraction of the image's height.
+      kernel: side of the kernel as a fraction of the image's height, at least 3
+        pixels: the published 0.1 would smooth nothing below 20.
 
     References:
       Chen et al. 2020, arXiv:2002.05709, appendix A.
     """
+    check_image(image)
     apply_rng, sigma_rng = jax.random.split(rng)
     width = jax.random.uniform(sigma_rng, minval=sigma[0], maxval=sigma[1])
-    radius = int(image.shape[0] * kernel / 2)
+    radius = max(1, int(image.shape[0] * kernel / 2))
 
     def gaussian(size):
         offset = jnp.abs(jnp.arange(size)[:, None] - jnp.arange(size)[None, :])
@@ -288,6 +331,7 @@ def random_solarize(
     References:
       Grill et al. 2020, arXiv:2006.07733, appendix B.
     """
+    check_image(image, unit=True)
     changed = dm_pix.solarize(image, threshold)
     return jnp.where(jax.random.bernoulli(rng, p), changed, image)
 

@@ -74,6 +74,60 @@ def test_blur_equals_a_convolution():
         np.testing.assert_allclose(got, want, atol=1e-5)
 
 
+@pytest.mark.parametrize("side", [2, 8, 19])
+def test_blur_smooths_small_images_with_three_taps(side):
+    image = PHOTO[:2, :2] if side == 2 else jnp.resize(PHOTO, (side, side, 3))
+    got = augment.random_blur(RNG, image, p=1.0, sigma=(1.0, 1.0 + 1e-6))
+    taps = np.exp([-0.5, 0, -0.5]) / np.exp([-0.5, 0, -0.5]).sum()
+    want = np.asarray(image, np.float64)
+    for axis in (0, 1):
+        want = ndimage.correlate1d(want, taps, axis, mode="constant")
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+OPERATIONS = [
+    augment.random_resized_crop,
+    augment.random_affine,
+    augment.random_flip,
+    augment.color_jitter,
+    augment.random_grayscale,
+    augment.random_blur,
+    augment.random_solarize,
+]
+
+
+@pytest.mark.parametrize("f", OPERATIONS, ids=lambda f: f.__name__)
+def test_integers_are_refused(f, without_type_hooks):
+    image = jnp.full((8, 8, 3), 200, jnp.uint8)
+    for run in (f, jax.vmap(f)):
+        batch = (RNG, image) if run is f else (RNG[None], image[None])
+        with pytest.raises(TypeError, match=r"image: expected floating.* got uint8"):
+            run(*batch)
+    chain = augment.make_augment(crop={}, flip=0.0, gray=0.0)
+    with pytest.raises(TypeError, match="got uint8"):
+        jax.eval_shape(chain, RNG, image)
+
+
+def test_standardized_images_keep_their_values():
+    """Crops of everything are the image; colors are refused where they can be seen."""
+    image = (PHOTO - 0.5) / 0.25
+    whole = dict(scale=(1.0, 1.0), ratio=(1.0, 1.0))
+    got = jax.jit(lambda x: augment.random_resized_crop(RNG, x, **whole))(image)
+    np.testing.assert_allclose(got, image, atol=1e-5)
+    crops = many(augment.random_resized_crop, n=50, image=image)
+    assert crops.min() < -1.5 and crops.max() > 1.5
+    assert image.min() <= crops.min() and crops.max() <= image.max()
+    for f in (augment.color_jitter, augment.random_solarize):
+        with pytest.raises(
+            ValueError, match=r"image: expected values in \[0, 1\], got"
+        ):
+            f(RNG, image)
+    still = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
+    gray = image[..., :1]
+    kept = jax.jit(lambda x: augment.color_jitter(RNG, x, p=1.0, **still))(gray)
+    np.testing.assert_allclose(kept, gray, atol=1e-5)
+
+
 def test_crop_of_everything_is_the_image():
     got = augment.random_resized_crop(RNG, PHOTO, scale=(1.0, 1.0), ratio=(1.0, 1.0))
     np.testing.assert_allclose(got, PHOTO, atol=1e-5)
