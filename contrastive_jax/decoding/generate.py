@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from contrastive_jax import numerics
@@ -127,7 +129,7 @@ def ends(token: Int[Array, " n"], stop: tuple[int, ...]) -> Bool[Array, " n"]:
     """Whether a token ends its text."""
     if not stop:
         return jnp.zeros(token.shape, bool)
-    return jnp.any(token[:, None] == jnp.asarray(stop, token.dtype), axis=1)
+    return jnp.any(token[:, None] == jnp.asarray(stop, token.dtype)[None, :], axis=1)
 
 
 def check_prompt(prompt: Text, max_new: int, keys: Any = None) -> None:
@@ -142,11 +144,15 @@ def check_prompt(prompt: Text, max_new: int, keys: Any = None) -> None:
     numerics.check_integer(prompt.tokens, "tokens")
     if max_new < 1:
         raise ValueError(f"max_new: expected at least 1, got {max_new}")
-    where = prompt.where
-    if not isinstance(where, jax.core.Tracer) and not bool(where.any(axis=1).all()):
-        raise ValueError("prompt: expected a token in every row, got an empty one")
-    if not isinstance(where, jax.core.Tracer) and not bool(where[:, -1].all()):
-        raise ValueError("prompt: expected padding on the left, got it on the right")
+    if not isinstance(prompt.where, jax.core.Tracer):
+        # In numpy: inside of jit, operations on constants are traced.
+        where = np.asarray(prompt.where)
+        if not where.any(axis=1).all():
+            raise ValueError("prompt: expected a token in every row, got an empty one")
+        if not where[:, -1].all():
+            raise ValueError(
+                "prompt: expected padding on the left, got it on the right"
+            )
 
 
 def two_streams(first: Step, second: Step) -> Step:

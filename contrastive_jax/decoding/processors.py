@@ -77,7 +77,7 @@ def top_p(logits: Float[Array, "*n v"], p: Number) -> Float[Array, "*n v"]:
     probs = jax.nn.softmax(descending, axis=-1)
     before = jnp.cumsum(probs, axis=-1) - probs
     # Before the first token lies nothing, whatever p is.
-    inside = (before < p) | (jnp.arange(logits.shape[-1]) == 0)
+    inside = (before < p).at[..., 0].set(True)
     least = jnp.min(jnp.where(inside, descending, jnp.inf), axis=-1, keepdims=True)
     return only(logits, (logits >= least) | (jnp.asarray(p) >= 1))
 
@@ -212,7 +212,7 @@ def contrast(
     """
     numerics.check_positive(amateur_temperature=amateur_temperature)
     log_p, log_q = log_probs(logits=logits, amateur=amateur)
-    keep = plausible(log_p, alpha, min_tokens=min_tokens)
+    keep = plausible(log_p, alpha, min_tokens=min_tokens) & possible(log_p)
     return only(log_p - weight * log_q / amateur_temperature, keep)
 
 
@@ -241,7 +241,7 @@ def context_aware(
       Array([ 2., -1.], dtype=float32)
     """
     a, b = both(logits=logits, without=without)
-    return a + alpha * (a - b)
+    return only(a + alpha * (a - b), possible(a))
 
 
 def entropy_constrained(
@@ -287,7 +287,8 @@ def entropy_constrained(
     usual = surprise < low
     alone = jnp.sum(usual, axis=-1, keepdims=True) == 1
     inside = (usual & ~alone) | (surprise > high)
-    return jnp.where(inside, log_p, log_q) + alpha * (log_p - log_q)
+    scores = jnp.where(inside, log_p, log_q) + alpha * (log_p - log_q)
+    return only(scores, possible(log_p))
 
 
 def js_divergence(
@@ -333,9 +334,8 @@ def premature_layer(
       Array(0, dtype=int32)
     """
     numerics.check_shapes(early=(early.reshape(early.shape[0], -1), "j nv"))
-    log_p = jax.nn.log_softmax(numerics.at_least_f32(logits, "logits"), axis=-1)
-    log_q = jax.nn.log_softmax(numerics.at_least_f32(early, "early"), axis=-1)
-    log_p = jnp.broadcast_to(log_p, log_q.shape)
+    logits = jnp.broadcast_to(logits[None], early.shape)
+    log_p, log_q = log_probs(logits=logits, early=early)
     log_m = jnp.logaddexp(log_p, log_q) - jnp.log(2.0).astype(log_p.dtype)
     pairs = [(log_m, log_p), (log_m, log_q)]
     if not reverse:
@@ -380,11 +380,13 @@ def layer_contrast(
 def divergence(
     log_p: Float[Array, "*n v"], log_q: Float[Array, "*n v"]
 ) -> Float[Array, "*n"]:
-    """KL divergence of q from p; a token of probability 0 under p adds nothing."""
-    there = log_p > -jnp.inf
-    log_p, log_q = jnp.where(there, log_p, 0), jnp.where(there, log_q, 0)
-    terms = jnp.where(there, jnp.exp(log_p) * (log_p - log_q), 0)
-    return jnp.maximum(jnp.sum(terms, axis=-1), 0)
+    """KL divergence of q from p, of `log_probs`."""
+    return jnp.maximum(jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1), 0)
+
+
+def possible(scores: Float[Array, "*n v"]) -> Bool[Array, "*n v"]:
+    """Tokens that were not ruled out before, of `both` or `log_probs`."""
+    return scores > numerics.MASKED
 
 
 def only(scores: Float[Array, "*n v"], keep: Bool[Array, "*n v"]) -> Array:
@@ -393,7 +395,11 @@ def only(scores: Float[Array, "*n v"], keep: Bool[Array, "*n v"]) -> Array:
 
 
 def both(**logits: Array) -> list[Array]:
-    """Two arrays of logits in at least float32, of one shape."""
+    """Two arrays of logits of one shape, in at least float32; MASKED in place of -inf.
+
+    Raises:
+      ValueError: two shapes, naming the second array.
+    """
     arrays = [numerics.at_least_f32(x, name) for name, x in logits.items()]
     (_, second), shape = logits, arrays[0].shape
     if arrays[1].shape != shape:
@@ -401,12 +407,15 @@ def both(**logits: Array) -> list[Array]:
             f"{second}: expected shape {list(shape)} (one vocabulary, one batch), got "
             f"{list(arrays[1].shape)}"
         )
-    return arrays
+    return [jnp.maximum(x, numerics.MASKED) for x in arrays]
 
 
 def log_probs(**logits: Array) -> list[Array]:
-    """Log-probabilities of two arrays of logits of one shape."""
-    return [jax.nn.log_softmax(x, axis=-1) for x in both(**logits)]
+    """Log-probabilities of two arrays of logits of one shape, MASKED for none."""
+    return [
+        jnp.maximum(jax.nn.log_softmax(x, axis=-1), numerics.MASKED)
+        for x in both(**logits)
+    ]
 
 
 def check_k(k: int, vocabulary: int, name: str = "k") -> None:

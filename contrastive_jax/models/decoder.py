@@ -85,6 +85,7 @@ def turn(
     """Rotary embedding of given positions, with halves as pairs (`models.rotate`)."""
     half = x.shape[-1] // 2
     speeds = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    speeds = speeds[None, None, None, :]
     angles = positions[..., None, None].astype(jnp.float32) * speeds
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
@@ -337,7 +338,7 @@ class Decoder(nn.Module):
         numerics.check_shapes(tokens=(tokens, "b k"), where=(cache.where, "b s"))
         count = jnp.sum(cache.where, axis=1)
         positions = jnp.broadcast_to(count[:, None], tokens.shape)
-        itself = jnp.eye(tokens.shape[1], dtype=bool)
+        itself = jnp.eye(tokens.shape[1], dtype=bool)[None, None, None]
         masks = [cache.where[:, None, None, None, :], itself]
         return self.read(tokens, positions, masks, cache)
 
@@ -378,5 +379,5 @@ def places(where: Bool[Array, "b t"]) -> Int[Array, "b t"]:
 def causal(where: Bool[Array, "b t"]) -> Bool[Array, "b 1 1 t t"]:
     """What each token attends to: real ones up to itself, and always itself."""
     t = where.shape[1]
-    earlier = jnp.tril(jnp.ones((t, t), bool))
-    return ((where[:, None, :] & earlier) | jnp.eye(t, dtype=bool))[:, None, None]
+    earlier, itself = jnp.tril(jnp.ones((1, t, t), bool)), jnp.eye(t, dtype=bool)[None]
+    return ((where[:, None, :] & earlier) | itself)[:, None, None]
