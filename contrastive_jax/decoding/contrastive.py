@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from contrastive_jax import numerics, similarity
-from contrastive_jax.decoding.generate import Decoded, Text, check_prompt, ends
+from contrastive_jax.decoding.generate import Decoded, Text, check_prompt, ends, show
 from contrastive_jax.decoding.processors import check_k
 
 
@@ -89,6 +89,7 @@ def contrastive_search(
     max_new: int,
     stop: tuple[int, ...] = (),
     pad: int = 0,
+    watch: Callable[[Any], None] | None = None,
 ) -> Decoded:
     """Decodes by contrastive search until every text has ended.
 
@@ -105,6 +106,7 @@ def contrastive_search(
       max_new: most tokens to decode, at least 1.
       stop: tokens that end a text.
       pad: token that fills a text after its end.
+      watch: called on the host with every step's tokens, [n], in their order.
 
     Raises:
       ValueError: k, alpha or `max_new` out of range, shapes that do not fit.
@@ -137,6 +139,7 @@ def contrastive_search(
         choice = jnp.argmax(scores, axis=1)
         token = numerics.at_columns(candidates, choice)
         token = jnp.where(done, pad, token)
+        show(watch, token)
         kept = jnp.take_along_axis(found, choice[:, None, None], axis=1)
         at, real = start + t, ~done
         seen = jax.lax.dynamic_update_slice(

@@ -59,6 +59,7 @@ def generate(
     keys: Key[Array, " n"] | None = None,
     stop: tuple[int, ...] = (),
     pad: int = 0,
+    watch: Callable[[Any], None] | None = None,
 ) -> Decoded:
     """Decodes until every text has ended, or `max_new` tokens.
 
@@ -76,6 +77,7 @@ def generate(
         gives the same text in any batch.
       stop: tokens that end a text.
       pad: token that fills a text after its end.
+      watch: called on the host with every step's tokens, [n], in their order.
 
     Raises:
       ValueError: `max_new` below 1, prompts without a token, keys that do not fit.
@@ -96,6 +98,7 @@ def generate(
             now = jax.vmap(jax.random.fold_in, (0, None))(keys, t)
             token = jax.vmap(draw)(now, scores)
         token = jnp.where(done, pad, token).astype(text.tokens.dtype)
+        show(watch, token)
         at = start + t
         text = Text(
             jax.lax.dynamic_update_slice(text.tokens, token[:, None], (0, at)),
@@ -123,6 +126,12 @@ def generate(
 def draw(key: Key[Array, ""], scores: Float[Array, " v"]) -> Int[Array, ""]:
     """A token by the softmax of its score; rare tokens have their share too."""
     return jax.random.categorical(key, scores, mode="high")
+
+
+def show(watch: Callable[[Any], None] | None, token: Int[Array, " n"]) -> None:
+    """Hands the tokens of a step to the host, if somebody watches."""
+    if watch is not None:
+        jax.debug.callback(watch, token, ordered=True)
 
 
 def ends(token: Int[Array, " n"], stop: tuple[int, ...]) -> Bool[Array, " n"]:

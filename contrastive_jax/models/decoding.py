@@ -68,16 +68,19 @@ def pad_left(rows: Sequence[Any], pad: int = 0) -> Text:
     return Text(jnp.asarray(tokens), jnp.asarray(where))
 
 
+def apply(model: Decoder, variables: Any, method: str, *args: Any) -> Any:
+    """A method of the module with its weights."""
+    return model.apply(variables, *args, method=method)
+
+
 def say(
     model: Decoder, variables: Any, last: Any, hidden: Any, layers: Sequence[int]
 ) -> Said:
     """Scores of the next token, by the last layer and by chosen lower ones."""
-    logits = model.apply(variables, last, method="logits")
+    logits = apply(model, variables, "logits", last)
     if not layers:
         return Said(logits, None)
-    early = [
-        model.apply(variables, hidden[layer], method="early_logits") for layer in layers
-    ]
+    early = [apply(model, variables, "early_logits", hidden[layer]) for layer in layers]
     return Said(logits, jnp.stack(early))
 
 
@@ -99,9 +102,7 @@ def read_prompt(
       layers: lower layers to read out early; 0 are the embeddings, the model's depth is
         the last block.
     """
-    out, cache = model.apply(
-        variables, prompt.tokens, prompt.where, slots, method="prefill"
-    )
+    out, cache = apply(model, variables, "prefill", prompt.tokens, prompt.where, slots)
     hidden = [h[:, -1] for h in out.hidden]
     said = say(model, variables, out.last[:, -1], hidden, layers)
     return Reading(cache, said, out.last)
@@ -113,7 +114,7 @@ def make_step(
     """`step(cache, token) -> (cache, Said)`, for `decoding.generate`."""
 
     def step(cache, token):
-        out, steps = model.apply(variables, token[:, None], cache, method="branch")
+        out, steps = apply(model, variables, "branch", token[:, None], cache)
         cache = keep(cache, steps, jnp.zeros_like(token))
         hidden = [h[:, 0] for h in out.hidden]
         return cache, say(model, variables, out.last[:, 0], hidden, layers)
@@ -125,10 +126,10 @@ def make_reader(model: Decoder, variables: Any) -> Reader:
     """The functions of `decoding.contrastive_search`."""
 
     def branch(cache, tokens):
-        out, steps = model.apply(variables, tokens, cache, method="branch")
+        out, steps = apply(model, variables, "branch", tokens, cache)
         return out.last, steps
 
     def head(last):
-        return model.apply(variables, last, method="logits")
+        return apply(model, variables, "logits", last)
 
     return Reader(branch, keep, head)

@@ -40,7 +40,7 @@ class Pretrained:
         ids = self.tokenizer.encode(text, add_special_tokens=False).ids
         return np.asarray(ids, np.int32)
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[Any]) -> str:
         """The text of token ids, without special tokens."""
         return self.tokenizer.decode([int(i) for i in ids])
 
@@ -275,6 +275,8 @@ def read_gguf(path: pathlib.Path) -> tuple[Decoder, dict, Any, tuple[int, ...]]:
         tokenizer = gguf_tokenizer(fields)
     except KeyError as e:
         raise ValueError(f"{path}: field {e.args[0]!r} is missing") from e
+    except Exception as e:  # of the tokenizer
+        raise ValueError(f"{path}: {e}") from e
 
     def read(name):
         matrix = stored(names.gguf_name(name))
