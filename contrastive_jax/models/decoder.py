@@ -15,6 +15,7 @@ real tokens: prompts of different lengths are padded on the left. Positions coun
 tokens only, so a padded row equals the row alone.
 """
 
+import functools
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -147,10 +148,11 @@ class CachedAttention(nn.Module):
         ]
         shares = nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(v.dtype)
         cuts = [scores[0].shape[-1]] if len(sides) == 2 else []
-        out = sum(
+        parts = [
             jnp.einsum("bkgts,bksd->btkgd", p, values)
             for p, (_, values) in zip(jnp.split(shares, cuts, -1), sides, strict=True)
-        )
+        ]
+        out = functools.reduce(jnp.add, parts)
         return nn.Dense(width, name="out", **dense)(out.reshape(b, t, width)), k, v
 
 
