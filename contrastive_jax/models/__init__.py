@@ -1,5 +1,7 @@
 """Encoders and heads as flax linen modules: no loss, no optimizer, no head inside."""
 
+from contrastive_jax.models import decoding
+from contrastive_jax.models.decoder import Cache, Decoder
 from contrastive_jax.models.language import LanguageModel
 from contrastive_jax.models.layers import BatchNorm, GroupNorm, Mlp
 from contrastive_jax.models.resnet import DEPTHS, Resnet
@@ -17,6 +19,8 @@ __all__ = [
     "DEPTHS",
     "BatchNorm",
     "Blocks",
+    "Cache",
+    "Decoder",
     "EncoderWithHead",
     "GroupNorm",
     "LanguageModel",
@@ -28,6 +32,7 @@ __all__ = [
     "TransformerOutput",
     "TwoTowers",
     "Vit",
+    "decoding",
     "make_towers",
     "rotate",
 ]
