@@ -268,13 +268,18 @@ def matmul(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(f"{name}: expected floating point, got {x.dtype}")
     dtype = jnp.promote_types(jnp.promote_types(a.dtype, b.dtype), jnp.float32)
-    return jnp.einsum(
+    # With one row on a side a CPU rounds by place: equal rows of the other side would
+    # get unequal scores, and so an order.
+    n, m = len(a), len(b)
+    a, b = (jnp.concatenate([x, x]) if len(x) == 1 else x for x in (a, b))
+    product = jnp.einsum(
         "nd,md->nm",
         a,
         b,
         precision=jax.lax.Precision.HIGHEST,
         preferred_element_type=dtype,
     )
+    return product[:n, :m]
 
 
 # How distances are computed.

@@ -244,6 +244,7 @@ def plane(features: Embeddings, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
+    numerics.check_shapes(features=(features, "n d"))
     rows = np.asarray(features, np.float64)
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     if len(rows) < 500:
