@@ -42,9 +42,11 @@ def test_every_number_has_a_range_and_every_word_its_choices(name):
     """And every value outside of them is refused with the key in one line."""
     module, _ = load(name)
     checks = module.CHECKS
-    leaves = {}
-    for variant in module.VARIANTS:
-        config = module.get_config(variant)
+    leaves, own = (
+        {},
+        {variant: module.get_config(variant) for variant in module.VARIANTS},
+    )
+    for variant, config in own.items():
         for key, value in configs.flatten(config).items():
             leaves.setdefault(key, (variant, value))
             number = all(isinstance(x, int | float) for x in elements(value))
@@ -60,11 +62,12 @@ def test_every_number_has_a_range_and_every_word_its_choices(name):
         wrong = "no such word" if choices else -1 if low in ("[0", "(0") else None
         if wrong is None or value is None:
             continue
-        config = module.get_config(variant)
-        value = (wrong,) if isinstance(value, tuple) else wrong
-        configs.override(config, [f"{key}={value}"], checks)
+        config = own[variant]
+        bad = (wrong,) if isinstance(value, tuple) else wrong
+        configs.override(config, [f"{key}={bad}"], checks)
         with pytest.raises(configs.ConfigError, match=f"^{key}: expected .*, got "):
             configs.check(config, 1, checks)
+        configs.override(config, [f"{key}={value}"], checks)
 
 
 @pytest.mark.parametrize("name", NAMES)
