@@ -486,7 +486,7 @@ def log_subtract_exp(
 def cholesky_whiten(
     x: Float[Array, "n d"],
     where: Bool[Array, " n"] | None = None,
-    eps: float | Array = 0.0,
+    eps: Number = 0.0,
 ) -> Float[Array, "n d"]:
     """Cholesky whitening: rows with mean 0 and covariance 1.
 
@@ -520,7 +520,7 @@ def cholesky_whiten(
     return solve(factor, centered.T, lower=True).T
 
 
-def unit_size(x: Float[Array, "*shape"], eps: float | Array = 0.0) -> Float[Array, ""]:
+def unit_size(x: Float[Array, "*shape"], eps: Number = 0.0) -> Float[Array, ""]:
     """The size of the largest entry, a power of 2, and no less than 1 where eps > 0.
 
     A constant to divide by before squares are taken: their result is the same, but in
