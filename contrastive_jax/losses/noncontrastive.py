@@ -448,7 +448,7 @@ def center(x: Float[Array, "n d"], where: Bool[Array, " n"]) -> Float[Array, "n 
 
 
 def standardise(
-    x: Float[Array, "n d"], where: Bool[Array, " n"], eps: float
+    x: Float[Array, "n d"], where: Bool[Array, " n"], eps: numerics.Number
 ) -> Float[Array, "n d"]:
     """Columns with mean 0 and biased variance 1 over the rows that count."""
     centered = center(x, where)
@@ -459,7 +459,7 @@ def standardise(
 
 
 def spread_and_overlap(
-    x: Float[Array, "n d"], where: Bool[Array, " n"], eps: float
+    x: Float[Array, "n d"], where: Bool[Array, " n"], eps: numerics.Number
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The variance and the covariance term of VICReg for one view."""
     centered = center(x, where)

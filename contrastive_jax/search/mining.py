@@ -7,6 +7,7 @@ the argument.
 import functools
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer
