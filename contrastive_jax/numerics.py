@@ -486,7 +486,7 @@ def log_subtract_exp(
 def cholesky_whiten(
     x: Float[Array, "n d"],
     where: Bool[Array, " n"] | None = None,
-    eps: float | Array = 0.0,
+    eps: Number = 0.0,
 ) -> Float[Array, "n d"]:
     """Cholesky whitening: rows with mean 0 and covariance 1.
 
@@ -535,7 +535,7 @@ def channel_means(
 
 
 def unit_size(
-    x: Float[Array, "*shape"], eps: float | Array = 0.0
+    x: Float[Array, "*shape"], eps: Number = 0.0
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The size of the largest entry, a power of 2, and eps / size^2.
 
