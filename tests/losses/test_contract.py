@@ -65,6 +65,8 @@ OF_DIRECTIONS = (
 STATIC = {"dpo/ipo": ("label_smoothing",)}
 # Laws that a loss does not keep yet, and who mends it.
 KNOWN: dict[tuple[str, str], str] = {
+    ("columns", "masked_diffusion"): "ebm.diffusion",
+    ("columns", "mega_batch_margin"): "helper metric: Case.columns",
     ("numbers", "masked_diffusion"): "ebm.diffusion",
     **{
         ("numbers", name): "helper metric"
