@@ -316,7 +316,7 @@ def squares(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m
     x, y = a - center, b - center
     lengths = jnp.sum(x * x, axis=1)[:, None] + jnp.sum(y * y, axis=1)[None, :]
     product = lengths - 2 * matmul(x, y)
-    near = ~(product > 0.1 * lengths)
+    near = ~(product > 0.25 * lengths)
     return jnp.where(near, by_differences(jnp.square, a, b, near), product)
 
 
