@@ -242,6 +242,7 @@ def masked_diffusion(
         where=(where, "n t"),
         weights=(weights, "n"),
     )
+    numerics.check_positive(max_time=max_time)
     log_probs = numerics.at_least_f32(log_probs, "log_probs")
     times = numerics.at_least_f32(times, "times")
     tokens = numerics.check_integer(tokens, "tokens")

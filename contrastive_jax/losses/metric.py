@@ -57,6 +57,7 @@ def triplet(
       >>> print(triplet(d_ap, d_an, margin=0.5, reduce_fn=None))
       [0.25 0.  ]
     """
+    numerics.check_finite(margin=margin)
     numerics.check_shapes(
         positive_distances=(positive_distances, "n"),
         negative_distances=(negative_distances, "n"),
@@ -119,6 +120,7 @@ def triplet_batch_all(
       >>> round(float(triplet_batch_all(distances, positives, margin=0.2)), 4)
       0.2
     """
+    numerics.check_finite(margin=margin)
     distances, positives, negatives = check_pairs(
         positives, where, weights, distances=distances
     )
@@ -181,6 +183,7 @@ def triplet_batch_hard(
       >>> round(float(triplet_batch_hard(distances, positives, margin=0.2)), 4)
       0.1
     """
+    numerics.check_finite(margin=margin)
     distances, positives, negatives = check_pairs(
         positives, where, weights, distances=distances
     )
@@ -247,6 +250,7 @@ def triplet_semi_hard(
       >>> round(float(triplet_semi_hard(distances, positives, margin=0.2)), 4)
       0.1
     """
+    numerics.check_finite(margin=margin)
     distances, positives, negatives = check_pairs(
         positives, where, weights, distances=distances
     )
@@ -298,6 +302,7 @@ def pair_margin(
       >>> print(pair_margin(d, match, reduce_fn=None))
       [0.125   0.28125]
     """
+    numerics.check_finite(margin=margin, factor=factor)
     distances, positives, where = check_given_pairs(
         distances, positives, where, weights
     )
@@ -346,6 +351,7 @@ def online_contrastive(
       >>> round(float(online_contrastive(d, match)), 4)  # 0.4^2 + 0.2^2
       0.2
     """
+    numerics.check_finite(margin=margin)
     distances, positives, where = check_given_pairs(
         distances, positives, where, weights
     )
@@ -409,6 +415,9 @@ def contrastive_margin(
       >>> print(contrastive_margin(distances, positives))
       0.5
     """
+    numerics.check_finite(
+        positive_margin=positive_margin, negative_margin=negative_margin
+    )
     distances, positives, negatives = check_pairs(
         positives, where, weights, distances=distances
     )
@@ -454,6 +463,9 @@ def mega_batch_margin(
       >>> round(float(mega_batch_margin(scores)), 4)
       0.4
     """
+    numerics.check_finite(
+        positive_margin=positive_margin, negative_margin=negative_margin
+    )
     numerics.check_shapes(
         scores=(scores, "n m"),
         labels=(labels, "n"),
@@ -509,6 +521,7 @@ def n_pairs(
       >>> round(float(n_pairs(x, x)), 4)  # log(1 + exp(0 - 1))
       0.3133
     """
+    numerics.check_finite(l2_weight=l2_weight)
     numerics.check_shapes(
         anchors=(anchors, "n d"),
         positive_embeddings=(positive_embeddings, "n d"),
@@ -567,6 +580,7 @@ def lifted_structure(
       >>> round(float(lifted_structure(distances, same, where=others)), 4)
       0.2402
     """
+    numerics.check_finite(margin=margin)
     numerics.check_shapes(distances=(distances, "n n"))
     distances, positives, negatives = check_pairs(
         positives, where, weights, distances=distances
@@ -625,6 +639,9 @@ def generalized_lifted_structure(
       >>> round(float(generalized_lifted_structure(distances, positives)), 4)
       1.1931
     """
+    numerics.check_finite(
+        positive_margin=positive_margin, negative_margin=negative_margin
+    )
     distances, positives, negatives = check_pairs(
         positives, where, weights, distances=distances
     )
@@ -677,6 +694,7 @@ def multi_similarity(
       >>> round(float(multi_similarity(scores, jnp.array([[True, False]]))), 4)
       0.3604
     """
+    numerics.check_finite(base=base)
     numerics.check_positive(alpha=alpha, beta=beta)
     scores, positives, negatives = check_pairs(positives, where, weights, scores=scores)
     pull = numerics.masked_logsumexp(alpha * (base - scores), positives)
@@ -726,6 +744,7 @@ def circle_loss(
       >>> round(float(circle_loss(scores, jnp.array([[True, False]]), gamma=1.0)), 4)
       0.8981
     """
+    numerics.check_finite(margin=margin)
     numerics.check_positive(gamma=gamma)
     scores, positives, negatives = check_pairs(positives, where, weights, scores=scores)
     fixed = jax.lax.stop_gradient(scores) if constant_weights else scores
@@ -771,6 +790,7 @@ def tuplet_margin(
       >>> round(float(tuplet_margin(scores, match, margin=0.0)), 4)
       0.6931
     """
+    numerics.check_finite(margin=margin)
     numerics.check_positive(scale=scale)
     scores, positives, negatives = check_pairs(positives, where, weights, scores=scores)
     push = numerics.masked_logsumexp(scale * scores, negatives)[:, None]
@@ -821,6 +841,7 @@ def intra_pair_variance(
       >>> round(float(intra_pair_variance(scores, positives, positive_slack=0.0)), 4)
       0.02
     """
+    numerics.check_finite(positive_slack=positive_slack, negative_slack=negative_slack)
     scores, positives, negatives = check_pairs(positives, where, weights, scores=scores)
     lower = (1 - positive_slack) * numerics.masked_mean(scores, positives)
     upper = (1 + negative_slack) * numerics.masked_mean(scores, negatives)
@@ -977,6 +998,7 @@ def angular_loss(
       >>> round(float(angular_loss(x, x)), 4)  # log(1 + exp(-4))
       0.0181
     """
+    numerics.check_finite(angle=angle)
     numerics.check_numbers(
         "radians in (0, pi / 2)", lambda x: (x > 0) & (x < math.pi / 2), angle=angle
     )

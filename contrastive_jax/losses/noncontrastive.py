@@ -113,6 +113,8 @@ def barlow_twins(
       >>> f"{barlow_twins(x, x, off_diagonal=0.5, eps=0.0):.4f}"
       '1.0000'
     """
+    numerics.check_finite(off_diagonal=off_diagonal)
+    numerics.check_nonnegative(eps=eps)
     a, b, where = two_views(a, b, where)
     a, b = standardise(a, where, eps), standardise(b, where, eps)
     count = jnp.maximum(jnp.sum(where), 1)
@@ -161,6 +163,10 @@ def vicreg(
       >>> f"{vicreg(x, x):.2f}"
       '12.38'
     """
+    numerics.check_finite(
+        invariance=invariance, variance=variance, covariance=covariance
+    )
+    numerics.check_nonnegative(eps=eps)
     a, b, where = two_views(a, b, where)
     count = jnp.maximum(jnp.sum(where), 1)
     distance = jnp.sum((a - b) ** 2) / (count * a.shape[1])

@@ -24,5 +24,6 @@ CASES = {
         sequences,
         # Linear in the log-probabilities: a NaN there shows in the slope by the times.
         ("times", "log_probs"),
+        columns=("tokens",),
     ),
 }

@@ -225,6 +225,7 @@ CASES = {
         {"scores": "n m", "labels": "n"},
         columns,
         ("scores",),
+        columns=("labels",),
         gathered=gathered_columns,
     ),
     "n_pairs": Case(
