@@ -279,7 +279,8 @@ class Run:
         name, inner = eqn.primitive.name, list(programs(eqn.params))
         if is_mean(eqn):
             if any(origins):
-                mean = total_over_count(*values, self.axis_name)
+                total, count = values
+                mean = total_over_count(total, count, self.axis_name)
                 # As a type it varies, as what was traced in its place.
                 return [vary_alike(mean, values)[0]], [SAME]
         elif name in ("jit", "pjit"):
