@@ -101,10 +101,10 @@ def make_step(config, axis_name=None):
         pairs = jax.vmap(jax.random.split, out_axes=1)(keys)
         x = data.to_points(batch["x"], config.data.name, pairs[0])
         z = noise.sample(pairs[1])
-        nothing = jnp.zeros(rows)  # log q: g is relative to it
 
         def likelihood(params):
             g_noise = g(params, z)
+            every = parallel.all_gather(g_noise, axis_name)
             before = None
             if storm:
                 before = parallel.log_mean_exp(g(state.previous, z), axis_name)
@@ -116,8 +116,8 @@ def make_step(config, axis_name=None):
             )
             loss = meco.meco(
                 g(params, x),
-                g_noise,
-                log_q_noise=nothing,
+                every,
+                log_q_noise=jnp.zeros_like(every),  # g is relative to it
                 log_u=inner.log_u,
                 max_weight=config.loss.max_weight,
             )
