@@ -13,7 +13,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Inexact, Int, Real, Shaped
+from jaxtyping import Array, Bool, Float, Inexact, Integer, Real, Shaped
 
 # Stands for "minus infinity" in masked scores. Finite, because 0 * -inf is NaN.
 MASKED = -1e30
@@ -117,7 +117,7 @@ def check_fits(x: np.ndarray, name: str) -> None:
 
 def check_columns(
     x: Array | np.ndarray, size: int, name: str, *, ignore: int | None = None
-) -> Int[Array, "..."]:
+) -> Integer[Array, "..."]:
     """Column numbers, integers in [0, size), as an array.
 
     A traced number that is out of range becomes `size`: no column. `at_columns` gives 0
@@ -156,7 +156,7 @@ def check_columns(
 
 def check_orders(
     x: Array | np.ndarray, name: str
-) -> tuple[Int[Array, "n m"], Bool[Array, " n"]]:
+) -> tuple[Integer[Array, "n m"], Bool[Array, " n"]]:
     """Permutations of the columns, one in each row, and which rows are one.
 
     A traced row that is none (a number missing, another twice) is False, so that what
@@ -177,7 +177,7 @@ def check_orders(
     return x, jnp.ones(x.shape[0], bool)
 
 
-def at_columns(x: Shaped[Array, "n m"], columns: Int[Array, " n"]) -> Array:
+def at_columns(x: Shaped[Array, "n m"], columns: Integer[Array, " n"]) -> Array:
     """One entry of each row, x[i, columns[i]]; 0 or False where there is no column.
 
     Examples:
@@ -442,7 +442,7 @@ def masked_logits(
 
 
 def labeled_rows(
-    logits: Float[Array, "n m"], labels: Int[Array, " n"], where: Bool[Array, "n m"]
+    logits: Float[Array, "n m"], labels: Integer[Array, " n"], where: Bool[Array, "n m"]
 ) -> tuple[Float[Array, "n m"], Bool[Array, "n m"], Bool[Array, " n"]]:
     """Logits and mask without the rows whose label does not count, and which rows do.
 
@@ -455,7 +455,7 @@ def labeled_rows(
 
 def negative_log_softmax(
     logits: Float[Array, "n m"],
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     where: Bool[Array, "n m"],
     *,
     scale: Number = 1,

@@ -11,7 +11,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Integer, Key
+from jaxtyping import Array, Bool, Float, Integer, Key
 
 from contrastive_jax import numerics
 
@@ -82,7 +82,7 @@ def without_false_negatives(
 
 def positive_columns(
     labels: Integer[Array, " n"] | None, shape: tuple[int, ...]
-) -> Int[Array, " n"]:
+) -> Integer[Array, " n"]:
     """Labels (the column of each anchor's positive), checked; the diagonal when None.
 
     Args:
@@ -137,7 +137,7 @@ def close_targets(
 
 def first_pair(
     labels: Integer[Array, " n"],
-) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
+) -> tuple[Integer[Array, " n"], Bool[Array, " n"]]:
     """One pair per class: its first example as anchor, its second as positive.
 
     Examples without a label (negative) are in no pair.
@@ -161,7 +161,9 @@ def first_pair(
     return jnp.argmax(second, axis=1), (rank == 0) & jnp.any(second, axis=1)
 
 
-def hardest(scores: Float[Array, "n m"], mask: Bool[Array, "n m"]) -> Int[Array, " n"]:
+def hardest(
+    scores: Float[Array, "n m"], mask: Bool[Array, "n m"]
+) -> Integer[Array, " n"]:
     """Column of the highest score of each row within the mask; 0 in an empty row.
 
     NaN counts as highest, -inf as a score like others.
@@ -198,7 +200,7 @@ def hardest_k(
 
 def semi_hard(
     distances: Float[Array, "n m"], negatives: Bool[Array, "n m"]
-) -> Int[Array, "n m"]:
+) -> Integer[Array, "n m"]:
     """Column of the semi-hard negative of each (anchor, candidate) pair.
 
     It is the nearest negative that lies farther away than the candidate, or the
@@ -279,7 +281,7 @@ def distance_weighted(
     dim: int,
     nearest: numerics.Number = 0.5,
     farthest: numerics.Number = 1.4,
-) -> Int[Array, " n"]:
+) -> Integer[Array, " n"]:
     """A negative of each anchor, drawn so that all distances are equally likely.
 
         P(k) ~ 1 / q(max(d_ik, nearest)),  d_ik < farthest

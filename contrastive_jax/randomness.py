@@ -12,13 +12,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Integer, Key
 
 from contrastive_jax import numerics
 
 
 def fold_keys(
-    rng: Key[Array, "*keys"], number: int | Int[Array, ""]
+    rng: Key[Array, "*keys"], number: int | Integer[Array, ""]
 ) -> Key[Array, "*keys"]:
     """`jax.random.fold_in` of a number into one key, or into each of several.
 

@@ -9,14 +9,14 @@ from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from contrastive_jax import numerics, similarity
 
 
 def calibrate(
     x: Float[Array | np.ndarray, "n d"],
-    groups: Int[Array | np.ndarray, " n"],
+    groups: Integer[Array | np.ndarray, " n"],
     *,
     scale: bool = True,
     eps: float = 0.0,

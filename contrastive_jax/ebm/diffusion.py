@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Integer, Key
 
 from contrastive_jax import numerics
 from contrastive_jax.ebm import samplers
@@ -68,7 +68,7 @@ def loglinear_schedule(t: Float[Array, " n"], *, eps: float | Array = 1e-3) -> S
 
 def antithetic_times(
     uniform: Float[Array, " n"],
-    rows: Int[Array, " n"] | None = None,
+    rows: Integer[Array, " n"] | None = None,
     *,
     total: int | Array | None = None,
     min_t: float | Array = 1e-3,
@@ -119,12 +119,12 @@ def discrete_times(t: Float[Array, " n"], num_steps: int | Array) -> Float[Array
 
 def mask_tokens(
     uniform: Float[Array, "n t"],
-    tokens: Int[Array, "n t"],
+    tokens: Integer[Array, "n t"],
     move_chance: Float[Array, " n"],
     *,
     mask_id: int,
     where: Bool[Array, "n t"] | None = None,
-) -> Int[Array, "n t"]:
+) -> Integer[Array, "n t"]:
     """Each token replaced by the mask with its sequence's probability.
 
     Args:
@@ -153,7 +153,7 @@ def mask_tokens(
 
 
 def subs_log_probs(
-    logits: Float[Array, "n t v"], tokens: Int[Array, "n t"], *, mask_id: int
+    logits: Float[Array, "n t v"], tokens: Integer[Array, "n t"], *, mask_id: int
 ) -> Float[Array, "n t v"]:
     """Log-probabilities of clean tokens: never the mask, and what is known stays.
 
@@ -194,7 +194,7 @@ def subs_log_probs(
 
 def masked_diffusion(
     log_probs: Float[Array, "n t v"],
-    tokens: Int[Array, "n t"],
+    tokens: Integer[Array, "n t"],
     times: Float[Array, " n"],
     *,
     max_time: float | Array = 1.0,
@@ -260,13 +260,13 @@ def masked_diffusion(
 
 def ddpm_step(
     rng: Key[Array, "*keys"],
-    tokens: Int[Array, "n t"],
+    tokens: Integer[Array, "n t"],
     probs: Float[Array, "n t v"],
     time: float | Float[Array, ""],
     dt: float | Float[Array, ""],
     *,
     mask_id: int,
-) -> Int[Array, "n t"]:
+) -> Integer[Array, "n t"]:
     """One step back in time, from `time` to `time - dt`; known tokens stay.
 
     A masked position becomes token v with probability probs[v] dt / time and stays
@@ -300,13 +300,13 @@ def ddpm_step(
 
 def reveal_tokens(
     rng: Key[Array, "*keys"],
-    tokens: Int[Array, "n t"],
-    drawn: Int[Array, "n t"],
+    tokens: Integer[Array, "n t"],
+    drawn: Integer[Array, "n t"],
     time: float | Float[Array, ""],
     dt: float | Float[Array, ""],
     *,
     mask_id: int,
-) -> Int[Array, "n t"]:
+) -> Integer[Array, "n t"]:
     """One step back in time, towards sequences without masks that were drawn before.
 
     A masked position becomes drawn[i, k] with probability dt / time.
@@ -331,7 +331,7 @@ def reveal_tokens(
 
 
 def ddpm_probs(
-    tokens: Int[Array, "n t"],
+    tokens: Integer[Array, "n t"],
     probs: Float[Array, "n t v"],
     time: float | Float[Array, ""],
     dt: float | Float[Array, ""],
@@ -364,8 +364,8 @@ def ddpm_probs(
 
 
 def fill(
-    log_probs: Float[Array, "n t v"], tokens: Int[Array, "n t"], *, mask_id: int
-) -> Int[Array, "n t"]:
+    log_probs: Float[Array, "n t v"], tokens: Integer[Array, "n t"], *, mask_id: int
+) -> Integer[Array, "n t"]:
     """The sequences with their most probable token at every position still masked.
 
     Examples:
@@ -393,14 +393,14 @@ def sampling_times(num_steps: int, *, last: float = 1e-5) -> Float[Array, " step
 
 
 def at_tokens(
-    log_probs: Float[Array, "n t v"], tokens: Int[Array, "n t"]
+    log_probs: Float[Array, "n t v"], tokens: Integer[Array, "n t"]
 ) -> Float[Array, "n t"]:
     """The log-probability of each token; 0 where there is no such token."""
     flat = log_probs.reshape(-1, log_probs.shape[-1])
     return numerics.at_columns(flat, tokens.reshape(-1)).reshape(tokens.shape)
 
 
-def wide(tokens: Int[Array, "n t"]) -> Int[Array, "n t"]:
+def wide(tokens: Integer[Array, "n t"]) -> Integer[Array, "n t"]:
     """Tokens as integers of at least 32 bits."""
     tokens = numerics.check_integer(tokens, "tokens")
     return tokens if tokens.dtype.itemsize >= 4 else tokens.astype(jnp.int32)

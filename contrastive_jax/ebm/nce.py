@@ -7,7 +7,7 @@ unnormalised log-probabilities, energies their negatives. `where` marks examples
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from contrastive_jax import numerics, pairs
 
@@ -282,7 +282,7 @@ def energy_hinge(
 
 def info_nce_bound(
     scores: Float[Array, "n m"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,

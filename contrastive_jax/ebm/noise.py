@@ -6,7 +6,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Integer, Shaped
 
 from contrastive_jax import numerics
 
@@ -62,7 +62,7 @@ def check_counts(counts: Numbers, name: str) -> None:
 
 def alias_table(
     probs: Float[np.ndarray, " n"],
-) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+) -> tuple[Float[np.ndarray, " n"], Integer[np.ndarray, " n"]]:
     """Tables that draw from n probabilities in constant time.
 
     Choose a row evenly; take it with chance `keep[row]`, else take `alias[row]`. Made

@@ -16,7 +16,7 @@ import chex
 import jax
 import jax.core
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt
+from jaxtyping import Array, Bool, Float, Integer, Key, PyTree, UInt
 
 from contrastive_jax import numerics
 from contrastive_jax.randomness import bernoulli, fold_keys, gumbel, normal
@@ -82,7 +82,7 @@ def gumbel_argmax(
     log_w: Float[Array, "*batch k"],
     *,
     where: Bool[Array, "*batch k"] | None = None,
-) -> Int[Array, "*batch"]:
+) -> Integer[Array, "*batch"]:
     """One index per row, drawn in proportion to the weights.
 
         argmax_j (log_w_j + g_j),  g_j standard Gumbel
@@ -115,7 +115,7 @@ def gumbel_top_n(
     n: int,
     *,
     where: Bool[Array, "*batch k"] | None = None,
-) -> Int[Array, "*batch n"]:
+) -> Integer[Array, "*batch n"]:
     """n different indices per row, drawn one after the other without replacement.
 
     The n largest of log_w_j + g_j (see `gumbel_argmax`), in that order. Entries that do
@@ -154,7 +154,7 @@ class ResampleInfo(NamedTuple):
 
     effective_sample_size: Float[Array, ""]
     largest_weight: Float[Array, ""]
-    indices: Int[Array, " num"]
+    indices: Integer[Array, " num"]
 
 
 def importance_resample(
@@ -234,7 +234,7 @@ class Chains:
     """
 
     x: Float[Array, "n ..."]
-    step: Int[Array, ""]
+    step: Integer[Array, ""]
 
 
 class LangevinInfo(NamedTuple):
@@ -403,7 +403,7 @@ class ReplayBuffer:
     """
 
     x: Float[Array, "k ..."]
-    age: Int[Array, " k"]
+    age: Integer[Array, " k"]
 
 
 class Draw(NamedTuple):
@@ -416,8 +416,8 @@ class Draw(NamedTuple):
     """
 
     x: Float[Array, "n ..."]
-    slots: Int[Array, " n"]
-    age: Int[Array, " n"]
+    slots: Integer[Array, " n"]
+    age: Integer[Array, " n"]
 
 
 def replay_init(x: Float[Array, "k ..."]) -> ReplayBuffer:
@@ -435,7 +435,7 @@ def replay_draw(
     buffer: ReplayBuffer,
     fresh: Float[Array, "n ..."],
     *,
-    rows: Int[Array, " n"],
+    rows: Integer[Array, " n"],
     total: int,
     fresh_rate: float | Array = 0.05,
 ) -> Draw:
@@ -564,7 +564,7 @@ def perturbed(rng: Array, log_w: Array, where: Array | None) -> Float[Array, "..
 
 # A number >= 0 in fixed point: the whole number, int32, and 32 binary digits, uint32.
 # Sums of these are exact, whereas float32 has lost all fractions at 2^24.
-Fixed = tuple[Int[Array, "..."], UInt[Array, "..."]]
+Fixed = tuple[Integer[Array, "..."], UInt[Array, "..."]]
 
 
 def fixed_point(x: Float[Array, "*shape"]) -> Fixed:
@@ -592,7 +592,7 @@ def cumulative(weights: Float[Array, " k"], num: int) -> Fixed:
     return add(sums, fixed_point(-excess * share))
 
 
-def first_above(sums: Fixed, at: Fixed) -> Int[Array, " num"]:
+def first_above(sums: Fixed, at: Fixed) -> Integer[Array, " num"]:
     """The first row whose sum is above each point; the last row where none is."""
     k = len(sums[0])
 

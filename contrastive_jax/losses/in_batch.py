@@ -11,14 +11,14 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from contrastive_jax import numerics, pairs, similarity
 
 
 def info_nce(
     logits: Float[Array, "n m"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -93,7 +93,7 @@ def info_nce(
 
 def two_way_info_nce(
     logits: Float[Array, "n m"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     reverse_logits: Float[Array, "n k"] | None = None,
     where: Bool[Array, "n m"] | None = None,
@@ -165,7 +165,7 @@ def two_way_info_nce(
 
 def all_direction_info_nce(
     logits: Float[Array, "n m"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     query_logits: Float[Array, "n m"],
     document_logits: Float[Array, "n m"],
@@ -247,7 +247,7 @@ def all_direction_info_nce(
 
 def nt_xent(
     logits: Float[Array, "nn mm"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     where: Bool[Array, "nn mm"] | None = None,
     weights: Float[Array, " nn"] | None = None,
@@ -445,7 +445,7 @@ clip_inwards.defvjp(clip_forward, clip_backward)
 
 def decoupled_info_nce(
     logits: Float[Array, "n m"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -571,7 +571,7 @@ def hardness_log_weights(
 
 def debiased_info_nce(
     logits: Float[Array, "n m"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     class_prior: numerics.Number = 0.1,
     temperature: numerics.Number = 0.5,
@@ -623,7 +623,7 @@ def debiased_info_nce(
 
 def hard_negative_info_nce(
     logits: Float[Array, "n m"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     beta: numerics.Number = 1.0,
     class_prior: numerics.Number = 0.1,
@@ -798,7 +798,7 @@ def pairwise_sigmoid(
 
 def two_view_pairs(
     logits: Array, labels: Array | None
-) -> tuple[Bool[Array, "nn mm"], Int[Array, " nn"]]:
+) -> tuple[Bool[Array, "nn mm"], Integer[Array, " nn"]]:
     """Everyone but oneself, and the column of each anchor's other view.
 
     Both layouts are all first views, then all second views.

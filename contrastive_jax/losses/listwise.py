@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from contrastive_jax import numerics, similarity
 from contrastive_jax.losses import distillation
@@ -105,7 +105,7 @@ def list_mle(
     logits: Float[Array, "n m"],
     relevance: Float[Array, "n m"],
     *,
-    order: Int[Array, "n m"] | None = None,
+    order: Integer[Array, "n m"] | None = None,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -544,7 +544,9 @@ def extend_lists(relevance: Float[Array, "n k"]) -> Float[Array, "n n*k"]:
     return jnp.where(own, relevance[:, None, :], 0).reshape(n, n * k)
 
 
-def ranks(scores: Float[Array, "n m"], where: Bool[Array, "n m"]) -> Int[Array, "n m"]:
+def ranks(
+    scores: Float[Array, "n m"], where: Bool[Array, "n m"]
+) -> Integer[Array, "n m"]:
     """Rank from 1 of each item by falling score; ties in the order given."""
     order = jnp.argsort(jnp.where(where, -scores, jnp.inf), axis=1)
     return jnp.argsort(order, axis=1) + 1
@@ -564,7 +566,7 @@ def normalized_gains(
 
 
 def swap_weights(
-    rank: Int[Array, "n m"],
+    rank: Integer[Array, "n m"],
     gain: Float[Array, "n m"],
     labels: Float[Array, "n m"],
     scheme: str,

@@ -10,7 +10,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Integer
+from jaxtyping import Array, Bool, Float, Integer
 
 from contrastive_jax import numerics, pairs, similarity
 
@@ -414,7 +414,7 @@ def pair_cosines(
     return similarity.within(cosines, -1.0, 1.0)
 
 
-def check_permutations(x: Array, n: int) -> Int[Array, "p n"]:
+def check_permutations(x: Array, n: int) -> Integer[Array, "p n"]:
     """Orders of n rows, each of which holds every row once."""
     x = numerics.check_columns(x, n, "permutations")
     if not isinstance(x, jax.core.Tracer):

@@ -9,14 +9,14 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Array, Bool, Float, Integer, Real
 
 from contrastive_jax import numerics, pairs
 
 
 def proxy_nca(
     logits: Float[Array, "n c"],
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     *,
     where: Bool[Array, "n c"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -68,7 +68,7 @@ def proxy_nca(
 
 def proxy_anchor(
     cosines: Float[Array, "n c"],
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     *,
     where: Bool[Array, "n c"] | None = None,
     margin: numerics.Number | Float[Array, " c"] = 0.1,
@@ -113,7 +113,7 @@ def proxy_anchor(
 
 def arcface(
     cosines: Float[Array, "n c"],
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     *,
     where: Bool[Array, "n c"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -166,7 +166,7 @@ def arcface(
 
 def subcenter_arcface(
     cosines: Float[Array, "n c k"],
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     *,
     where: Bool[Array, "n c"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -256,7 +256,7 @@ def class_margins(
 
 def cosface(
     cosines: Float[Array, "n c"],
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     *,
     where: Bool[Array, "n c"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -301,7 +301,7 @@ def cosface(
 
 def normalized_softmax(
     cosines: Float[Array, "n c"],
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     *,
     where: Bool[Array, "n c"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -338,7 +338,7 @@ def normalized_softmax(
 
 def class_cross_entropy(
     logits: Float[Array, "n c"],
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     where: Bool[Array, "n c"],
     weights: Float[Array, " n"] | None,
     reduce_fn: numerics.ReduceFn | None,
@@ -358,11 +358,11 @@ def class_cross_entropy(
 
 
 def check_classes(
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     where: Bool[Array, "n c"] | None,
     weights: Float[Array, " n"] | None,
     **named: Array,
-) -> tuple[Float[Array, "n c"], Int[Array, " n"], Bool[Array, "n c"]]:
+) -> tuple[Float[Array, "n c"], Integer[Array, " n"], Bool[Array, "n c"]]:
     """Checks one named [n, c] array, its labels and its mask."""
     ((name, x),) = named.items()
     numerics.check_shapes(

@@ -6,7 +6,7 @@ with the number of each row's expert for a label is the cross entropy.
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from contrastive_jax import numerics, pairs, similarity
 
@@ -48,7 +48,7 @@ def load_balancing(
 
 def router_mutual_information(
     router_logits: Float[Array, "n e"],
-    tasks: Int[Array, " n"],
+    tasks: Integer[Array, " n"],
     *,
     num_tasks: int,
     top_k: int = 1,

@@ -6,7 +6,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Array, Bool, Float, Integer, Real
 
 from contrastive_jax import numerics, pairs
 
@@ -154,7 +154,7 @@ def multi_positive_info_nce(
 
 def cross_entropy_supervised_contrastive(
     class_logits: Float[Array, "n c"],
-    labels: Int[Array, " n"],
+    labels: Integer[Array, " n"],
     logits: Float[Array, "n m"],
     *,
     positives: Bool[Array, "n m"] | None = None,

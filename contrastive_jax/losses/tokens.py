@@ -8,14 +8,14 @@ Nothing is shifted here: for a causal model hand in `logits[:, :-1]` and
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from contrastive_jax import numerics
 
 
 def token_cross_entropy(
     logits: Float[Array, "n t v"],
-    labels: Int[Array, "n t"],
+    labels: Integer[Array, "n t"],
     *,
     where: Bool[Array, "n t"] | None = None,
     weights: Float[Array, " n"] | None = None,
@@ -58,7 +58,7 @@ def token_cross_entropy(
 
 def token_log_probs(
     logits: Float[Array, "n t v"],
-    labels: Int[Array, "n t"],
+    labels: Integer[Array, "n t"],
     *,
     where: Bool[Array, "n t"] | None = None,
     ignore_index: int = -100,

@@ -14,7 +14,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Integer, Key, Shaped
 
 from contrastive_jax import numerics
 from contrastive_jax.ebm.noise import Numbers, alias_table, check_counts, powers
@@ -46,10 +46,10 @@ class EventNoise:
       log_probs: log-probability of each entity within its type, for the loss.
     """
 
-    offsets: Int[Array | np.ndarray, " m"]
-    sizes: Int[Array | np.ndarray, " m"]
+    offsets: Integer[Array | np.ndarray, " m"]
+    sizes: Integer[Array | np.ndarray, " m"]
     keep: Float[Array | np.ndarray, " n"]
-    alias: Int[Array | np.ndarray, " n"]
+    alias: Integer[Array | np.ndarray, " n"]
     log_probs: Float[Array | np.ndarray, " n"]
 
 
@@ -110,10 +110,10 @@ def event_noise(
 
 def draw_entities(
     rng: Key[Array, ""],
-    type_index: Int[Array, ""] | int,
+    type_index: Integer[Array, ""] | int,
     noise: EventNoise,
     number: int,
-) -> Int[Array, " k"]:
+) -> Integer[Array, " k"]:
     """Entities of one type drawn from its noise, each in constant time.
 
     Args:
@@ -132,11 +132,11 @@ def draw_entities(
 
 def sample_context_noise(
     rngs: Key[Array, " n"],
-    type_index: Int[Array, ""] | Int[Array, " n"] | int,
+    type_index: Integer[Array, ""] | Integer[Array, " n"] | int,
     noise: EventNoise,
     *,
     num_negatives: int,
-) -> Int[Array, "n k"]:
+) -> Integer[Array, "n k"]:
     """Replacements for one entity of each event, all else of the event being kept.
 
     A draw may equal the entity that it replaces. A type with one entity gives that
@@ -169,7 +169,7 @@ def sample_context_noise(
 
 def sample_independent_noise(
     rngs: Key[Array, " n"], noise: EventNoise, *, num_negatives: int
-) -> Int[Array, "n k m"]:
+) -> Integer[Array, "n k m"]:
     """Events whose entities are all drawn, each from the noise of its type.
 
     Args:
@@ -197,10 +197,10 @@ def sample_independent_noise(
 
 
 def apply_replacement(
-    events: Int[Numbers, "n m"],
-    type_index: Int[Array, ""] | Int[Array, " n"] | int,
-    replacements: Int[Numbers, "n k"],
-) -> Int[Array, "n k m"]:
+    events: Integer[Numbers, "n m"],
+    type_index: Integer[Array, ""] | Integer[Array, " n"] | int,
+    replacements: Integer[Numbers, "n k"],
+) -> Integer[Array, "n k m"]:
     """Every event with its entity of one type replaced, once per replacement.
 
     Args:
@@ -226,11 +226,11 @@ def apply_replacement(
 
 
 def event_log_noise(
-    events: Int[Numbers, "*batch m"],
-    type_index: Int[Array, "*batch"] | Int[Array, ""] | int | None,
+    events: Integer[Numbers, "*batch m"],
+    type_index: Integer[Array, "*batch"] | Integer[Array, ""] | int | None,
     log_probs: Float[Numbers, " n"],
     *,
-    offsets: Int[Numbers, " m"],
+    offsets: Integer[Numbers, " m"],
 ) -> Float[Array, "*batch"]:
     """Log-probability of events under the noise.
 
@@ -265,11 +265,11 @@ def event_log_noise(
 
 
 def ape_score(
-    events: Int[Numbers, "*batch m"],
+    events: Integer[Numbers, "*batch m"],
     embeddings: Float[Numbers, "n d"],
     pair_weights: Float[Numbers, " p"] | None = None,
     *,
-    offsets: Int[Numbers, " m"],
+    offsets: Integer[Numbers, " m"],
     bias: int | float | Float[Numbers, ""] = 0.0,
     where: Bool[Numbers, "*batch m"] | None = None,
 ) -> Float[Array, "*batch"]:
@@ -341,7 +341,7 @@ def ape_log_partition(
     embeddings: Float[Numbers, "n d"],
     pair_weights: Float[Numbers, " p"] | None = None,
     *,
-    offsets: Int[Numbers, " m"],
+    offsets: Integer[Numbers, " m"],
     max_events: int = 1_000_000,
 ) -> Float[Array, "*scalar"]:
     """Exact log of the sum of exp(S(e)) over all possible events, by enumeration.
@@ -374,11 +374,11 @@ def ape_log_partition(
 
 def inject_anomalies(
     rng: Key[Array, ""],
-    events: Int[Numbers, "n m"],
-    sizes: Int[Numbers, " m"] | Sequence[int],
+    events: Integer[Numbers, "n m"],
+    sizes: Integer[Numbers, " m"] | Sequence[int],
     *,
     num_changed: int,
-) -> Int[Array, "n m"]:
+) -> Integer[Array, "n m"]:
     """Events with some entities replaced by others of their types.
 
     For each event `num_changed` types are chosen evenly among those with two entities
@@ -424,7 +424,7 @@ def inject_anomalies(
 
 
 def check_events(
-    events: Int[Numbers, "*batch m"], sizes: Int[Numbers, " m"] | Sequence[int]
+    events: Integer[Numbers, "*batch m"], sizes: Integer[Numbers, " m"] | Sequence[int]
 ) -> None:
     """Checks that every entity is one of its type. Traced values pass.
 
@@ -467,7 +467,7 @@ def check_number(num_negatives: int) -> None:
         raise ValueError(f"num_negatives: expected at least 1, got {num_negatives}")
 
 
-def check_type(type_index: Array | np.ndarray | int, m: int) -> Int[Array, "..."]:
+def check_type(type_index: Array | np.ndarray | int, m: int) -> Integer[Array, "..."]:
     """The type as an array, which must hold one of m types; traced values pass.
 
     Raises:
@@ -482,9 +482,9 @@ def check_type(type_index: Array | np.ndarray | int, m: int) -> Int[Array, "..."
 
 
 def take_rows(
-    events: Int[Numbers, "*batch m"],
+    events: Integer[Numbers, "*batch m"],
     rows: Float[Array, "n ..."],
-    offsets: Int[Numbers, " m"],
+    offsets: Integer[Numbers, " m"],
     name: str,
 ) -> Float[Array, "..."]:
     """The row of every entity; NaN for a traced one that is out of range."""

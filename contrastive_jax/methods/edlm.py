@@ -16,7 +16,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Integer, Key
 
 from contrastive_jax import numerics
 from contrastive_jax.ebm import diffusion, nce, samplers
@@ -45,8 +45,8 @@ SIGNS = {"paper": -1.0, "released": 1.0}
 def autoregressive_energy(
     ar_logits: Float[Array, "n s v"],
     log_probs: Float[Array, "n t v"],
-    tokens: Int[Array, "n t"],
-    masked: Int[Array, "n t"],
+    tokens: Integer[Array, "n t"],
+    masked: Integer[Array, "n t"],
     *,
     mask_id: int,
     carry_over: bool = True,
@@ -217,7 +217,7 @@ def log_partition_bounds(energies: Float[Array, "*batch k"]) -> LogPartition:
 
 def residual_bound(
     log_probs: Float[Array, "n t v"],
-    tokens: Int[Array, "n t"],
+    tokens: Integer[Array, "n t"],
     energies: Float[Array, " n"],
     log_partition: Float[Array, " n"],
     times: Float[Array, " n"],
@@ -265,7 +265,7 @@ def proposals(
     rngs: Key[Array, " n"],
     log_probs: Float[Array, "n t v"],
     num_proposals: int,
-) -> Int[Array, "n k t"]:
+) -> Integer[Array, "n k t"]:
     """Whole sequences drawn from the denoiser, tokens independent; known ones stay.
 
     Args:
@@ -290,12 +290,12 @@ def proposals(
 
 def importance_choice(
     rngs: Key[Array, " n"],
-    candidates: Int[Array, "n k t"],
+    candidates: Integer[Array, "n k t"],
     energies: Float[Array, "n k"],
     *,
     temperature: float | Array = 1.0,
     sign: str = "paper",
-) -> tuple[Int[Array, "n t"], Float[Array, " n"]]:
+) -> tuple[Integer[Array, "n t"], Float[Array, " n"]]:
     """One of the proposals of each sequence, drawn in proportion to exp(-E).
 
     Args:
@@ -360,7 +360,7 @@ class SampleInfo(NamedTuple):
 
 def diffusion_sample(
     rngs: Key[Array, " n"],
-    start: Int[Array, "n t"],
+    start: Integer[Array, "n t"],
     denoise: diffusion.Denoise,
     energy: Energy | None = None,
     *,
@@ -370,7 +370,7 @@ def diffusion_sample(
     window: float = 1.0,
     temperature: float | Array = 1.0,
     sign: str = "paper",
-) -> tuple[Int[Array, "n t"], SampleInfo]:
+) -> tuple[Integer[Array, "n t"], SampleInfo]:
     """Sequences drawn from masked diffusion, with or without a residual energy.
 
     Steps that begin at a time in [1 - window, 1] draw `num_proposals` whole sequences,

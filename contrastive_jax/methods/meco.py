@@ -3,7 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from contrastive_jax import numerics
 from contrastive_jax.ebm.importance import (
@@ -103,7 +103,7 @@ class MecoState:
     """
 
     log_u: Float[Array, ""]
-    step: Int[Array, ""]
+    step: Integer[Array, ""]
 
 
 def meco_init() -> MecoState:

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from contrastive_jax import numerics
 from contrastive_jax.losses import info_nce
@@ -61,7 +61,7 @@ def moco(
 
 def moco_v3(
     logits: Float[Array, "n m"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Integer[Array, " n"] | None = None,
     *,
     temperature: numerics.Number,
     where: Bool[Array, "n m"] | None = None,

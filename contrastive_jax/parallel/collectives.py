@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Integer, Key
 
 from contrastive_jax import numerics
 
@@ -96,7 +96,7 @@ def axis_size(axis_name: AxisName) -> int:
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
-def global_rows(num_local: int, axis_name: AxisName) -> Int[Array, " n"]:
+def global_rows(num_local: int, axis_name: AxisName) -> Integer[Array, " n"]:
     """Row numbers of this device's examples in the batch of all devices.
 
     Examples:
@@ -112,7 +112,7 @@ def global_rows(num_local: int, axis_name: AxisName) -> Int[Array, " n"]:
 
 
 def example_keys(
-    rng: Key[Array, ""], step: Int[Array, ""], num_local: int, axis_name: AxisName
+    rng: Key[Array, ""], step: Integer[Array, ""], num_local: int, axis_name: AxisName
 ) -> Key[Array, " n"]:
     """One random key per example, the same however the batch is split over devices.
 

@@ -5,7 +5,7 @@ import dataclasses
 import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from contrastive_jax import numerics, similarity
 from contrastive_jax.states import ema
@@ -50,7 +50,7 @@ def bank_init(rng: PRNGKeyArray, size: int, dim: int, *, dtype=jnp.float32) -> B
 
 def bank_update(
     bank: Bank,
-    ids: Int[Array, " b"],
+    ids: Integer[Array, " b"],
     features: Float[Array, "b d"],
     *,
     decay: float | Array = 0.0,

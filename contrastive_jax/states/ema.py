@@ -7,7 +7,7 @@ way is rounded off, and the average stands still.
 import jax
 import jax.core
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Integer, PyTree
 
 from contrastive_jax import numerics
 
@@ -116,7 +116,7 @@ def ema_schedule(
 
 
 def cosine_schedule(
-    step: int | Int[Array, "..."],
+    step: int | Integer[Array, "..."],
     *,
     num_steps: int | Array,
     base: float | Array,

@@ -7,7 +7,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from contrastive_jax import numerics, similarity
 
@@ -24,9 +24,9 @@ class Queue:
     """
 
     keys: Float[Array, "k d"]
-    labels: Int[Array, " k"]
-    head: Int[Array, ""]
-    count: Int[Array, ""]
+    labels: Integer[Array, " k"]
+    head: Integer[Array, ""]
+    count: Integer[Array, ""]
 
 
 @chex.dataclass(frozen=True)
@@ -40,8 +40,8 @@ class ClassQueue:
     """
 
     keys: Float[Array, "c k d"]
-    head: Int[Array, " c"]
-    count: Int[Array, " c"]
+    head: Integer[Array, " c"]
+    count: Integer[Array, " c"]
 
 
 def queue_init(rng: PRNGKeyArray, size: int, dim: int, *, dtype=jnp.float32) -> Queue:
@@ -73,7 +73,7 @@ def queue_init(rng: PRNGKeyArray, size: int, dim: int, *, dtype=jnp.float32) -> 
 
 
 def queue_push(
-    queue: Queue, keys: Float[Array, "b d"], labels: Int[Array, " b"] | None = None
+    queue: Queue, keys: Float[Array, "b d"], labels: Integer[Array, " b"] | None = None
 ) -> Queue:
     """Replaces the b oldest keys of the queue by new ones.
 
@@ -158,7 +158,7 @@ def class_queue_init(
 
 
 def class_queue_push(
-    queue: ClassQueue, keys: Float[Array, "b d"], labels: Int[Array, " b"]
+    queue: ClassQueue, keys: Float[Array, "b d"], labels: Integer[Array, " b"]
 ) -> ClassQueue:
     """Pushes each key into the queue of its class, in the order of the batch.
 
@@ -205,7 +205,7 @@ def _random_directions(rng, shape, dtype):
     return similarity.l2_normalize(jax.random.normal(rng, shape)).astype(dtype)
 
 
-def wide_labels(x: Int[Array, " b"], name: str = "labels") -> Int[Array, " b"]:
+def wide_labels(x: Integer[Array, " b"], name: str = "labels") -> Integer[Array, " b"]:
     """Labels as signed integers of at least 32 bits, beside which every size fits.
 
     Raises:

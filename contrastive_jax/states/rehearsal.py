@@ -12,7 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Integer, Key, PyTree
 
 from contrastive_jax import numerics
 from contrastive_jax.states.queue import wide_labels
@@ -28,7 +28,7 @@ class Rehearsal:
     """
 
     examples: PyTree
-    counts: Int[Array, " c"]
+    counts: Integer[Array, " c"]
 
 
 def rehearsal_init(num_classes: int, size: int, example: PyTree) -> Rehearsal:
@@ -57,7 +57,7 @@ def rehearsal_init(num_classes: int, size: int, example: PyTree) -> Rehearsal:
 
 
 def rehearsal_store(
-    memory: Rehearsal, examples: PyTree, labels: Int[Array, " b"]
+    memory: Rehearsal, examples: PyTree, labels: Integer[Array, " b"]
 ) -> Rehearsal:
     """Replaces the exemplars of the classes in a batch.
 
@@ -103,7 +103,7 @@ def rehearsal_store(
     )
 
 
-def rehearsal_trim(memory: Rehearsal, quota: int | Int[Array, ""]) -> Rehearsal:
+def rehearsal_trim(memory: Rehearsal, quota: int | Integer[Array, ""]) -> Rehearsal:
     """Cuts the memory to the `quota` best exemplars of each class.
 
     Examples:
@@ -117,7 +117,7 @@ def rehearsal_trim(memory: Rehearsal, quota: int | Int[Array, ""]) -> Rehearsal:
 
 def rehearsal_rows(
     memory: Rehearsal,
-) -> tuple[PyTree, Int[Array, " k"], Bool[Array, " k"]]:
+) -> tuple[PyTree, Integer[Array, " k"], Bool[Array, " k"]]:
     """The memory as one batch.
 
     Returns:
@@ -165,7 +165,7 @@ def rehearsal_quota(
 
 
 def herd_random(
-    rng: Key[Array, ""], labels: Int[Array | np.ndarray, " n"], *, per_class: int
+    rng: Key[Array, ""], labels: Integer[Array | np.ndarray, " n"], *, per_class: int
 ) -> np.ndarray:
     """Exemplars drawn at random within each class, as row numbers.
 
@@ -188,7 +188,7 @@ def herd_random(
 
 def herd_nearest(
     features: Float[Array | np.ndarray, "n d"],
-    labels: Int[Array | np.ndarray, " n"],
+    labels: Integer[Array | np.ndarray, " n"],
     *,
     per_class: int,
 ) -> np.ndarray:
@@ -216,7 +216,7 @@ def herd_nearest(
 
 def herd_barycenter(
     features: Float[Array | np.ndarray, "n d"],
-    labels: Int[Array | np.ndarray, " n"],
+    labels: Integer[Array | np.ndarray, " n"],
     *,
     per_class: int,
     normalize: bool = True,

@@ -11,7 +11,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from contrastive_jax import numerics
 from contrastive_jax.states import ema
@@ -164,7 +164,7 @@ def whitening_matrix(
 
 def group_whiten(
     x: Float[Array, "n d"],
-    permutation: Int[Array, " d"] | None = None,
+    permutation: Integer[Array, " d"] | None = None,
     *,
     num_groups: int = 1,
     method: Literal["eigh", "newton", "cholesky"] = "eigh",
@@ -235,7 +235,7 @@ def group_whiten(
 
 
 def shuffled_group_whiten(
-    views: Float[Array, "v n d"], permutations: Int[Array, "v d"], **options
+    views: Float[Array, "v n d"], permutations: Integer[Array, "v d"], **options
 ) -> Float[Array, "v n d"]:
     """`group_whiten` of each view with its own permutation and statistics.
 
@@ -258,7 +258,7 @@ def shuffled_group_whiten(
     return jax.vmap(functools.partial(group_whiten, **options))(views, permutations)
 
 
-def check_permutations(x: Int[Array, "*v d"], name: str) -> Int[Array, "*v d"]:
+def check_permutations(x: Integer[Array, "*v d"], name: str) -> Integer[Array, "*v d"]:
     """Orders of d channels, as far as they are known.
 
     Raises:
@@ -279,7 +279,7 @@ def check_permutations(x: Int[Array, "*v d"], name: str) -> Int[Array, "*v d"]:
 
 def channel_permutations(
     rng: PRNGKeyArray, num_views: int, dim: int
-) -> Int[Array, "v d"]:
+) -> Integer[Array, "v d"]:
     """One random order of the channels for each view.
 
     Args:
