@@ -15,8 +15,9 @@ one's mean would be another number.
 - one value per row, which all count; or `Mean(values, weights)`;
 - a number that is the same on every device, as the losses of `parallel` return.
 
-Any other number is taken as a mean over as many rows as the other devices have; one
-that divides by something that may differ between devices is refused.
+Any other number is taken as a mean over as many rows as the other devices have (a sum
+over rows is summed over devices by `parallel.psum`); one that divides by a number that
+may differ between devices is refused.
 """
 
 import dataclasses

@@ -164,13 +164,11 @@ def test_a_weighted_mean_of_rows_as_the_loss():
 
 
 WRAPPED = {
-    "jit": jax.jit,
     "jit in jit": lambda f: jax.jit(lambda *x: jax.jit(f, donate_argnums=1)(*x)),
     "checkpoint": jax.checkpoint,
     "jit in checkpoint": lambda f: jax.checkpoint(
         jax.jit(f), policy=jax.checkpoint_policies.dots_saveable
     ),
-    "named scope": jax.named_scope("name"),
     "two equal": lambda f: lambda *x: (f(*x) + f(*x)) / 2,
     "a function of it": lambda f: lambda *x: jnp.log(1 + f(*x)) ** 2,
     "tree": lambda f: lambda *x: jax.tree.map(jnp.exp, {"a": f(*x)})["a"],
@@ -180,7 +178,7 @@ WRAPPED = {
 @pytest.mark.parametrize("name", WRAPPED)
 def test_a_loss_inside_of(name):
     def loss(params, batch, axis_name=None):
-        run = functools.partial(summed, axis_name=axis_name)
+        run = functools.partial(weighted, axis_name=axis_name)
         return WRAPPED[name](run)(params, batch)
 
     check(loss)
