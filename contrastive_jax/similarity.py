@@ -148,7 +148,9 @@ def euclidean_distance(
     """
 
     def roots(a, b):
-        unit = unit_of_length(a, b)
+        # As [1, 1]: no number of one device's rows alone to divide by, for it does not
+        # matter to the result (`parallel.value_and_grad` asks).
+        unit = unit_of_length(a, b)[None, None]
         return unit * numerics.safe_sqrt(squares(a / unit, b / unit))
 
     return of_finite(roots, a, b)

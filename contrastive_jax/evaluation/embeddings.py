@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from contrastive_jax import numerics, similarity
+from contrastive_jax.evaluation import checks
 
 Embeddings = Float[Array | np.ndarray, "n d"]
 
@@ -245,7 +246,7 @@ def plane(features: Embeddings, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
     from sklearn.manifold import TSNE
 
     numerics.check_shapes(features=(features, "n d"))
-    rows = np.asarray(features, np.float64)
+    rows = checks.reals(features, "features")
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     if len(rows) < 500:
         return PCA(2, random_state=seed).fit_transform(rows)

@@ -20,6 +20,7 @@ RUNS = {
     "array-record",
     "dm-pix",
     "flax",
+    "gguf",
     "grain",
     "importlib-resources",
     "matplotlib",
@@ -28,10 +29,12 @@ RUNS = {
     "orbax-checkpoint",
     "pillow",
     "rich",
+    "safetensors",
     "scikit-learn",
     "scipy",
     "tensorboardx",
     "tensorflow-datasets",
+    "tokenizers",
 }
 
 

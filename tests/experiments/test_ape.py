@@ -75,9 +75,15 @@ def test_scores_of_single_events(done):
         ("data.sets=nights", "data.sets: expected names of birdstrikes, flights, syn"),
         ("data.data_dir=nowhere", "synthetic.csv is not there: a CSV file"),
         ("data.train_share=0.9", "expected shares > 0 of 1 in all, got 0.9 and 0.15"),
-        ("model.pair_weights=free", "pair_weights: expected learned or fixed, got 'fr"),
-        ("loss.noise=white", "loss.noise: expected context or independent, got 'whi"),
-        ("eval.split=train", "eval.split: expected validation or test, got 'train'"),
+        (
+            "model.pair_weights=free",
+            "pair_weights: expected one of learned, fixed",
+        ),
+        ("loss.noise=white", "loss.noise: expected one of context, independent"),
+        (
+            "eval.split=train",
+            "eval.split: expected one of test, validation",
+        ),
         ("loss.num_negatives=0", "loss.num_negatives: expected a number > 0, got 0"),
         ("data.batch_size=4000", "batch_size: expected 1 to 2250"),
     ],
