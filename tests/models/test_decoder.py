@@ -40,6 +40,19 @@ def ready(kind):
     return model, variables, prefill, jax.jit(functools.partial(apply, "branch"))
 
 
+def make_alone(kind):
+    """Last and hidden states of one text at its last token, in one program."""
+    model, variables, _, _ = ready(kind)
+    run = jax.jit(lambda x: model.apply(variables, x))
+
+    def alone(text):
+        # What stands behind does not matter (the test of later tokens).
+        out = run(jnp.asarray([[*text, *[0] * (10 - len(text))]]))
+        return jax.tree.map(lambda x: x[0, len(text) - 1], out)
+
+    return alone
+
+
 def logits(model, tokens):
     return model.logits(model(tokens).last)
 
@@ -51,32 +64,34 @@ def padded():
 
 @each_kind
 def test_padding_and_cache_give_what_the_text_alone_gives(kind):
-    model, variables, prefill, branch = ready(kind)
+    _, _, prefill, branch = ready(kind)
+    alone = make_alone(kind)
     out, cache = prefill(*padded())
     assert int(cache.length) == 6 and cache.where.sum(axis=1).tolist() == [6, 2]
     new = jnp.array([[7, 8, 0], [10, 8, 1]])
     beside, steps = branch(new, cache)
     choice = jnp.array([2, 1])
-    after, _ = branch(jnp.array([[4], [4]]), decoder.keep(cache, steps, choice))
+    again = jnp.array([[4, 4, 4]] * 2)  # one program for both steps
+    after, _ = branch(again, decoder.keep(cache, steps, choice))
     for i, row in enumerate(ROWS):
-        alone = model.apply(variables, jnp.array([row]))
-        np.testing.assert_allclose(out.last[i, -1], alone.last[0, -1], atol=1e-5)
+        close(out.last[i, -1], alone(row).last)
         for k in range(3):
-            text = [*row, int(new[i, k])]
-            alone = model.apply(variables, jnp.array([text]))
-            np.testing.assert_allclose(beside.last[i, k], alone.last[0, -1], atol=1e-5)
-        text = [*row, int(new[i, choice[i]]), 4]
-        alone = model.apply(variables, jnp.array([text]))
-        np.testing.assert_allclose(after.last[i, 0], alone.last[0, -1], atol=1e-5)
-        for here, there in zip(after.hidden, alone.hidden, strict=True):
-            np.testing.assert_allclose(here[i, 0], there[0, -1], atol=1e-5)
+            close(beside.last[i, k], alone([*row, int(new[i, k])]).last)
+        want = alone([*row, int(new[i, choice[i]]), 4])
+        close(after.last[i, 0], want.last)
+        for here, there in zip(after.hidden, want.hidden, strict=True):
+            close(here[i, 0], there)
+
+
+def close(got, want):
+    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 @each_kind
 def test_a_token_sees_no_later_one(kind):
     model, variables, _, _ = ready(kind)
-    a = model.apply(variables, jnp.array([[3, 1, 4, 1]])).last
-    b = model.apply(variables, jnp.array([[3, 1, 4, 9]])).last
+    run = jax.jit(lambda x: model.apply(variables, x).last)
+    a, b = (run(jnp.array([x])) for x in ([3, 1, 4, 1], [3, 1, 4, 9]))
     np.testing.assert_allclose(a[:, :3], b[:, :3], atol=1e-6)
     assert np.abs(a[:, 3] - b[:, 3]).max() > 1e-2
 
