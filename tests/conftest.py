@@ -93,7 +93,7 @@ def group_of(item):
     path = item.path.relative_to(ROOT).as_posix()
     if item.path.stem == "test_contract":
         return f"{path}:{module_of(item)}"
-    if item.path.stem in ("test_golden", "test_fuzz"):
+    if item.path.stem in ("test_golden", "test_fuzz", "test_devices"):
         return ":".join([path, *words_of(item)[:2]])
     concerns = experiment_of(item)
     return f"{path}:{concerns[1]}" if concerns and concerns[1] else path

@@ -76,7 +76,15 @@ def run(folder, *words):
     return generate.main(["--model", str(folder), "--tokens", "3", *words])
 
 
-@pytest.mark.parametrize("rule", generate.SETTINGS)
+# The others compile much of the same.
+QUICK = ("greedy", "top_p", "contrastive", "context")
+RULES = [
+    pytest.param(rule, marks=() if rule in QUICK else pytest.mark.experiments)
+    for rule in generate.SETTINGS
+]
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_every_rule_writes_text(folder, rule, capsys):
     more = {
         "amateur": ["--amateur", str(folder)],

@@ -185,17 +185,20 @@ TOGETHER = {
     for group, names in GROUPS.items()
 }
 TOGETHER = {group: names for group, names in TOGETHER.items() if names}
-# In every session; all others with --experiments.
-QUICK = ("default", "pmap", 8)
+# Of the usual run some groups in every session and all with --experiments; all other
+# mappers and numbers of devices with --slow.
+USUAL = ("default", "pmap", 8)
 QUICK_GROUPS = ("cases_supervised", "cases_tokens", "cases_routing")
+
+
+def mark_of(group, run):
+    if run != USUAL:
+        return pytest.mark.slow
+    return () if group.endswith(QUICK_GROUPS) else pytest.mark.experiments
+
+
 RUNS = [
-    pytest.param(
-        group,
-        *run,
-        marks=()
-        if run == QUICK and group.endswith(QUICK_GROUPS)
-        else pytest.mark.experiments,
-    )
+    pytest.param(group, *run, marks=mark_of(group, run))
     for group in TOGETHER
     for run in itertools.product(
         REDUCTIONS, ("pmap", "vmap", "shard_map", "shard_map checked"), (2, 4, 8)

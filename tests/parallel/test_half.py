@@ -92,7 +92,7 @@ def compare(names, dtype, sizes):
         check(got, want, dtype)
 
 
-on_demand = pytest.mark.experiments
+on_demand = pytest.mark.slow
 RUNS = [
     (jnp.bfloat16, (8,)),
     *[
@@ -110,7 +110,7 @@ def test_every_loss_of_every_size(dtype, sizes, monkeypatch):
     compare(FORMS, dtype, sizes)
 
 
-@pytest.mark.experiments
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_where_the_matrix_is_kept(dtype):
     compare(FORMS, dtype, (8, 100))
