@@ -59,6 +59,10 @@ DISTANCES = {
 }
 
 
+# Margins at which triplets cost something: sums of absolute differences are larger.
+MARGINS = {"triplet": 0.2, "manhattan": 5.0}
+
+
 # What is quadratic (or cubic) in memory stops here, in rows; `--stretch` moves it.
 LARGEST = {
     "jax/plain": 16384,
@@ -115,7 +119,9 @@ def jax_loss(task: str, method: str, rows: int):
 
     def triplet(distances):
         same, others = masks()
-        return losses.triplet_batch_hard(distances, same, where=others)
+        return losses.triplet_batch_hard(
+            distances, same, where=others, margin=MARGINS[task]
+        )
 
     def differences(x):
         return x[:, None, :] - x[None, :, :]
@@ -240,7 +246,7 @@ def torch_loss(task: str, method: str, rows: int):
         )
         mine = miners.BatchHardMiner(distance=distance)
         loss = losses.TripletMarginLoss(
-            margin=0.2, distance=distance, reducer=reducers.MeanReducer()
+            margin=MARGINS[task], distance=distance, reducer=reducers.MeanReducer()
         )
         return lambda x: loss(x, labels, mine(x, labels))
     if task == "nt_xent":
