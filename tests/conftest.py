@@ -174,9 +174,9 @@ def pytest_terminal_summary(terminalreporter, config):
 # Fixtures.
 
 
-@pytest.fixture(params=["eager", "jit"])
+@pytest.fixture(params=[pytest.param("eager", marks=pytest.mark.experiments), "jit"])
 def transform(request):
-    """Runs a function as it is and jitted."""
+    """Runs a function jitted and, with --experiments, as it is: each step compiles."""
     return jax.jit if request.param == "jit" else lambda f: f
 
 

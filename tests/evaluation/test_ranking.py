@@ -89,6 +89,7 @@ def lists():
     return scores, grades
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("name", MEASURES)
 def test_ties_against_all_orders(transform, name):
     measure, plain, variants = MEASURES[name]
@@ -106,6 +107,7 @@ def test_ties_against_all_orders(transform, name):
             np.testing.assert_allclose(got, want, rtol=1e-5, err_msg=f"{options}")
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("name", MEASURES)
 def test_optimistic_is_the_best_order(name):
     measure, plain, variants = MEASURES[name]

@@ -18,7 +18,10 @@ GPT2 = models.Decoder(
 KINDS = {"llama": LLAMA, "gpt2": GPT2}
 ROWS = ([3, 1, 4, 1, 5, 9], [2, 6])
 
-each_kind = pytest.mark.parametrize("kind", KINDS)
+# The Llama in every session, both with --experiments.
+each_kind = pytest.mark.parametrize(
+    "kind", ["llama", pytest.param("gpt2", marks=pytest.mark.experiments)]
+)
 
 
 @functools.cache

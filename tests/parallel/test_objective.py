@@ -57,7 +57,7 @@ def masked(params, batch, axis_name=None, reduce_fn=jnp.mean):
 
 
 LOSSES = (weighted, labeled, masked)
-QUICK = ("pmap", "shard_map checked")
+QUICK = ("pmap",)
 
 
 def summed(params, batch, axis_name=None, **options):
@@ -97,7 +97,7 @@ def check(loss, context="vmap", batch=BATCH, **options):
     assert_each_is(many_devices(over, context, batch), one_device(loss, batch))
 
 
-# pmap, and what checks the types, in every session; the others with --experiments.
+# pmap in every session; the others with --experiments.
 in_every_context = pytest.mark.parametrize(
     "context",
     [
@@ -184,7 +184,7 @@ def test_a_loss_inside_of(name):
     check(loss)
 
 
-@pytest.mark.parametrize("context", ["pmap", "shard_map checked"])
+@in_every_context
 def test_a_checkpointed_loss_in(context):
     def loss(params, batch, axis_name=None):
         run = functools.partial(summed, axis_name=axis_name)
@@ -264,6 +264,7 @@ def test_counts_that_are_zero():
     check(weighted, batch=first)
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision(dtype):
     """Counted in float32: 300 rows of weight 1 are not 256 of bfloat16."""
