@@ -145,7 +145,14 @@ def unread(config, seen, prefix=""):
     return keys
 
 
-@pytest.mark.parametrize("case", RUNS, ids=str)
+# The first smoke variant of each in every session, further ones with --experiments.
+MARKED = [
+    pytest.param(run, marks=() if run.variant == "smoke" else pytest.mark.experiments)
+    for run in RUNS
+]
+
+
+@pytest.mark.parametrize("case", MARKED, ids=str)
 def test_smoke_run_learns_and_reads_every_key(case, tmp_path, read_keys, monkeypatch):
     _, experiment = load(case.experiment)
     config = case.config(case.variant)

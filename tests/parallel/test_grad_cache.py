@@ -110,7 +110,16 @@ def test_one_function_any_pytree_of_embeddings_and_aux():
 
 
 @pytest.mark.parametrize("exchange", ["tiles", "ring"])
-@pytest.mark.parametrize("context", ["pmap", "vmap", "shard_map", "shard_map checked"])
+@pytest.mark.parametrize(
+    "context",
+    [
+        "pmap",
+        *[
+            pytest.param(c, marks=pytest.mark.experiments)
+            for c in ("vmap", "shard_map", "shard_map checked")
+        ],
+    ],
+)
 def test_many_devices_equal_one(context, exchange):
     def loss(params, z):
         options = dict(scale=params["scale"], tile=4, exchange=exchange)
