@@ -544,14 +544,8 @@ def checked_weights(
 def relative_weights(log_w: Array, where: Array | None) -> Float[Array, "*batch k"]:
     """Weights relative to the largest of each row; 0 where they do not count."""
     log_w, where = checked_weights(log_w, where)
-    gap = jnp.where(where, log_w - largest(log_w, where), -1)
+    gap = jnp.where(where, log_w - numerics.largest(log_w, where), -1)
     return jnp.where(where, jnp.exp(gap), 0)
-
-
-def largest(log_w: Array, where: Array) -> Float[Array, "*batch 1"]:
-    """The largest log weight of each row that counts, as a constant."""
-    top = jnp.max(jnp.where(where, log_w, numerics.MASKED), axis=-1, keepdims=True)
-    return jax.lax.stop_gradient(top)
 
 
 def perturbed(rng: Array, log_w: Array, where: Array | None) -> Float[Array, "..."]:
@@ -559,7 +553,9 @@ def perturbed(rng: Array, log_w: Array, where: Array | None) -> Float[Array, "..
     log_w, where = checked_weights(log_w, where)
     # The noise loses no digits to an offset that all weights of a row share.
     noise = gumbel(rng, log_w.shape, log_w.dtype)
-    return jnp.where(where, log_w - largest(log_w, where) + noise, numerics.MASKED)
+    return jnp.where(
+        where, log_w - numerics.largest(log_w, where) + noise, numerics.MASKED
+    )
 
 
 # A number >= 0 in fixed point: the whole number, int32, and 32 binary digits, uint32.

@@ -63,9 +63,6 @@ OF_DIRECTIONS = (
 
 # Numbers that may not be traced: with IPO there is no smoothing, which raises.
 STATIC = {"dpo/ipo": ("label_smoothing",)}
-# Laws that a loss does not keep yet, and who mends it.
-KNOWN: dict[tuple[str, str], str] = {}
-
 every_loss = pytest.mark.parametrize("name", CASES)
 
 
@@ -229,14 +226,8 @@ def test_reductions_weights_and_permutation(name):
     )
 
 
-def asked(law, names):
+def asked(names):
     """The cases that a law is asked of."""
-    marks = {
-        name: pytest.mark.skip(reason=f"known, {KNOWN[law, name]}")
-        for name in names
-        if (law, name) in KNOWN
-    }
-    names = [pytest.param(name, marks=marks.get(name, ())) for name in names]
     return pytest.mark.parametrize("name", names)
 
 
@@ -245,7 +236,7 @@ def integers(case):
     return [k for k, x in make(case).items() if x.dtype.kind == "i"]
 
 
-@asked("columns", [n for n, case in CASES.items() if integers(case)])
+@asked([n for n, case in CASES.items() if integers(case)])
 def test_a_number_that_is_no_column_drops_its_anchor_or_raises(name):
     case, results, base = CASES[name], results_of(name), full_inputs(CASES[name])
     call = functools.partial(case.loss, **case.options)
@@ -266,7 +257,7 @@ def test_a_number_that_is_no_column_drops_its_anchor_or_raises(name):
                 call(**wrong)
 
 
-@asked("integers", [n for n, case in CASES.items() if integers(case)])
+@asked([n for n, case in CASES.items() if integers(case)])
 def test_integers_of_any_width_are_equal_and_those_that_do_not_fit_raise(
     name, without_type_hooks
 ):
@@ -283,7 +274,7 @@ def test_integers_of_any_width_are_equal_and_those_that_do_not_fit_raise(
             call(**{**on_device(inputs), k: wide})
 
 
-@asked("numbers", [n for n, case in CASES.items() if numbers(case)])
+@asked([n for n, case in CASES.items() if numbers(case)])
 def test_numbers_traced_equal_plain_ones_and_nan_raises(name, without_type_hooks):
     # Nearly all programs of this file trace the numbers (`batched`).
     case, results = CASES[name], results_of(name)
@@ -294,7 +285,7 @@ def test_numbers_traced_equal_plain_ones_and_nan_raises(name, without_type_hooks
             case.loss(**inputs, **{**case.options, k: np.nan})
 
 
-@asked("offset", [n for n, case in CASES.items() if offset_of(case)])
+@asked([n for n, case in CASES.items() if offset_of(case)])
 def test_a_number_added_to_all_scores_costs_no_digits(name):
     case, results = CASES[name], results_of(name)
     unchanged = np.isclose(
@@ -412,7 +403,7 @@ def batched(group):
 
     def inputs(case):
         name = next(name for name, other in CASES.items() if other is case)
-        plain = numbers(case) if ("numbers", name) in KNOWN else STATIC.get(name, ())
+        plain = STATIC.get(name, ())
         traced = {k: v for k, v in numbers(case).items() if k not in plain}
         every = stack([*variants(case).values(), *fuzz.stacked(fuzzed(name))])
         return every, traced
