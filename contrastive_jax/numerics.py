@@ -115,6 +115,21 @@ def check_fits(x: np.ndarray, name: str) -> None:
         )
 
 
+def check_signed(x: Array | np.ndarray, name: str) -> Integer[Array, "..."]:
+    """Integers, signed and of at least 32 bits, beside which every size fits.
+
+    Raises:
+      TypeError: naming the argument, for anything but integers.
+      ValueError: naming the argument, for a known number that does not fit.
+    """
+    x = check_integer(x, name)
+    if x.dtype.itemsize >= 4 and jnp.issubdtype(x.dtype, jnp.signedinteger):
+        return x
+    if not isinstance(x, jax.core.Tracer):
+        check_fits(np.asarray(x).astype(np.int64), name)
+    return x.astype(jnp.int32)
+
+
 def check_columns(
     x: Array | np.ndarray, size: int, name: str, *, ignore: int | None = None
 ) -> Integer[Array, "..."]:

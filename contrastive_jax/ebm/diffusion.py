@@ -145,7 +145,7 @@ def mask_tokens(
         move_chance=(move_chance, "n"),
         where=(where, "n t"),
     )
-    tokens = wide(tokens)
+    tokens = numerics.check_signed(tokens, "tokens")
     moved = uniform < move_chance[:, None]
     if where is not None:
         moved &= numerics.check_mask(where, "where")
@@ -325,7 +325,10 @@ def reveal_tokens(
       Array([[3, 5]], dtype=int32)
     """
     numerics.check_shapes(tokens=(tokens, "n t"), drawn=(drawn, "n t"))
-    tokens, chance = wide(tokens), jnp.asarray(dt / time, float)
+    tokens, chance = (
+        numerics.check_signed(tokens, "tokens"),
+        jnp.asarray(dt / time, float),
+    )
     moved = bernoulli(rng, jnp.broadcast_to(chance, tokens.shape))
     return jnp.where(moved & (tokens == mask_id), drawn.astype(tokens.dtype), tokens)
 
@@ -359,7 +362,8 @@ def ddpm_probs(
     probs = numerics.at_least_f32(probs, "probs")
     masks = jnp.arange(probs.shape[-1]) == mask_id
     moved = jnp.where(masks, (time - dt) / time, probs * (dt / time))
-    known = jax.nn.one_hot(wide(tokens), probs.shape[-1], dtype=probs.dtype)
+    tokens = numerics.check_signed(tokens, "tokens")
+    known = jax.nn.one_hot(tokens, probs.shape[-1], dtype=probs.dtype)
     return jnp.where((tokens == mask_id)[..., None], moved, known)
 
 
@@ -373,7 +377,7 @@ def fill(
       >>> fill(log_probs, jnp.array([[0, 2]]), mask_id=2).tolist()
       [[0, 1]]
     """
-    tokens = wide(tokens)
+    tokens = numerics.check_signed(tokens, "tokens")
     best = jnp.argmax(log_probs, axis=-1).astype(tokens.dtype)
     return jnp.where(tokens == mask_id, best, tokens)
 
@@ -398,9 +402,3 @@ def at_tokens(
     """The log-probability of each token; 0 where there is no such token."""
     flat = log_probs.reshape(-1, log_probs.shape[-1])
     return numerics.at_columns(flat, tokens.reshape(-1)).reshape(tokens.shape)
-
-
-def wide(tokens: Integer[Array, "n t"]) -> Integer[Array, "n t"]:
-    """Tokens as integers of at least 32 bits."""
-    tokens = numerics.check_integer(tokens, "tokens")
-    return tokens if tokens.dtype.itemsize >= 4 else tokens.astype(jnp.int32)

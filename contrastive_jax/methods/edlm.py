@@ -406,7 +406,7 @@ def diffusion_sample(
     numerics.check_shapes(rngs=(rngs, "n"), start=(start, "n t"))
     numerics.check_fraction(window=window)
     numerics.check_positive(num_proposals=num_proposals)
-    start = diffusion.wide(start)
+    start = numerics.check_signed(start, "start")
     times = diffusion.sampling_times(num_steps)
     dt = times[0] - times[1] if num_steps > 1 else times[0] - 1e-5
     with_energy = energy is not None and num_proposals > 1

@@ -10,7 +10,6 @@ from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 from contrastive_jax import numerics, similarity
 from contrastive_jax.states import ema
 from contrastive_jax.states.prototypes import assigned_means
-from contrastive_jax.states.queue import wide_labels
 
 
 @chex.dataclass(frozen=True)
@@ -85,7 +84,7 @@ def bank_update(
         bank=(bank.rows, "n d"), ids=(ids, "b"), features=(features, "b d")
     )
     numerics.check_fraction(decay=decay)
-    ids = wide_labels(ids, "ids")
+    ids = numerics.check_signed(ids, "ids")
     features = jax.lax.stop_gradient(numerics.at_least_f32(features, "features"))
     # Every occurrence of an id writes the same row: their order cannot matter.
     inside = (ids >= 0) & (ids < sizes["n"])

@@ -6,7 +6,6 @@ import chex
 import jax
 import jax.core
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from contrastive_jax import numerics, similarity
@@ -104,7 +103,7 @@ def queue_push(
         raise ValueError(f"keys: {b} rows do not fit into a queue of {k}")
     if labels is None:
         labels = jnp.full(b, -1)
-    labels = wide_labels(labels)
+    labels = numerics.check_signed(labels, "labels")
     rows = (queue.head + jnp.arange(b)) % k
     keys = jax.lax.stop_gradient(keys)
     return dataclasses.replace(
@@ -181,7 +180,7 @@ def class_queue_push(
         queue=(queue.keys, "c k d"), keys=(keys, "b d"), labels=(labels, "b")
     )
     c, k, b = sizes["c"], sizes["k"], sizes["b"]
-    labels = wide_labels(labels)
+    labels = numerics.check_signed(labels, "labels")
     valid = (labels >= 0) & (labels < c)
     same = (labels[:, None] == labels[None, :]) & valid[:, None]
     earlier = jnp.arange(b)[None, :] < jnp.arange(b)[:, None]
@@ -203,17 +202,3 @@ def class_queue_push(
 def _random_directions(rng, shape, dtype):
     """Unit vectors along the last axis."""
     return similarity.l2_normalize(jax.random.normal(rng, shape)).astype(dtype)
-
-
-def wide_labels(x: Integer[Array, " b"], name: str = "labels") -> Integer[Array, " b"]:
-    """Labels as signed integers of at least 32 bits, beside which every size fits.
-
-    Raises:
-      ValueError: naming the argument, for a known number that does not fit.
-    """
-    x = numerics.check_integer(x, name)
-    if x.dtype.itemsize >= 4 and jnp.issubdtype(x.dtype, jnp.signedinteger):
-        return x
-    if not isinstance(x, jax.core.Tracer):
-        numerics.check_fits(np.asarray(x).astype(np.int64), name)
-    return x.astype(jnp.int32)

@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, Key, PyTree
 
 from contrastive_jax import numerics
-from contrastive_jax.states.queue import wide_labels
 
 
 @chex.dataclass(frozen=True)
@@ -76,7 +75,7 @@ def rehearsal_store(
       >>> memory.counts, memory.examples[2, :, 0]
       (Array([1, 0, 2], dtype=int32), Array([5., 7.], dtype=float32))
     """
-    labels = wide_labels(labels)
+    labels = numerics.check_signed(labels, "labels")
     b = numerics.check_shapes(labels=(labels, "b"))["b"]
     c = memory.counts.shape[0]
     m = jax.tree.leaves(memory.examples)[0].shape[1]
