@@ -44,7 +44,9 @@ def write(
         f"{results['text/entropy']:.3g} nats.",
     )
     bits = {k.removesuffix("/bits"): x for k, x in results.items() if "/bits" in k}
-    colors = plots.method_colors([*methods, *bits, "held-out text", "ar (exact)"])
+    lengths = ["", *(f"_{k}" for k in steps)]
+    names = [name for name in bits if name + lengths[-1] in bits]
+    colors = plots.method_colors([*methods, *names, "held-out text", "ar (exact)"])
     shown = (
         ("perplexity", "generative perplexity", "perplexity under the judge", "xy"),
         ("entropy", "entropy of the letters of a sample", "nats", "x"),
@@ -83,7 +85,6 @@ def write(
             ),
             "perplexity against sampling time for every method",
         )
-    lengths = ["", *(f"_{k}" for k in steps)]
     page.section(
         "Likelihood",
         "Bits per letter of held-out text, in continuous time and for chains of few "
@@ -91,7 +92,6 @@ def write(
         "paper's formula, which is no bound in general, with log Z from below or "
         "corrected (_upper).",
     )
-    names = [name for name in bits if name + lengths[-1] in bits]
     page.table(
         ["model", "continuous", *(f"{k} steps" for k in steps)],
         [["ar", bits["ar"], *[""] * len(steps)]]
