@@ -1,4 +1,4 @@
-"""EDLM: proposals of masked diffusion, chosen by a sequence energy (54 min, one core).
+"""EDLM: proposals of masked diffusion, chosen by a sequence energy (19 min, one core).
 
 Special about it:
 - Masked diffusion (MDLM): `ebm.masked_diffusion` on `ebm.subs_log_probs`.
