@@ -9,7 +9,6 @@ No code was published and the paper's text could not be opened: the objective is
 reconstructed from its abstract, and how the terms enter is not verified.
 """
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from contrastive_jax import decoding, numerics
@@ -57,6 +56,7 @@ def lol_scores(
       arXiv:2312.15710 (the contrast of the last layer).
 
     Examples:
+      >>> import jax.numpy as jnp
       >>> logits, flat = jnp.array([1.0, 0.9, -9.0]), jnp.zeros(3)
       >>> amateur = jnp.array([3.0, 0.0, 0.0])
       >>> lol_scores(logits, amateur, flat, flat, logits, lam=1.0, gamma=1.0).argmax()

@@ -25,9 +25,9 @@ def test_scores_far_from_zero():
 
 def test_what_is_refused():
     one = np.zeros(1)
-    with pytest.raises(ValueError, match="^scores_false: m must be at least 1"):
+    with pytest.raises(ValueError, match=r"^scores_false: m must be at least 1"):
         evaluation.truthfulqa_mc(one, np.zeros(0))
-    with pytest.raises(ValueError, match="^scores_true: expected"):
+    with pytest.raises(ValueError, match=r"^scores_true: expected"):
         evaluation.truthfulqa_mc(np.array([-np.inf]), one)
-    with pytest.raises(ValueError, match="^best_index: expected 0 to 0, got 1"):
+    with pytest.raises(ValueError, match=r"^best_index: expected 0 to 0, got 1"):
         evaluation.truthfulqa_mc(one, one, 1)

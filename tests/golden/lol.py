@@ -96,7 +96,8 @@ def lol_logits(inputs, args):
 def truthfulqa_mc(inputs, args):
     sides = (np.asarray(inputs[f"scores_{x}"]) for x in ("true", "false"))
     found = evaluation.truthfulqa_mc(*sides, args["best_index"])
-    return {name: jnp.asarray(x) for name, x in zip(("mc1", "mc2", "mc3"), found)}
+    names = ("mc1", "mc2", "mc3")
+    return {name: jnp.asarray(x) for name, x in zip(names, found, strict=True)}
 
 
 ADAPTERS = {

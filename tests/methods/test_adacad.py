@@ -98,9 +98,9 @@ def test_half_precision_is_computed_in_float32():
 def test_what_is_refused(without_type_hooks):
     with pytest.raises(ValueError, match=r"^without: expected shape \[4, 9\]"):
         adacad.adacad_alpha(WITH, WITHOUT[:, :8])
-    with pytest.raises(ValueError, match="^min_alpha: "):
+    with pytest.raises(ValueError, match=r"^min_alpha: "):
         adacad.adacad_alpha(WITH, WITHOUT, min_alpha=-0.1)
-    with pytest.raises(ValueError, match="^base: "):
+    with pytest.raises(ValueError, match=r"^base: "):
         adacad.adacad_logits(WITH, WITHOUT, base=1.0)
-    with pytest.raises(TypeError, match="^logits: "):
+    with pytest.raises(TypeError, match=r"^logits: "):
         adacad.adacad_logits(WITH.astype(int), WITHOUT)

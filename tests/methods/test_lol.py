@@ -92,7 +92,7 @@ def test_what_is_refused(without_type_hooks):
         lol.lol_scores(P, A[:, :7], *FIVE[2:], lam=1.0, gamma=0.0)
     with pytest.raises(ValueError, match=r"^low: expected shape \[3, 8\]"):
         lol.lol_scores(P, A, P_LOW[:2], A_LOW[:2], TRUTH, lam=1.0, gamma=0.0)
-    with pytest.raises(ValueError, match="^alpha: "):
+    with pytest.raises(ValueError, match=r"^alpha: "):
         lol.lol_scores(*FIVE, lam=1.0, gamma=0.0, alpha=1.1)
-    with pytest.raises(ValueError, match="^lam: "):
+    with pytest.raises(ValueError, match=r"^lam: "):
         lol.lol_scores(*FIVE, lam=float("nan"), gamma=0.0)

@@ -1,0 +1,102 @@
+"""The report of AdaCAD: accuracy over strengths, divergences, maps of tokens."""
+
+import pathlib
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from contrastive_jax import training
+from contrastive_jax.report import Report, plots, text
+from contrastive_jax.training import metrics
+from experiments.adacad import data, measure
+
+ADAPTIVE = ("coiecd", "adacad", "adacad_bits")
+
+
+def write(workdir, doc, config, language, queries, answers, results):
+    """Draws report.html."""
+    page = Report("AdaCAD", doc.partition("\n")[0])
+    kinds = [kind for kind in data.KINDS if f"greedy/{kind}" in results]
+    page.section(
+        "Accuracy",
+        f"{len(queries)} questions, in percent. Right is what the context says in a "
+        "conflict, and the fact elsewhere. memory: without the context.",
+    )
+    page.results({k: x for k, x in results.items() if "divergence" not in k})
+    page.figure(over_strengths(results, config.decode.strengths, kinds), "accuracy")
+    shown = [*kinds, "mean"] if len(kinds) > 1 else kinds
+    page.figure(bars(results, shown), "bars: accuracy of every rule on every kind")
+    page.section(
+        "Divergence",
+        "Jensen-Shannon divergence of the next-token distributions with and without "
+        "the context, before the first token of the answer: the strength of AdaCAD.",
+    )
+    by_kind = {k: [q.kind == k for q in queries] for k in kinds}
+    panels = {
+        "all questions": {
+            k: answers.divergence[np.array(x)] for k, x in by_kind.items()
+        }
+    }
+    page.figure(plots.histograms(panels, xlabel="JSD (nats)"), "histograms of the JSD")
+    page.table(
+        ["kind", "mean JSD (nats)"], [[k, results[f"divergence/{k}"]] for k in kinds]
+    )
+    page.section(
+        "Divergence per token",
+        "Along what AdaCAD answered; the same question with contexts of each kind.",
+    )
+    page.figure(token_maps(language, queries, answers), "tokens coloured by the JSD")
+    page.section("Answers", "The first questions, by every rule.")
+    names = list(answers.texts)
+    rows = [
+        [q.kind, q.context, q.answer, *(answers.texts[n][i].strip() for n in names)]
+        for i, q in enumerate(queries[:12])
+    ]
+    page.table(["kind", "prompt", "right", *names], rows)
+    folder = pathlib.Path(workdir) / "knowledge"
+    if folder.exists():
+        page.training({"knowledge base": metrics.read(folder)})
+    page.config(training.config_text(config))
+    return page.write(workdir)
+
+
+def over_strengths(results, strengths, kinds):
+    """CAD over its strengths, other rules as lines across, one panel per kind."""
+    panels = [*kinds, "mean"] if len(kinds) > 1 else kinds
+    colors = plots.method_colors(["cad", *ADAPTIVE])
+    figure = Figure(figsize=(3.4 * len(panels) + 0.6, 3.4), layout="constrained")
+    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    x = [0.0, *strengths]
+    for axes, kind in zip(grid, panels, strict=True):
+        names = ["greedy", *(f"cad_{s:g}" for s in strengths)]
+        y = [results[f"{name}/{kind}"] for name in names]
+        axes.plot(x, y, marker="o", color=colors["cad"], label="CAD (0: greedy)")
+        for name, style in zip(ADAPTIVE, (":", "-", "--"), strict=True):
+            value = results[f"{name}/{kind}"]
+            axes.axhline(value, color=colors[name], linestyle=style, label=name)
+        axes.set(title=kind, xlabel="strength of CAD", ylim=(-3, 103))
+        plots.measured_ticks(axes, x)
+        axes.grid(alpha=0.3)
+    grid[0].set_ylabel("accuracy (%)")
+    grid[0].legend(fontsize=7)
+    return figure
+
+
+def bars(results, kinds):
+    """Every rule on every kind."""
+    names = [key.removesuffix("/mean") for key in results if key.endswith("/mean")]
+    groups = {k: {n: round(results[f"{n}/{k}"], 1) for n in names} for k in kinds}
+    figure = plots.bars(groups, ylabel="accuracy (%)")
+    figure.set_size_inches(3.4 + 3.0 * len(kinds), 4.0)
+    return figure
+
+
+def token_maps(language, queries, answers, most: int = 9):
+    """JSD before each token of what AdaCAD answered."""
+    some, texts = queries[:most], [t or "?" for t in answers.texts["adacad"][:most]]
+    found = measure.divergence_by_token(language, some, texts)
+    rows = [
+        (f"{q.alone.rpartition('. ')[2]} ({q.kind})", tokens, values)
+        for q, (tokens, values) in zip(some, found, strict=True)
+    ]
+    return text.token_map(rows, label="JSD (nats)")
