@@ -131,7 +131,9 @@ def answer(config, language: Pretrained, queries) -> Answers:
         for i, name in enumerate(chosen)
     }
     right = {
-        name: np.array([data.is_right(t, q.answer) for t, q in zip(found, queries, strict=True)])
+        name: np.array(
+            [data.is_right(t, q.answer) for t, q in zip(found, queries, strict=True)]
+        )
         for name, found in decoded.items()
     }
     return Answers(right, decoded, divergence)
