@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
@@ -65,7 +66,7 @@ def token_map(
     axes.set_xlim(0, longest)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.spines[:].set_visible(False)
-    scale = matplotlib.cm.ScalarMappable(norm, colors)
+    scale = ScalarMappable(norm, colors)
     figure.colorbar(scale, ax=axes, label=label, shrink=0.9, pad=0.02)
     return figure
 

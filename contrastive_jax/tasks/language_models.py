@@ -83,7 +83,7 @@ def word_model(words: Sequence[str], **sizes: Any) -> pretrained.Pretrained:
     ids = {word: i for i, word in enumerate(words)}
     tokenizer = tokenizers.Tokenizer(kinds.WordLevel(ids, unk_token=words[0]))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    decoder = models.Decoder(len(words), **small(**sizes))
+    decoder = models.Decoder(len(words), **small(**sizes).to_dict())
     params = init_params(decoder, jax.random.key(0))
     return pretrained.Pretrained(decoder, {"params": params}, tokenizer, ())
 

@@ -88,15 +88,30 @@ def known_facts(config, language: Pretrained):
     """The first facts, by the order of the seed, that the model knows by heart."""
     size, new = config.decode.batch_size, config.decode.max_new
     ordered = data.candidates(config.seed, language.encode, new)
-    length = longest(language, map(data.alone, ordered))
-    decode = make_decode(language, [lambda a, b: a], new)
+    length, model = longest(language, map(data.alone, ordered)), language.model
+
+    @jax.jit
+    def greedy(variables, text):
+        read = reading.read_prompt(model, variables, text, length + new)
+        found = decoding.generate(
+            reading.make_step(model, variables),
+            read.cache,
+            read.out,
+            text,
+            choose=lambda out, text: out.logits,
+            max_new=new,
+            stop=language.stop,
+        )
+        return found.tokens
+
     known = []
     for start in range(0, len(ordered), size):
         some = ordered[start : start + size]
         text = padded(language, map(data.alone, some), length)
-        tokens, _ = lms.in_batches(lambda x: decode(x, x), text, size)
-        for fact, new_tokens in zip(some, tokens[:, 0], strict=True):
-            if data.is_right(language.decode(new_tokens), fact.answer):
+        compiled = functools.partial(greedy, language.variables)
+        tokens = lms.in_batches(compiled, text, size)
+        for fact, row in zip(some, tokens, strict=True):
+            if data.is_right(language.decode(row), fact.answer):
                 known.append(fact)
         if len(known) >= config.data.queries:
             break

@@ -2,7 +2,8 @@
 
 Special about it:
 - The contrast of ICD at the last layer, the same at a lower layer read out early, and
-  what an instruction to be truthful changes, added up (reconstructed): `lol.lol_scores`.
+  what an instruction to be truthful changes, added up (reconstructed):
+  `lol.lol_scores`.
 - The lower layer is, for each token, the one that differs most from the last one, as in
   DoLa: `decoding.premature_layer`; fixed layers are in the table too.
 - `rule.lams` and `rule.gammas` of 0 turn both ideas off: ICD (`decoding.contrast`).
