@@ -47,7 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.vocab_size = 0  # that of the knowledge base
     config.decode = ConfigDict(
         dict(
-            strengths=(0.25, 0.5, 1.0, 2.0),  # of CAD
+            strengths=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0),  # of CAD
             min_alpha=0.0,  # of AdaCAD; 1 turns the adaptive strength off (CAD)
             ratio=4.0,  # of COIECD, released code
             max_new=3,  # most tokens of an answer

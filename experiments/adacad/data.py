@@ -6,7 +6,6 @@ that the model knows are asked for: those it completes rightly without a context
 
 import json
 import pathlib
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -31,12 +30,6 @@ class Query(NamedTuple):
     context: str
     alone: str
     answer: str
-
-
-def is_right(text: str, answer: str) -> bool:
-    """Whether a text begins with the answer, as a whole word."""
-    found = re.match(re.escape(answer) + r"\b", text.strip(), re.IGNORECASE)
-    return found is not None
 
 
 def other(rng: np.random.Generator, pool: list, value, key=lambda x: x):

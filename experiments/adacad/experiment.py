@@ -4,8 +4,9 @@ Special about it:
 - A question is read with a context and without; the divergence of the two next-token
   distributions is the strength of the contrast, at every step and for every row:
   `adacad.adacad_alpha`, `adacad.adacad_logits` (section 3).
-- All rules decode from the same two caches, `decoding.two_streams`, in one program:
-  `measure.make_decode`. `decode.min_alpha=1` turns the adaptive strength off.
+- One reading of all answers counts for all rules (`measure.answer`); the loop of two
+  streams, `decoding.two_streams`, writes the report's examples (`measure.make_decode`).
+- `decode.min_alpha=1` turns the adaptive strength off.
 - Facts are those that the model completes rightly without a context, so that each
   question has a memory that a context can contradict: `measure.known_facts`.
 
@@ -14,8 +15,9 @@ arXiv:2402.11893) and their released code.
 
 Deviations: one strength per row in a batch (released code: batches of one); SmolLM2 of
 135 million parameters and facts about countries in place of Llama 2 and six sets of
-questions; an answer counts if the text begins with it. With an empty `model.path` a
-small model is trained on a synthetic knowledge base; the paper trains nothing.
+questions; an answer counts if greedy decoding begins with its tokens. With an empty
+`model.path` a small model is trained on a synthetic knowledge base; the paper trains
+nothing.
 """
 
 import dataclasses

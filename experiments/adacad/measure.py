@@ -1,4 +1,9 @@
-"""Decodes the answers by every rule, and measures them."""
+"""What every rule answers: right ones counted, some written out.
+
+Greedy decoding by a rule begins with given tokens just when each of them is the rule's
+first choice after those before it. So one reading of all answers counts for all rules;
+the loop itself (`make_decode`) writes the examples of the report.
+"""
 
 import functools
 import math
@@ -34,124 +39,80 @@ def rules(decode):
     return found
 
 
-def padded(language: Pretrained, texts, length: int) -> decoding.Text:
-    """Prompts of at most so many tokens, as arrays of one length."""
-    text = reading.pad_left([*map(language.encode, texts), np.zeros(length, np.int32)])
-    return decoding.Text(np.asarray(text.tokens)[:-1], np.asarray(text.where)[:-1])
+def force_pair(language: Pretrained, queries, answers):
+    """Both prompts of each query with the same answer, as token ids, behind them."""
+    return [
+        lms.force([language.encode(getattr(q, side)) for q in queries], answers)
+        for side in ("context", "alone")
+    ]
 
 
-def longest(language: Pretrained, texts) -> int:
-    """The most tokens of a prompt."""
-    return max(len(language.encode(text)) for text in texts)
-
-
-def make_decode(language: Pretrained, chosen, max_new: int):
-    """`decode(context, alone) -> (tokens [n, rules, t], JSD of the first token [n])`.
-
-    Both prompts are read once; every rule decodes from there.
-    """
-    model = language.model
-
-    @jax.jit
-    def decode(variables, context, alone):
-        step = reading.make_step(model, variables)
-        reads = [
-            reading.read_prompt(model, variables, text, text.tokens.shape[1] + max_new)
-            for text in (context, alone)
-        ]
-        state, out = (tuple(getattr(r, x) for r in reads) for x in ("cache", "out"))
-
-        def by_rule(which):
-            def choose(out, text):
-                pair = [x.logits for x in out]
-                return jax.lax.switch(which, list(chosen), *pair)
-
-            found = decoding.generate(
-                decoding.two_streams(step, step),
-                state,
-                out,
-                decoding.Text(*context),
-                choose=choose,
-                max_new=max_new,
-                stop=language.stop,
-            )
-            return found.tokens
-
-        tokens = jax.lax.map(by_rule, jnp.arange(len(chosen)))
-        divergence = decoding.js_divergence(*(x.logits for x in out))
-        return jnp.swapaxes(tokens, 0, 1), divergence
-
-    return functools.partial(decode, language.variables)
+def first_choices(scores, forced):
+    """Whether every token of an answer is the first choice, [n]."""
+    right = jnp.argmax(scores, axis=-1) == forced.labels
+    return jnp.all(right | ~forced.where, axis=1)
 
 
 def known_facts(config, language: Pretrained):
     """The first facts, by the order of the seed, that the model knows by heart."""
-    size, new = config.decode.batch_size, config.decode.max_new
-    ordered = data.candidates(config.seed, language.encode, new)
-    length, model = longest(language, map(data.alone, ordered)), language.model
+    model, size = language.model, config.decode.batch_size
+    ordered = data.candidates(config.seed, language.encode, config.decode.max_new)
+    forced = lms.force(
+        [language.encode(data.alone(f)) for f in ordered],
+        [language.encode(f" {f.answer}") for f in ordered],
+    )
 
     @jax.jit
-    def greedy(variables, text):
-        read = reading.read_prompt(model, variables, text, length + new)
-        found = decoding.generate(
-            reading.make_step(model, variables),
-            read.cache,
-            read.out,
-            text,
-            choose=lambda out, text: out.logits,
-            max_new=new,
-            stop=language.stop,
-        )
-        return found.tokens
+    def knows(variables, forced):
+        said = lms.read_answers(model, variables, forced)
+        return first_choices(said.logits, forced)
 
     known = []
     for start in range(0, len(ordered), size):
-        some = ordered[start : start + size]
-        text = padded(language, map(data.alone, some), length)
-        compiled = functools.partial(greedy, language.variables)
-        tokens = lms.in_batches(compiled, text, size)
-        for fact, row in zip(some, tokens, strict=True):
-            if data.is_right(language.decode(row), fact.answer):
-                known.append(fact)
+        here = slice(start, start + size)
+        rows = jax.tree.map(lambda x, here=here: np.asarray(x)[here], forced)
+        compiled = functools.partial(knows, language.variables)
+        found = lms.in_batches(compiled, rows, size)
+        known += [f for f, yes in zip(ordered[start:], found, strict=False) if yes]
         if len(known) >= config.data.queries:
             break
     return known[: config.data.queries]
 
 
 class Answers(NamedTuple):
-    """What was decoded.
+    """What the rules make of the queries.
 
     Attributes:
-      right: by rule, whether each query was answered rightly, [n].
-      texts: by rule, the answers.
+      right: by rule, whether each query is answered rightly, [n].
       divergence: JSD with and without the context before the first token, in nats, [n].
     """
 
     right: dict[str, np.ndarray]
-    texts: dict[str, list[str]]
     divergence: np.ndarray
 
 
 def answer(config, language: Pretrained, queries) -> Answers:
     """Every query by every rule."""
-    chosen = rules(config.decode)
-    decode = make_decode(language, chosen.values(), config.decode.max_new)
-    sides = [[getattr(q, side) for q in queries] for side in ("context", "alone")]
-    texts = [padded(language, side, longest(language, side)) for side in sides]
-    tokens, divergence = lms.in_batches(
-        lambda pair: decode(*pair), texts, config.decode.batch_size
+    chosen, model = rules(config.decode), language.model
+    answers = [language.encode(f" {q.answer}") for q in queries]
+    forced = force_pair(language, queries, answers)
+
+    @jax.jit
+    def by_rule(variables, forced):
+        both = [lms.read_answers(model, variables, x).logits for x in forced]
+        right = {
+            name: first_choices(rule(*both), forced[0]) for name, rule in chosen.items()
+        }
+        first = jnp.argmax(forced[0].where, axis=1)[:, None]
+        jsd = decoding.js_divergence(*both)
+        return right, jnp.take_along_axis(jsd, first, axis=1)[:, 0]
+
+    found = lms.in_batches(
+        functools.partial(by_rule, language.variables),
+        jax.tree.map(np.asarray, forced),
+        config.decode.batch_size,
     )
-    decoded = {
-        name: [language.decode(row) for row in tokens[:, i]]
-        for i, name in enumerate(chosen)
-    }
-    right = {
-        name: np.array(
-            [data.is_right(t, q.answer) for t, q in zip(found, queries, strict=True)]
-        )
-        for name, found in decoded.items()
-    }
-    return Answers(right, decoded, divergence)
+    return Answers(*found)
 
 
 def summary(queries, answers: Answers) -> dict[str, float]:
@@ -168,23 +129,71 @@ def summary(queries, answers: Answers) -> dict[str, float]:
     return results
 
 
+def make_decode(language: Pretrained, chosen, max_new: int):
+    """`decode(context, alone) -> tokens [n, rules, t]`.
+
+    Both prompts are read once; every rule decodes from there.
+    """
+    model = language.model
+
+    @jax.jit
+    def decode(variables, context, alone):
+        step = reading.make_step(model, variables)
+        reads = [
+            reading.read_prompt(model, variables, text, text.tokens.shape[1] + max_new)
+            for text in (context, alone)
+        ]
+        state, out = (tuple(getattr(r, x) for r in reads) for x in ("cache", "out"))
+
+        def by_rule(which):
+            def choose(out, text):
+                return jax.lax.switch(which, list(chosen), *(x.logits for x in out))
+
+            found = decoding.generate(
+                decoding.two_streams(step, step),
+                state,
+                out,
+                context,
+                choose=choose,
+                max_new=max_new,
+                stop=language.stop,
+            )
+            return found.tokens
+
+        return jnp.swapaxes(jax.lax.map(by_rule, jnp.arange(len(chosen))), 0, 1)
+
+    return functools.partial(decode, language.variables)
+
+
+def examples(config, language: Pretrained, queries) -> dict[str, list[str]]:
+    """What every rule writes, by rule."""
+    chosen = rules(config.decode)
+    texts = [
+        reading.pad_left([language.encode(getattr(q, side)) for q in queries])
+        for side in ("context", "alone")
+    ]
+    decode = make_decode(language, chosen.values(), config.decode.max_new)
+    tokens = np.asarray(decode(*texts))
+    return {
+        name: [language.decode(row) for row in tokens[:, i]]
+        for i, name in enumerate(chosen)
+    }
+
+
 def divergence_by_token(language: Pretrained, queries, texts):
     """JSD with and without the context before each token of given texts, in nats.
 
     Returns:
       for each text, its tokens as strings and their numbers.
     """
-    ids = [language.encode(text) for text in texts]
+    ids, model = [language.encode(text) for text in texts], language.model
 
     @jax.jit
-    def read(forced):
-        return lms.read_answers(language.model, language.variables, forced).logits
+    def read(variables, forced):
+        both = [lms.read_answers(model, variables, x).logits for x in forced]
+        return decoding.js_divergence(*both)
 
-    logits = []
-    for side in ("context", "alone"):
-        prompts = [language.encode(getattr(q, side)) for q in queries]
-        logits.append(read(lms.force(prompts, ids)))
-    found = np.asarray(decoding.js_divergence(*logits))
+    found = np.asarray(read(language.variables, force_pair(language, queries, ids)))
     return [
         ([language.decode([i]) for i in row], found[n, -len(row) :])
         for n, row in enumerate(ids)

@@ -45,14 +45,18 @@ def write(workdir, doc, config, language, queries, answers, results):
         "Divergence per token",
         "Along what AdaCAD answered; the same question with contexts of each kind.",
     )
-    page.figure(token_maps(language, queries, answers), "tokens coloured by the JSD")
-    page.section("Answers", "The first questions, by every rule.")
-    names = list(answers.texts)
+    firsts = [[q for q in queries if q.kind == kind][:3] for kind in kinds]
+    some = [q for triple in zip(*firsts, strict=False) for q in triple]
+    written = measure.examples(config, language, some)
+    page.figure(
+        token_maps(language, some, written["adacad"]), "tokens coloured by the JSD"
+    )
+    page.section("Answers", "What every rule writes.")
     rows = [
-        [q.kind, q.context, q.answer, *(answers.texts[n][i].strip() for n in names)]
-        for i, q in enumerate(queries[:12])
+        [q.kind, q.context, q.answer, *(x[i].strip() for x in written.values())]
+        for i, q in enumerate(some)
     ]
-    page.table(["kind", "prompt", "right", *names], rows)
+    page.table(["kind", "prompt", "right", *written], rows)
     folder = pathlib.Path(workdir) / "knowledge"
     if folder.exists():
         page.training({"knowledge base": metrics.read(folder)})
@@ -91,12 +95,11 @@ def bars(results, kinds):
     return figure
 
 
-def token_maps(language, queries, answers, most: int = 9):
-    """JSD before each token of what AdaCAD answered."""
-    some, texts = queries[:most], [t or "?" for t in answers.texts["adacad"][:most]]
-    found = measure.divergence_by_token(language, some, texts)
+def token_maps(language, queries, texts):
+    """JSD before each token of texts that were written."""
+    found = measure.divergence_by_token(language, queries, [t or "?" for t in texts])
     rows = [
         (f"{q.alone.rpartition('. ')[2]} ({q.kind})", tokens, values)
-        for q, (tokens, values) in zip(some, found, strict=True)
+        for q, (tokens, values) in zip(queries, found, strict=True)
     ]
     return text.token_map(rows, label="JSD (nats)")

@@ -41,25 +41,11 @@ def rules(rule) -> dict[str, Any]:
 
     def fused(read, lam, gamma=0.0, layer=None):
         """LOL at a layer, or where the base's lower layers differ most (DoLa)."""
-        base = read.logits["base"]
-        low, amateur_low = read.low, read.amateur_low
-        if layer is None:
-            chosen = decoding.premature_layer(base, low)[None, ..., None]
-            low, amateur_low = (
-                jnp.take_along_axis(x, chosen, axis=0)[0] for x in (low, amateur_low)
-            )
-        else:
-            low, amateur_low = low[layer], amateur_low[layer]
-        return lol.lol_scores(
-            base,
-            read.logits["amateur"],
-            low,
-            amateur_low,
-            read.logits["truth"],
-            lam=lam,
-            gamma=gamma,
-            alpha=alpha,
-        )
+        combine, low = lol.lol_dynamic_scores, (read.low, read.amateur_low)
+        if layer is not None:
+            combine, low = lol.lol_scores, (x[layer] for x in low)
+        base, amateur, truth = (read.logits[x] for x in ("base", "amateur", "truth"))
+        return combine(base, amateur, *low, truth, lam=lam, gamma=gamma, alpha=alpha)
 
     found = {
         "base": lambda r: jax.nn.log_softmax(r.logits["base"], axis=-1),

@@ -44,12 +44,6 @@ def test_the_model_of_the_paper_by_shapes():
     assert sum(sizes) == pytest.approx(12.85e9, rel=0.01)  # 13.02e9 with its own head
 
 
-def test_an_answer_is_a_whole_word():
-    assert data.is_right(" Paris.\n", "Paris") and data.is_right("paris, the", "Paris")
-    assert not data.is_right("v12", "v1") and not data.is_right("Parisian", "Paris")
-    assert data.is_right("San José.", "San José")
-
-
 def test_contexts_of_each_kind(monkeypatch):
     monkeypatch.setattr(facts, "countries", lambda: FACTS)
     queries = data.country_queries([FACTS[0]], seed=0)
@@ -105,40 +99,51 @@ def language():
     return dataclasses.replace(found, variables=variables)
 
 
-def test_every_rule_from_one_reading_equals_its_own_loop():
-    """Row by row, prompts of different lengths; the strength is that of the row."""
+def test_every_rule_written_and_counted():
+    """One loop per row and rule; the forced reading finds just what it wrote right."""
     queries = [
         data.Query("conflict", "a b c d", "c d", "a"),
-        data.Query("conflict", "b e f g h c", "a b c", "b"),
+        data.Query("agreement", "b e f g h c", "a b c", "b"),
     ]
-    settings = ConfigDict(dict(strengths=(1.0,), min_alpha=0.0, ratio=4.0))
-    chosen = measure.rules(settings)
-    texts = [
-        measure.padded(language(), [getattr(q, side) for q in queries], 6)
-        for side in ("context", "alone")
-    ]
-    tokens, divergence = measure.make_decode(language(), chosen.values(), 4)(*texts)
-    read = jax.jit(
-        lambda text: (
-            reading.read_prompt(
-                language().model, language().variables, decoding.Text(*text), 10
-            ).out.logits
+    config = configs.get_config("smoke")
+    config.decode.update(strengths=(1.0,), max_new=4, batch_size=2)
+    chosen = measure.rules(config.decode)
+    written = measure.examples(config, language(), queries)
+    assert len({text for texts in written.values() for text in texts}) > 2
+
+    @jax.jit
+    def logits(text):
+        out = language().model.apply(
+            language().variables, text.tokens, where=text.where
         )
-    )
-    assert len({language().decode(row) for row in tokens.reshape(-1, 4)}) > 2
+        return language().model.apply(
+            language().variables, out.last[0, -1], method="logits"
+        )
+
+    def read(text):
+        """Padded to one length, so that one program reads every text."""
+        ids = language().encode(text)
+        padded = reading.pad_left([ids, np.zeros(12, int)])
+        return logits(jax.tree.map(lambda x: x[:1], padded))
+
     for i, q in enumerate(queries):
-        for j, rule in enumerate(chosen.values()):
+        for name, rule in chosen.items():
             new = []
             for _ in range(4):
-                both = [
-                    read(measure.padded(language(), [" ".join([side, *new])], 10))
-                    for side in (q.context, q.alone)
-                ]
-                if not new and j == 0:
-                    want = decoding.js_divergence(*both)[0]
-                    np.testing.assert_allclose(divergence[i], want, rtol=1e-3)
-                new.append("abcdefgh"[int(jnp.argmax(rule(*both)[0]))])
-            assert language().decode(tokens[i, j]) == " ".join(new), list(chosen)[j]
+                pair = [read(" ".join([x, *new])) for x in (q.context, q.alone)]
+                new.append("abcdefgh"[int(jnp.argmax(rule(*pair)))])
+            assert written[name][i] == " ".join(new), name
+    # What any rule wrote as the answer: right by the rules that wrote the same.
+    texts = list(written.values())
+    asked = [q._replace(answer=t[i]) for t in texts for i, q in enumerate(queries)]
+    found = measure.answer(config, language(), asked)
+    for right, own in zip(found.right.values(), texts, strict=True):
+        same = [t[i] == own[i] for t in texts for i in range(len(queries))]
+        assert right.tolist() == same
+    want = [
+        float(decoding.js_divergence(read(q.context), read(q.alone))) for q in queries
+    ]
+    np.testing.assert_allclose(found.divergence, want * len(texts), rtol=1e-3)
 
 
 def test_a_least_strength_of_1_is_cad():

@@ -10,7 +10,7 @@ from contrastive_jax.methods import lol
 
 # It trains nothing: no loss.
 CASES = {}
-HELPERS = ("lol_scores",)
+HELPERS = ("lol_dynamic_scores", "lol_scores")
 
 RNG = np.random.default_rng(0)
 P, A, P_LOW, A_LOW, TRUTH = (
@@ -70,6 +70,18 @@ def test_each_row_as_if_alone():
     for i in range(3):
         alone = lol.lol_scores(*(x[i] for x in FIVE), **weights)
         np.testing.assert_allclose(alone, whole[i], rtol=1e-5, atol=1e-6)
+
+
+def test_the_layer_is_chosen_for_each_row():
+    """Where one layer is the last one, the other is taken, in every row."""
+    far = jnp.asarray(RNG.normal(0, 2, (3, 8)), jnp.float32)
+    early = jnp.stack([far, P]).at[:, 1].set(jnp.stack([P[1], far[1]]))
+    other = jnp.stack([P_LOW, A_LOW])
+    weights = dict(lam=0.8, gamma=0.3)
+    got = lol.lol_dynamic_scores(P, A, early, other, TRUTH, **weights)
+    low = P_LOW.at[1].set(A_LOW[1])
+    want = lol.lol_scores(P, A, far, low, TRUTH, **weights)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
 def test_tokens_ruled_out_everywhere():
