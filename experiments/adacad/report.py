@@ -67,31 +67,38 @@ def write(workdir, doc, config, language, queries, answers, results):
 def over_strengths(results, strengths, kinds):
     """CAD over its strengths, other rules as lines across, one panel per kind."""
     panels = [*kinds, "mean"] if len(kinds) > 1 else kinds
-    colors = plots.method_colors(["cad", *ADAPTIVE])
+    colors = plots.method_colors(shown_rules(results))
     figure = Figure(figsize=(3.4 * len(panels) + 0.6, 3.4), layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    x = [0.0, *strengths]
+    places = range(len(strengths) + 1)
     for axes, kind in zip(grid, panels, strict=True):
         names = ["greedy", *(f"cad_{s:g}" for s in strengths)]
         y = [results[f"{name}/{kind}"] for name in names]
-        axes.plot(x, y, marker="o", color=colors["cad"], label="CAD (0: greedy)")
+        axes.plot(places, y, marker="o", color="black", label="CAD (0: greedy)")
         for name, style in zip(ADAPTIVE, (":", "-", "--"), strict=True):
             value = results[f"{name}/{kind}"]
             axes.axhline(value, color=colors[name], linestyle=style, label=name)
         axes.set(title=kind, xlabel="strength of CAD", ylim=(-3, 103))
-        plots.measured_ticks(axes, x)
+        axes.set_xticks(places, [f"{s:g}" for s in (0, *strengths)])
         axes.grid(alpha=0.3)
     grid[0].set_ylabel("accuracy (%)")
     grid[0].legend(fontsize=7)
     return figure
 
 
+def shown_rules(results):
+    """The rules of the bars; of CAD the strengths that its paper uses."""
+    names = [key.removesuffix("/mean") for key in results if key.endswith("/mean")]
+    usual = ("cad_0.5", "cad_1")
+    return [n for n in names if n in usual or not n.startswith("cad_")]
+
+
 def bars(results, kinds):
     """Every rule on every kind."""
-    names = [key.removesuffix("/mean") for key in results if key.endswith("/mean")]
+    names = shown_rules(results)
     groups = {k: {n: round(results[f"{n}/{k}"], 1) for n in names} for k in kinds}
     figure = plots.bars(groups, ylabel="accuracy (%)")
-    figure.set_size_inches(3.4 + 3.0 * len(kinds), 4.0)
+    figure.set_size_inches(2.4 + 2.6 * len(kinds), 4.0)
     return figure
 
 

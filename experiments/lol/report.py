@@ -20,10 +20,7 @@ def write(workdir, doc, config, languages, questions, scored, results):
         "answer, not normalized again (post_softmax off): for contrasting rules MC2 is "
         "no probability.",
     )
-    main = ["base", "truth", "cd", "dola", "icd"]
-    first = rule.lams[len(rule.lams) // 2]
-    main += [f"icd_weight_{1 + first:g}", f"lol_{first:g}"]
-    main += [f"lol_{first:g}_truth_{g:g}" for g in rule.gammas if g][:1]
+    main = main_rules(rule)
     groups = {
         m: {n: round(results[f"{n}/{key}"], 1) for n in main}
         for m, key in MEASURES.items()
@@ -57,6 +54,27 @@ def write(workdir, doc, config, languages, questions, scored, results):
     return page.write(workdir)
 
 
+def main_rules(rule):
+    """The rules of the bars: baselines, the control, LOL without and with truth."""
+    lam = rule.lams[len(rule.lams) // 2]
+    main = ["base", "truth", "cd", "dola", "icd", f"icd_weight_{1 + lam:g}"]
+    truths = [f"lol_{lam:g}_truth_{g:g}" for g in rule.gammas if g]
+    return [*main, f"lol_{lam:g}", *truths[:1]]
+
+
+def colors_of(rule):
+    """A color for each line of the pictures below, that of its rule in the bars."""
+    main = main_rules(rule)
+    colors = plots.method_colors(main)
+    lol = colors[main[6]]
+    found = {"base": colors["base"], "read out early": "black", "LOL at it": lol}
+    found["ICD, weight 1 + lambda"] = colors[main[5]]
+    rest = iter([*(colors[n] for n in main[7:]), "tab:olive", "tab:cyan"])
+    for gamma in rule.gammas:
+        found[f"LOL, gamma {gamma:g}"] = next(rest, "0.7") if gamma else lol
+    return found
+
+
 def over_weights(results, rule):
     """Lines over lambda, one panel per measure."""
     x = [0.0, *rule.lams]
@@ -74,7 +92,8 @@ def over_weights(results, rule):
         lines["ICD, weight 1 + lambda"] = (x, [results[f"icd/{key}"], *y])
         lines["base"] = (x, [results[f"base/{key}"]] * len(x))
         panels[title] = lines
-    return plots.lines(panels, xlabel="lambda", ylabel="percent")
+    colors = colors_of(rule)
+    return plots.lines(panels, xlabel="lambda", ylabel="percent", colors=colors)
 
 
 def over_layers(scored, results, rule):
@@ -91,12 +110,13 @@ def over_layers(scored, results, rule):
         | {"base": (layers, [results[f"base/{measure_name}"]] * len(layers))}
         for title, measure_name in MEASURES.items()
     }
-    figure = plots.lines(panels, xlabel="layer", ylabel="percent")
+    figure = plots.lines(
+        panels, xlabel="layer", ylabel="percent", colors=colors_of(rule)
+    )
     figure.set_size_inches(13.0, 3.6)
     figure.set_layout_engine("none")
-    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.15, wspace=0.25)
     for i, axes in enumerate(figure.axes):
-        axes.set_position([0.06 + 0.325 * i, 0.15, 0.26, 0.74])
+        axes.set_position((0.06 + 0.325 * i, 0.15, 0.26, 0.74))
     axes = figure.add_axes((0.71, 0.15, 0.26, 0.74))
     axes.plot(layers, scored.jsd.mean(axis=0), marker="o", color="0.3")
     axes.set(title="JSD", xlabel="layer", ylabel="from the last layer (nats)")
