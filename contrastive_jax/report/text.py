@@ -46,9 +46,9 @@ def token_map(
     colors = matplotlib.colormaps[cmap]
     widths = [[0.8 + 0.62 * max(len(shown(t)), 1) for t in row] for _, row, _ in rows]
     longest = max(sum(w) for w in widths)
-    figure = Figure(
-        figsize=(2.4 + 0.125 * longest, 1.0 + 0.5 * len(rows)), layout="constrained"
-    )
+    margin = 1.6 + 0.075 * max(len(title) for title, _, _ in rows)
+    size = (margin + max(0.125 * longest, 1.0), 1.0 + 0.4 * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     place: dict[str, Any] = dict(ha="center", va="center", fontsize=8)
     for y, ((_, tokens, values), wide) in enumerate(zip(rows, widths, strict=True)):

@@ -35,7 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = ConfigDict(
         dict(
             file="",  # JSON lines in the format of the released code
-            queries=64,
+            queries=120,
             entities=100,  # of the knowledge base, as the next three
             relations=4,
             objects=40,

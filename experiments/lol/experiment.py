@@ -78,7 +78,8 @@ def train_readers(config, workdir):
 
     for name, own in configs.items():
         begin = from_base if name == "amateur" else init
-        state = training.train(own, f"{workdir}/{name}", begin, make_step, batches)
+        place = f"{workdir}/{'lol' if name == 'base' else name}"
+        state = training.train(own, place, begin, make_step, batches)
         params = jax.device_get(state.params)
         start = params if name == "base" else start
         languages[name] = dataclasses.replace(

@@ -47,8 +47,8 @@ def write(workdir, doc, config, languages, questions, scored, results):
         "answers and false ones of the same questions.",
     )
     page.figure(token_maps(config, languages, questions), "tokens coloured by change")
-    folders = {n: pathlib.Path(workdir) / n for n in ("base", "weak", "amateur")}
-    if folders["base"].exists():
+    folders = {n: pathlib.Path(workdir) / n for n in ("lol", "weak", "amateur")}
+    if folders["lol"].exists():
         page.training({name: metrics.read(place) for name, place in folders.items()})
     page.config(training.config_text(config))
     return page.write(workdir)
