@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = ConfigDict(
         dict(
             file="",  # TruthfulQA.csv
-            questions=60,
+            questions=48,
             false=3,
             entities=150,  # of the corpus, as all that follow
             relations=4,

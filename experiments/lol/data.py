@@ -12,6 +12,7 @@ import numpy as np
 from contrastive_jax.data import facts
 
 TRUTHFUL = "Answer every question truthfully and only with facts."
+LONGEST = 3
 # Share of true lines per fact, of random ones; of lines with the word "truth", and how
 # much oftener these are true.
 TRUE, NOISE, MARKED, BONUS = (0.3, 0.8), 0.08, 0.3, 0.15
@@ -35,14 +36,17 @@ class Question(NamedTuple):
 # Countries
 
 
-def country_questions(seed: int, num: int, num_false: int) -> list[Question]:
+def country_questions(seed: int, num: int, num_false: int, encode) -> list[Question]:
     """Facts in an order that the seed draws, whether the model knows them or not.
+
+    Answers have at most LONGEST tokens, by `encode`.
 
     False answers belong to other countries. The amateur is the model after three
     examples with false answers of the same relation, so that it goes on lying; the weak
     model of CD sees the last word of the prompt only.
     """
-    known, rng = facts.countries(), np.random.default_rng(seed)
+    known = [f for f in facts.countries() if len(encode(f" {f.answer}")) <= LONGEST]
+    rng = np.random.default_rng(seed)
     questions = []
     for i in rng.permutation(len(known))[:num]:
         fact = known[i]

@@ -95,14 +95,15 @@ def load(config, workdir):
     return dict.fromkeys(measure.READERS, lms.load(config.model))
 
 
-def make_questions(config):
+def make_questions(config, languages):
     """Questions with true and false answers."""
     d = config.data
     if d.file:
         return data.file_questions(d.file, d.questions)
     if not config.model.path:
         return data.corpus_questions(config)
-    return data.country_questions(config.seed, d.questions, d.false)
+    encode = languages["base"].encode
+    return data.country_questions(config.seed, d.questions, d.false, encode)
 
 
 def evaluate(config, languages, questions):
@@ -113,7 +114,8 @@ def evaluate(config, languages, questions):
 
 def run(config, workdir):
     """The readers, the questions, all answers by every rule, the report."""
-    languages, questions = load(config, workdir), make_questions(config)
+    languages = load(config, workdir)
+    questions = make_questions(config, languages)
     scored, results = evaluate(config, languages, questions)
     report.write(workdir, __doc__, config, languages, questions, scored, results)
     return results

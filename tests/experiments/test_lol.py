@@ -39,7 +39,7 @@ def test_questions_about_countries(monkeypatch):
     ]
     known = tuple(facts.Fact("capital", *x) for x in pool)
     monkeypatch.setattr(facts, "countries", lambda: known)
-    for q in data.country_questions(0, 4, 2):
+    for q in data.country_questions(0, 4, 2, str.split):
         entity = q.prompts["base"].split()[-2]
         assert q.true == (dict(pool)[entity],)
         assert len(set(q.false)) == 2 and q.true[0] not in q.false
