@@ -6,7 +6,7 @@ Special about it:
   `lol.lol_scores`.
 - The lower layer is, for each token, the one that differs most from the last one, as in
   DoLa: `decoding.premature_layer`; fixed layers are in the table too.
-- `rule.lams` and `rule.gammas` of 0 turn both ideas off: ICD (`decoding.contrast`).
+- `rule.lams=(0.0,)` turns the lower layer off: ICD (`decoding.contrast`).
 
 Reference: Chen et al. 2024, arXiv:2408.08769 (no code published, only the abstract
 could be opened); ICD: arXiv:2312.15710, DoLa: arXiv:2309.03883, CD: arXiv:2210.15097.
