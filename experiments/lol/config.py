@@ -57,7 +57,7 @@ def get_config(variant: str = "") -> ConfigDict:
         dict(
             lams=(0.5, 1.0, 2.0),  # weights of the lower layer
             gammas=(0.0, 0.5, 1.0),  # and of the instruction to be truthful
-            alpha=0.0,  # of the plausibility mask: none, as in DoLa's and ICD's scripts
+            alpha=0.1,  # of the plausibility mask; 0 is none
             layers=(6, 12, 18, 22, 26, 28),  # outputs of these blocks, read out early
         )
     )
@@ -66,7 +66,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant in ("synthetic", "smoke"):
         config.model.path = ""
         config.data.questions = 600
-        config.rule.update(alpha=0.1, layers=(1, 2, 3))
+        config.rule.layers = (1, 2, 3)
         config.eval.batch_size = 400
     if variant == "smoke":
         config.data.update(questions=30, entities=10, relations=2, objects=8)
