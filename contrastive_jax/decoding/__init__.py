@@ -19,6 +19,7 @@ from contrastive_jax.decoding.processors import (
     entropy_constrained,
     js_divergence,
     layer_contrast,
+    layer_divergences,
     min_p,
     plausible,
     premature_layer,
@@ -27,6 +28,7 @@ from contrastive_jax.decoding.processors import (
     temperature,
     top_k,
     top_p,
+    within_bounds,
 )
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "generate",
     "js_divergence",
     "layer_contrast",
+    "layer_divergences",
     "min_p",
     "plausible",
     "premature_layer",
@@ -50,4 +53,5 @@ __all__ = [
     "top_k",
     "top_p",
     "two_streams",
+    "within_bounds",
 ]

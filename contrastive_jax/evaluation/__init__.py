@@ -34,6 +34,7 @@ from contrastive_jax.evaluation.embeddings import (
 )
 from contrastive_jax.evaluation.generation import pass_at_k, unigram_entropy
 from contrastive_jax.evaluation.knn import knn_classify
+from contrastive_jax.evaluation.multiple_choice import truthfulqa_mc
 from contrastive_jax.evaluation.ood import (
     aupr_in,
     aupr_out,
@@ -114,6 +115,7 @@ __all__ = [
     "spearman",
     "split_cluster_accuracy",
     "sts_correlations",
+    "truthfulqa_mc",
     "uniformity",
     "unigram_entropy",
 ]
