@@ -48,6 +48,8 @@ CHOSEN = (
     "contrast",
     "context_aware",
     "entropy_constrained",
+    "adacad",
+    "lol",
 )
 TASKS = {
     "search": [
@@ -61,7 +63,14 @@ TASKS = {
 }
 WIDTH = 4  # beams
 K, ALPHA = 5, 0.6
-OF_TWO = ("contrast", "context_aware", "entropy_constrained")
+# Streams of a rule: the prompt as it is, and as often again for its rivals.
+STREAMS = {
+    "contrast": 2,
+    "context_aware": 2,
+    "entropy_constrained": 2,
+    "adacad": 2,
+    "lol": 3,
+}
 
 
 @functools.cache
@@ -78,10 +87,20 @@ def language():
 def rule(name: str):
     """Scores of the next token by a rule, from what the model says and the text."""
     from contrastive_jax import decoding
+    from contrastive_jax.methods import adacad, lol
 
     def choose(out, text):
-        if name in OF_TWO:
-            return getattr(decoding, name)(out[0].logits, out[1].logits)
+        if name == "lol":
+            own, (false, true) = out
+            early = own.early, false.early
+            both = own.logits, false.logits
+            return lol.lol_dynamic_scores(
+                *both, *early, true.logits, lam=1.0, gamma=0.5
+            )
+        if name in STREAMS:
+            home = adacad if name == "adacad" else decoding
+            f = getattr(home, "adacad_logits" if name == "adacad" else name)
+            return f(out[0].logits, out[1].logits)
         logits = out.logits
         if name == "greedy":
             return logits
@@ -108,7 +127,7 @@ def decoder(name: str, new: int):
     def run(variables, prompt):
         slots = prompt.tokens.shape[1] + new
         layers = tuple(range(model.depth // 2, model.depth, 2))
-        layers = layers if name == "layer_contrast" else ()
+        layers = layers if name in ("layer_contrast", "lol") else ()
         read = reading.read_prompt(model, variables, prompt, slots, layers=layers)
         if name == "contrastive":
             reader = reading.make_reader(model, variables)
@@ -117,9 +136,10 @@ def decoder(name: str, new: int):
             ).tokens
         step = reading.make_step(model, variables, layers=layers)
         state, out = read.cache, read.out
-        if name in OF_TWO:  # the second stream is the same prompt
-            state, out = (state, state), (out, out)
-            step = decoding.two_streams(step, step)
+        one = step, state, out
+        for _ in range(STREAMS.get(name, 1) - 1):
+            step = decoding.two_streams(one[0], step)
+            state, out = (one[1], state), (one[2], out)
         more = dict(choose=rule("greedy" if name == "beam" else name), max_new=new)
         if name == "beam":
             found = decoding.beam_search(
