@@ -2,6 +2,7 @@
 
     python -m launch.bench losses --sizes 1024 4096 8192
     python -m launch.bench distances
+    python -m launch.bench decode --peer ENVIRONMENT/bin/python
     python -m launch.bench grad_cache
     python -m launch.bench ring
     python -m launch.bench compile
@@ -20,10 +21,14 @@ agree, which is checked. A peer that is not installed is named and left out; ins
 extra `bench` for them. Results go to RUNS/bench_NAME.json after every measurement, a
 plot of all of them beside it; later calls replace what they measure anew.
 
-`ring` and `largest` only compile: scratch per device of a program for 8 devices, and
-the most pairs whose scratch and gradients fit into 1 GiB. `compile` starts twice with
-one persistent cache. `accuracy` compares a saturated batch with float64. `tables`
-measures nothing and prints what is saved as Markdown.
+`decode` has SmolLM2 decode 20 prompts; rows are those of a batch, the width is the
+number of new tokens, and times are those of a batch. Its peer is transformers 4.46.3,
+by the interpreter after --peer, since it needs other versions than ours of what both
+use; `same_as_ours` counts equal texts. `ring` and `largest` only compile: scratch per
+device of a program for 8 devices, and the most pairs whose scratch and gradients fit
+into 1 GiB. `compile` starts twice with one persistent cache. `accuracy` compares a
+saturated batch with float64. `tables` measures nothing and prints what is saved as
+Markdown.
 """
 
 import argparse
@@ -33,7 +38,7 @@ import pathlib
 import sys
 import tempfile
 
-from launch.bench import devices, losses, measure, tables
+from launch.bench import decode, devices, losses, measure, tables
 
 
 def cases(bench: str, args: argparse.Namespace) -> list[list]:
@@ -51,6 +56,14 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
             for rows in args.sizes or usual
             for method in methods
             if rows <= args.stretch * losses.largest(task, method)
+        ]
+    if bench == "decode":
+        return [
+            [task, method, rows, args.width or 48]
+            for task, methods in decode.TASKS.items()
+            if not args.tasks or task in args.tasks
+            for rows in args.sizes or [1, 8]
+            for method in methods
         ]
     if bench == "grad_cache":
         methods = ["whole", "checkpoint", "chunk/16", "chunk/64", "chunk/256"]
@@ -82,6 +95,7 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
 MEASURE = {
     "losses": losses.measure_loss,
     "distances": losses.measure_loss,
+    "decode": decode.measure_decode,
     "grad_cache": devices.measure_grad_cache,
     "ring": devices.measure_ring,
     "compile": devices.measure_compile,
@@ -111,6 +125,7 @@ def main(argv: list[str] | None = None) -> int:
         help="so often all methods in turn; of each, least time and memory count",
     )
     parser.add_argument("--core", type=int, help="core to stay on; the first allowed")
+    parser.add_argument("--peer", help="interpreter that has transformers 4.46.3")
     parser.add_argument("--runs", type=pathlib.Path, default=measure.ROOT / "runs")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -123,6 +138,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.bench == "tables":
         tables.tables(args.runs, MEASURE)
         return 0
+    if args.peer:
+        os.environ["BENCH_PEER"] = args.peer
     args.runs.mkdir(parents=True, exist_ok=True)
     file = args.runs / f"bench_{args.bench}.json"
     best, skipped = {}, set()
