@@ -1,0 +1,158 @@
+"""Chains of digits: arithmetic modulo 10 with every value written down, and sets of them.
+
+A question is a digit and some operations, as 3 + 4 * 2 - 5 + 9 =; its trace are the
+value after every operation, the answer and an end: 7 4 9 8 # 8 $. Every sequence has
+the same length. The critical token of a wrong trace is the first that differs from the
+right trace.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from contrastive_jax.data import batches as rows
+
+SIGNS = "+-*"
+EQUALS, ANSWER, END = 13, 14, 15
+VOCABULARY = "0123456789" + SIGNS + "=#$"
+# Streams of random numbers: what is drawn for training is not drawn for the test.
+TRAIN, ASK, TEST, SPOIL = range(4)
+
+
+class Chains(NamedTuple):
+    """Questions with their right traces.
+
+    Attributes:
+      prompts: [n, 2 k + 2] tokens of k operations.
+      traces: [n, k + 3] tokens.
+    """
+
+    prompts: np.ndarray
+    traces: np.ndarray
+
+
+class Sets(NamedTuple):
+    """What sampled traces are sorted into; all are whole sequences [n, t].
+
+    Attributes:
+      positive: one right trace of each question that has one.
+      negative: traces of the wrong answers given most.
+      chosen: a right trace of each question with both kinds.
+      rejected: a trace of its most frequent wrong answer.
+      truth: the right trace of that question.
+    """
+
+    positive: np.ndarray
+    negative: np.ndarray
+    chosen: np.ndarray
+    rejected: np.ndarray
+    truth: np.ndarray
+
+
+def draw(config: Any, stream: int, number: int) -> Chains:
+    """Random questions; every stream of a seed has its own."""
+    rng, k = np.random.default_rng([config.seed, stream]), config.data.operations
+    digits, signs = rng.integers(10, size=(number, k + 1)), rng.integers(3, size=(number, k))
+    values = [digits[:, 0]]
+    for i in range(k):
+        a, b = values[-1], digits[:, i + 1]
+        values.append(np.choose(signs[:, i], [a + b, a - b, a * b]) % 10)
+    prompts = np.full((number, 2 * k + 2), EQUALS)
+    prompts[:, 0:-1:2], prompts[:, 1:-1:2] = digits, signs + 10
+    ends = np.tile([ANSWER, 0, END], (number, 1))
+    ends[:, 1] = values[-1]
+    traces = np.column_stack([*values[1:], ends])
+    return Chains(prompts.astype(np.int32), traces.astype(np.int32))
+
+
+def whole(prompts: np.ndarray, traces: np.ndarray) -> np.ndarray:
+    """Prompts and traces as sequences."""
+    return np.concatenate([prompts, traces], axis=1)
+
+
+def response(config: Any, tokens: np.ndarray) -> np.ndarray:
+    """Labels that belong to the trace, [n, t - 1] as the labels of `tokens`."""
+    first = 2 * config.data.operations + 1
+    return np.broadcast_to(np.arange(tokens.shape[1] - 1) >= first, tokens[:, 1:].shape)
+
+
+def answers(traces: np.ndarray) -> np.ndarray:
+    """The answer of each trace, -1 where there is none: `# digit $` must end it."""
+    tail = traces[..., -3:]
+    right = (tail[..., 0] == ANSWER) & (tail[..., 1] < 10) & (tail[..., 2] == END)
+    return np.where(right, tail[..., 1], -1)
+
+
+def sort(chains: Chains, traces: np.ndarray) -> Sets:
+    """Sampled traces [n, samples, k + 3] by their answers, as the released code does.
+
+    Negative: one trace of each wrong answer, the most frequent first, until half of the
+    wrong traces are covered; an answer that came once only if there is no other.
+    """
+    found: dict[str, list[np.ndarray]] = {name: [] for name in Sets._fields}
+    for prompt, truth, own in zip(*chains, traces, strict=True):
+        given, right = answers(own), answers(truth)
+        values, first, counts = np.unique(given, return_index=True, return_counts=True)
+        known = dict(zip(values.tolist(), first.tolist(), strict=True))
+        wrong = [i for i in np.argsort(-counts, kind="stable") if values[i] not in (-1, right)]
+        join = lambda trace, prompt=prompt: np.concatenate([prompt, trace])  # noqa: E731
+        if int(right) in known:
+            found["positive"].append(join(own[known[int(right)]]))
+        taken, covered = 0, 0
+        for i in wrong:
+            if covered >= counts[wrong].sum() / 2 or (counts[i] == 1 and taken):
+                break
+            found["negative"].append(join(own[first[i]]))
+            taken, covered = taken + 1, covered + counts[i]
+        if int(right) in known and wrong:
+            found["chosen"].append(join(own[known[int(right)]]))
+            found["rejected"].append(join(own[first[wrong[0]]]))
+            found["truth"].append(join(truth))
+    return Sets(**{name: np.array(x) for name, x in found.items()})
+
+
+def spoiled(config: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Right sequences of the training questions, and the same with one digit wrong."""
+    chosen = whole(*draw(config, TRAIN, config.data.train))
+    rng, rejected = np.random.default_rng([config.seed, SPOIL]), chosen.copy()
+    places = 2 * config.data.operations + 2 + rng.integers(config.data.operations, size=len(chosen))
+    each = np.arange(len(chosen))
+    rejected[each, places] = (chosen[each, places] + rng.integers(1, 10, len(chosen))) % 10
+    return chosen, rejected
+
+
+def predict_rows(config: Any, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """Arrays of the stage "predict"."""
+    return {"tokens": tokens, "response": response(config, tokens)}
+
+
+def prefer_rows(
+    config: Any, chosen: np.ndarray, rejected: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Arrays of the stage "prefer"."""
+    return {
+        "chosen": chosen,
+        "chosen_response": response(config, chosen),
+        "rejected": rejected,
+        "rejected_response": response(config, rejected),
+        "rejected_weights": weights,
+    }
+
+
+def batches(config: Any, start_step: int, arrays: dict[str, np.ndarray] | None = None):
+    """Shuffled batches of arrays; of chains (predict) or spoiled chains if None.
+
+    tokens, chosen, rejected [n, t] int32; responses [n, t - 1] bool, and weights.
+    """
+    if arrays is None and config.stage == "predict":
+        arrays = predict_rows(config, whole(*draw(config, TRAIN, config.data.train)))
+    elif arrays is None:
+        pair = spoiled(config)
+        wrong = (pair[0] != pair[1])[:, 1:].astype(np.float32)
+        arrays = prefer_rows(config, *pair, wrong)
+    return rows.row_batches(
+        rows.array_rows(arrays),
+        batch_size=config.data.batch_size,
+        seed=config.seed,
+        start_step=start_step,
+    )

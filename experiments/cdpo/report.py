@@ -1,0 +1,2 @@
+"""The report."""
+def write(*a): pass
