@@ -1,4 +1,4 @@
-"""Losses of tokens from hidden states: the head is applied to a chunk of them at a time.
+"""Losses of tokens from hidden states, with the head applied to a chunk at a time.
 
 A language model ends in logits = hidden @ head.T, n * t * v numbers. These functions
 equal those of `losses.tokens` and `losses.distillation_kl` on such logits, but hold
@@ -32,7 +32,7 @@ def linear_cross_entropy(
     where: Bool[Array, "n t"] | None = None,
     weights: Float[Array, " n"] | None = None,
     ignore_index: int = -100,
-    chunk: int = 256,
+    chunk: int = 512,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
 ) -> Float[Array, "..."]:
     """Cross entropy of the labelled tokens, from hidden states and the head.
@@ -82,7 +82,7 @@ def linear_log_probs(
     *,
     where: Bool[Array, "n t"] | None = None,
     ignore_index: int = -100,
-    chunk: int = 256,
+    chunk: int = 512,
 ) -> Float[Array, "n t"]:
     """Log-probability of each labelled token, from hidden states and the head.
 
@@ -120,7 +120,7 @@ def linear_kl(
     reference_head: Float[Array, "v e"],
     *,
     where: Bool[Array, "n t"] | None = None,
-    chunk: int = 256,
+    chunk: int = 512,
 ) -> Float[Array, "n t"]:
     """KL divergence of a model from a reference at each position, from hidden states.
 

@@ -152,7 +152,9 @@ def token_dpo(
     if form not in ("tdpo1", "tdpo2"):
         raise ValueError(f'form: expected "tdpo1" or "tdpo2", got {form!r}')
     gap, where = reward_gaps(given, where, weights, beta)
-    drift = [numerics.at_least_f32(given[name]) for name in ("chosen_kl", "rejected_kl")]
+    drift = [
+        numerics.at_least_f32(given[name]) for name in ("chosen_kl", "rejected_kl")
+    ]
     if form == "tdpo1":
         gap = gap - (drift[1] - drift[0])
     else:

@@ -91,7 +91,7 @@ def linear_contrastive_estimation_score(
     where: Bool[Array, "n t"] | None = None,
     beta: numerics.Number = 1.0,
     ignore_index: int = -100,
-    chunk: int = 256,
+    chunk: int = 512,
 ) -> Float[Array, "n t"]:
     """`contrastive_estimation_score` from hidden states, without holding all logits.
 
@@ -196,7 +196,8 @@ def cdpo(
         r_it = rejected_weights[i, t] (rejected[i, t] - reference_rejected[i, t])
         sequence: h_i  = sum_t c_it - sum_t r_it
         token:    h_it = c_it - r_it
-        loss = (1 - label_smoothing) softplus(-beta h) + label_smoothing softplus(beta h)
+        loss = (1 - label_smoothing) softplus(-beta h)
+               + label_smoothing softplus(beta h)
                                                                               (nats)
 
     With all weights 1 the sequence form is `losses.dpo`. Reference and weights carry no

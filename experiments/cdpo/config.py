@@ -21,7 +21,14 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.stage = "predict"
     config.data = ConfigDict(
-        dict(operations=4, train=3000, questions=2000, samples=8, test=1000, batch_size=64)
+        dict(
+            operations=4,
+            train=3000,
+            questions=2000,
+            samples=8,
+            test=1000,
+            batch_size=64,
+        )
     )
     config.model = ConfigDict(
         dict(
@@ -39,10 +46,19 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.lora = ConfigDict(dict(rank=0, alpha=16.0, targets="mlp", blocks=0))
     config.loss = ConfigDict(
-        dict(beta=0.1, label_smoothing=0.0, form="sequence", weighted=True, contrast=1.0, chunk=4096)
+        dict(
+            beta=0.1,
+            label_smoothing=0.0,
+            form="sequence",
+            weighted=True,
+            contrast=1.0,
+            chunk=4096,
+        )
     )
     config.contrast = ConfigDict(dict(num_steps=200, learning_rate=1e-3))
-    config.tune = ConfigDict(dict(num_steps=(100, 300, 300), learning_rates=(3e-4, 3e-4, 1e-3)))
+    config.tune = ConfigDict(
+        dict(num_steps=(100, 300, 300), learning_rates=(3e-4, 3e-4, 1e-3))
+    )
     if variant == "smoke":
         pass
     return config

@@ -1,16 +1,23 @@
-"""Chains of digits: arithmetic modulo 10 with every value written down, and sets of them.
+"""Chains of digits and what is sampled of them; annotated solutions of CHAMP problems.
 
 A question is a digit and some operations, as 3 + 4 * 2 - 5 + 9 =; its trace are the
 value after every operation, the answer and an end: 7 4 9 8 # 8 $. Every sequence has
 the same length. The critical token of a wrong trace is the first that differs from the
 right trace.
+
+CHAMP (Mao et al. 2024, arXiv:2406.18321): solutions of maths problems by four models,
+two of each problem with the first wrong step marked.
 """
 
+import json
+import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from contrastive_jax.data import batches as rows
+from contrastive_jax.data import packaged
 
 SIGNS = "+-*"
 EQUALS, ANSWER, END = 13, 14, 15
@@ -52,7 +59,10 @@ class Sets(NamedTuple):
 def draw(config: Any, stream: int, number: int) -> Chains:
     """Random questions; every stream of a seed has its own."""
     rng, k = np.random.default_rng([config.seed, stream]), config.data.operations
-    digits, signs = rng.integers(10, size=(number, k + 1)), rng.integers(3, size=(number, k))
+    digits, signs = (
+        rng.integers(10, size=(number, k + 1)),
+        rng.integers(3, size=(number, k)),
+    )
     values = [digits[:, 0]]
     for i in range(k):
         a, b = values[-1], digits[:, i + 1]
@@ -94,7 +104,11 @@ def sort(chains: Chains, traces: np.ndarray) -> Sets:
         given, right = answers(own), answers(truth)
         values, first, counts = np.unique(given, return_index=True, return_counts=True)
         known = dict(zip(values.tolist(), first.tolist(), strict=True))
-        wrong = [i for i in np.argsort(-counts, kind="stable") if values[i] not in (-1, right)]
+        wrong = [
+            i
+            for i in np.argsort(-counts, kind="stable")
+            if values[i] not in (-1, right)
+        ]
         join = lambda trace, prompt=prompt: np.concatenate([prompt, trace])  # noqa: E731
         if int(right) in known:
             found["positive"].append(join(own[known[int(right)]]))
@@ -115,9 +129,15 @@ def spoiled(config: Any) -> tuple[np.ndarray, np.ndarray]:
     """Right sequences of the training questions, and the same with one digit wrong."""
     chosen = whole(*draw(config, TRAIN, config.data.train))
     rng, rejected = np.random.default_rng([config.seed, SPOIL]), chosen.copy()
-    places = 2 * config.data.operations + 2 + rng.integers(config.data.operations, size=len(chosen))
+    places = (
+        2 * config.data.operations
+        + 2
+        + rng.integers(config.data.operations, size=len(chosen))
+    )
     each = np.arange(len(chosen))
-    rejected[each, places] = (chosen[each, places] + rng.integers(1, 10, len(chosen))) % 10
+    rejected[each, places] = (
+        chosen[each, places] + rng.integers(1, 10, len(chosen))
+    ) % 10
     return chosen, rejected
 
 
@@ -156,3 +176,95 @@ def batches(config: Any, start_step: int, arrays: dict[str, np.ndarray] | None =
         seed=config.seed,
         start_step=start_step,
     )
+
+
+class Solutions(NamedTuple):
+    """Texts as sequences of tokens, padded on the right.
+
+    Attributes:
+      tokens: [n, t].
+      response: labels that belong to the solution, [n, t - 1].
+      critical: labels that belong to the first wrong step, [n, t - 1].
+    """
+
+    tokens: np.ndarray
+    response: np.ndarray
+    critical: np.ndarray
+
+
+class Champ(NamedTuple):
+    """Right and wrong solutions to tune on, and marked ones of other problems."""
+
+    positive: Solutions
+    negative: Solutions
+    marked: Solutions
+
+
+def champ(config: Any, encode: Callable[[str], Any]) -> Champ:
+    """Solutions of the problems with a whole number as answer, marked ones of others.
+
+    Args:
+      config: all settings.
+      encode: text to an encoding with `ids` and `offsets` (`tokenizers`).
+    """
+    member = "champ_dataset/dataset_files/v0.json"
+    problems = json.loads(packaged.read_member("champ", member))["problems"].values()
+    rng, d = np.random.default_rng(config.seed), config.data
+    told: dict[bool, list[Any]] = {True: [], False: []}
+    marked = []
+    for problem in problems:
+        prompt, answer = (
+            f"Problem: {problem['_text']}\nSolution: ",
+            number_in(problem["_answer"]),
+        )
+        if answer is None:
+            steps = [
+                x
+                for x in problem["fws_annotations"].values()
+                if x["start_idx"] is not None
+            ]
+            marked.append(
+                [(prompt, x["text"], (x["start_idx"], x["end_idx"])) for x in steps]
+            )
+            continue
+        own: dict[bool, list[Any]] = {True: [], False: []}
+        for talk in problem["conversations"].values():
+            text, summary = (talk["messages"][i]["text"] for i in (-3, -1))
+            numbers = re.findall(r"-?\d[\d,]*", summary or "")
+            if text and numbers:
+                right = numbers[-1].replace(",", "") == answer
+                own[right].append((prompt, text, (0, 0)))
+        for right, texts in own.items():
+            order = rng.permutation(len(texts))[: d.solutions]
+            told[right] += [texts[i] for i in order]
+    # The test problems are the same for every seed.
+    tested = np.random.default_rng(0).permutation(len(marked))[: d.problems]
+    parts = [told[True], told[False], [x for i in tested for x in marked[i]]]
+    positive, negative, test = (sequences(x, d.length, encode) for x in parts)
+    seen = np.any(test.critical, axis=1)  # else it lies beyond the length
+    return Champ(positive, negative, Solutions(*(x[seen] for x in test)))
+
+
+def number_in(answer: str) -> str | None:
+    """A whole number that is the answer, or one of its forms.
+
+    Examples:
+      >>> number_in("C(10, 5), or equivalently 252"), number_in("2^(n-1)")
+      ('252', None)
+    """
+    forms = re.split(r",? or equivalently ", answer)
+    return next((x for x in forms if re.fullmatch(r"-?\d+", x)), None)
+
+
+def sequences(texts: Any, length: int, encode: Callable[[str], Any]) -> Solutions:
+    """(prompt, solution, span of characters) as tokens, cut off at a length."""
+    tokens = np.zeros((len(texts), length), np.int32)
+    response, critical = np.zeros((2, len(texts), length), bool)
+    for i, (prompt, text, (start, end)) in enumerate(texts):
+        asked, told = encode(prompt).ids, encode(text)
+        ids = [*asked, *told.ids][:length]
+        tokens[i, : len(ids)] = ids
+        response[i, len(asked) : len(ids)] = True
+        inside = [a < end and b > start for a, b in told.offsets]
+        critical[i, len(asked) : len(ids)] = inside[: max(length - len(asked), 0)]
+    return Solutions(tokens, response[:, 1:], critical[:, 1:])

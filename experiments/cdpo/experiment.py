@@ -68,7 +68,9 @@ def init(config, base=None):
     rng = jax.random.key(config.seed)
     if base is None:
         model, tokens = make_model(config), jnp.zeros((1, 2), jnp.int32)
-        base = jax.jit(functools.partial(model.init, method=touch))(rng, tokens)["params"]
+        base = jax.jit(functools.partial(model.init, method=touch))(rng, tokens)[
+            "params"
+        ]
     adapt = config.lora
     if adapt.rank:
         options = dict(rank=adapt.rank, targets=adapt.targets, blocks=adapt.blocks)
@@ -183,7 +185,7 @@ def evaluate(config, weights):
 
 
 def run(config, workdir):
-    """Base, critical tokens, every method at every budget, report; the final metrics."""
+    """Base, critical tokens, every method at every budget, and the report."""
     place = pathlib.Path(workdir)
     base = fit(config, place / "predict", stage="predict")
     results = {f"base/{k}": x for k, x in evaluate(config, base).items()}

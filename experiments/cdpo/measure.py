@@ -50,7 +50,9 @@ def make_decoder(model: models.Decoder, length: int, drawn: bool):
 def traces(model, weights, chains, *, rng=None, samples=1):
     """Traces [n, samples, t] of a model: greedy, or drawn by a random key."""
     decode = make_decoder(model, chains.traces.shape[1], rng is not None)
-    keys = jax.random.split(jax.random.key(0) if rng is None else rng, (samples, len(chains.prompts)))
+    keys = jax.random.split(
+        jax.random.key(0) if rng is None else rng, (samples, len(chains.prompts))
+    )
     found = [
         [
             decode(weights, chains.prompts[i : i + ROWS], own[i : i + ROWS])

@@ -23,14 +23,25 @@ def lora_init(rng: Any, base: Any, *, rank: int, targets: str, blocks: int) -> A
     References:
       Hu et al. 2021, arXiv:2106.09685, section 4.1.
     """
-    names = sorted((x for x in base if x.startswith("block_")), key=lambda x: int(x[6:]))
+    names = sorted(
+        (x for x in base if x.startswith("block_")), key=lambda x: int(x[6:])
+    )
     flat, factors = jax.tree_util.tree_leaves_with_path(base), {}
     for path, kernel in flat:
         keys = [str(k.key) for k in path]
-        if keys[0] in names[-blocks:] and keys[-2] in TARGETS[targets] and kernel.ndim == 2:
+        if (
+            keys[0] in names[-blocks:]
+            and keys[-2] in TARGETS[targets]
+            and kernel.ndim == 2
+        ):
             rng, own = jax.random.split(rng)
-            down = jax.random.normal(own, (kernel.shape[0], rank)) / kernel.shape[0] ** 0.5
-            factors["/".join(keys)] = {"down": down, "up": jnp.zeros((rank, kernel.shape[1]))}
+            down = (
+                jax.random.normal(own, (kernel.shape[0], rank)) / kernel.shape[0] ** 0.5
+            )
+            factors["/".join(keys)] = {
+                "down": down,
+                "up": jnp.zeros((rank, kernel.shape[1])),
+            }
     return factors
 
 
@@ -39,6 +50,8 @@ def lora_merge(base: Any, factors: Any, scale: float) -> Any:
 
     def add(path, x):
         own = factors.get("/".join(str(k.key) for k in path))
-        return x if own is None else x + (scale * own["down"] @ own["up"]).astype(x.dtype)
+        return (
+            x if own is None else x + (scale * own["down"] @ own["up"]).astype(x.dtype)
+        )
 
     return jax.tree_util.tree_map_with_path(add, base)

@@ -1,2 +1,5 @@
 """The report."""
-def write(*a): pass
+
+
+def write(*a):
+    pass

@@ -2,6 +2,7 @@
 
     python -m launch.bench losses --sizes 1024 4096 8192
     python -m launch.bench distances
+    python -m launch.bench tokens
     python -m launch.bench grad_cache
     python -m launch.bench ring
     python -m launch.bench compile
@@ -20,10 +21,11 @@ agree, which is checked. A peer that is not installed is named and left out; ins
 extra `bench` for them. Results go to RUNS/bench_NAME.json after every measurement, a
 plot of all of them beside it; later calls replace what they measure anew.
 
-`ring` and `largest` only compile: scratch per device of a program for 8 devices, and
-the most pairs whose scratch and gradients fit into 1 GiB. `compile` starts twice with
-one persistent cache. `accuracy` compares a saturated batch with float64. `tables`
-measures nothing and prints what is saved as Markdown.
+`tokens` takes the gradient by hidden states and head of a language model; rows are
+tokens. `ring` and `largest` only compile: scratch per device of a program for 8
+devices, and the most pairs whose scratch and gradients fit into 1 GiB. `compile` starts
+twice with one persistent cache. `accuracy` compares a saturated batch with float64.
+`tables` measures nothing and prints what is saved as Markdown.
 """
 
 import argparse
@@ -33,7 +35,7 @@ import pathlib
 import sys
 import tempfile
 
-from launch.bench import devices, losses, measure, tables
+from launch.bench import devices, losses, measure, tables, tokens
 
 
 def cases(bench: str, args: argparse.Namespace) -> list[list]:
@@ -51,6 +53,14 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
             for rows in args.sizes or usual
             for method in methods
             if rows <= args.stretch * losses.largest(task, method)
+        ]
+    if bench == "tokens":
+        return [
+            [task, method, rows, args.width or 576]
+            for task, methods in tokens.TASKS.items()
+            if not args.tasks or task in args.tasks
+            for rows in args.sizes or [1024, 4096]
+            for method in methods
         ]
     if bench == "grad_cache":
         methods = ["whole", "checkpoint", "chunk/16", "chunk/64", "chunk/256"]
@@ -82,6 +92,7 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
 MEASURE = {
     "losses": losses.measure_loss,
     "distances": losses.measure_loss,
+    "tokens": tokens.measure_tokens,
     "grad_cache": devices.measure_grad_cache,
     "ring": devices.measure_ring,
     "compile": devices.measure_compile,

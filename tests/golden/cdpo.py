@@ -142,9 +142,7 @@ def pass_at_k(inputs, args):
     correct = np.asarray(inputs["correct"])
     number = correct.shape[1]
     found = [
-        evaluation.pass_at_k(
-            correct.sum(axis=1), num_samples=number, k=min(k, number)
-        )
+        evaluation.pass_at_k(correct.sum(axis=1), num_samples=number, k=min(k, number))
         for k in range(1, args["max_k"] + 1)
     ]
     return {"pass_at_k": np.array(found)}
