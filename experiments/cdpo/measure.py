@@ -1,6 +1,7 @@
-"""Answers of a model, scores of tokens, and how well scores find critical tokens."""
+"""Answers of a model and sets of them; scores of tokens, and what these find."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,25 @@ from contrastive_jax.methods import cdpo
 from contrastive_jax.models import decoding as reading
 from experiments.cdpo import data
 
-ROWS = 500  # decoded or scored at a time
+ROWS = 500  # decoded at a time
+
+
+class Sets(NamedTuple):
+    """What sampled traces are sorted into; all are whole sequences [n, t].
+
+    Attributes:
+      positive: one right trace of each question that has one.
+      negative: traces of the wrong answers given most.
+      chosen: a right trace of each question with both kinds.
+      rejected: a trace of its most frequent wrong answer.
+      truth: the right trace of that question.
+    """
+
+    positive: np.ndarray
+    negative: np.ndarray
+    chosen: np.ndarray
+    rejected: np.ndarray
+    truth: np.ndarray
 
 
 def head_of(weights):
@@ -69,6 +88,38 @@ def accuracy(model, weights, chains):
     return float(np.mean(given == data.answers(chains.traces)))
 
 
+def sort(chains: data.Chains, traces: np.ndarray) -> Sets:
+    """Sampled traces [n, samples, k + 3] by their answers, as the released code does.
+
+    Negative: one trace of each wrong answer, the most frequent first, until half of the
+    wrong traces are covered; an answer that came once only if there is no other.
+    """
+    found: dict[str, list[np.ndarray]] = {name: [] for name in Sets._fields}
+    for prompt, truth, own in zip(*chains, traces, strict=True):
+        given, right = data.answers(own), data.answers(truth)
+        values, first, counts = np.unique(given, return_index=True, return_counts=True)
+        known = dict(zip(values.tolist(), first.tolist(), strict=True))
+        wrong = [
+            i
+            for i in np.argsort(-counts, kind="stable")
+            if values[i] not in (-1, right)
+        ]
+        join = lambda trace, prompt=prompt: np.concatenate([prompt, trace])  # noqa: E731
+        if int(right) in known:
+            found["positive"].append(join(own[known[int(right)]]))
+        taken, covered = 0, 0
+        for i in wrong:
+            if covered >= counts[wrong].sum() / 2 or (counts[i] == 1 and taken):
+                break
+            found["negative"].append(join(own[first[i]]))
+            taken, covered = taken + 1, covered + counts[i]
+        if int(right) in known and wrong:
+            found["chosen"].append(join(own[known[int(right)]]))
+            found["rejected"].append(join(own[first[wrong[0]]]))
+            found["truth"].append(join(truth))
+    return Sets(**{name: np.array(x) for name, x in found.items()})
+
+
 @functools.lru_cache
 def make_scorer(model: models.Decoder, beta: float, chunk: int):
     """`score(weights by name, tokens)`: by each detector, high where critical."""
@@ -101,9 +152,10 @@ def make_scorer(model: models.Decoder, beta: float, chunk: int):
 def detectors(config, model, weights, tokens):
     """Scores [n, t - 1] of the labels of sequences by detector."""
     score = make_scorer(model, config.loss.contrast, config.loss.chunk)
+    rows = config.eval.rows
     parts = [
-        jax.device_get(score(weights, tokens[i : i + ROWS]))
-        for i in range(0, len(tokens), ROWS)
+        jax.device_get(score(weights, tokens[i : i + rows]))
+        for i in range(0, len(tokens), rows)
     ]
     return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
 
@@ -127,3 +179,14 @@ def first_wrong(rejected, truth):
     """The first label that differs from the right sequence, one-hot [n, t - 1]."""
     wrong = (rejected != truth)[:, 1:]
     return wrong & (np.cumsum(wrong, axis=1) == 1)
+
+
+def token_weights(config, sets, scores):
+    """Weights of the tokens of rejected traces by the scores of a detector."""
+    tokens = sets.rejected
+    weights = cdpo.cdpo_weights(
+        1 - jnp.asarray(scores),
+        data.response(config, tokens),
+        ends=jnp.asarray(tokens[:, 1:] == data.END),
+    )
+    return np.asarray(weights)
