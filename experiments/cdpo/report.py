@@ -97,22 +97,22 @@ def localization(page, results, scores, critical, response):
         "the share of answers whose highest score is at a critical token.",
     )
     rows = [
-        [text, results[f"auc/{name}"], results[f"first/{name}"]]
+        [f"{name}: {text}", results[f"auc/{name}"], results[f"first/{name}"]]
         for name, text in DETECTORS.items()
     ]
     page.table(["score", "AUC", "highest is critical"], rows)
     measures = {"AUC": "auc", "highest is critical": "first"}
     groups = {
-        title: {text: results[f"{key}/{name}"] for name, text in DETECTORS.items()}
+        title: {name: results[f"{key}/{name}"] for name in DETECTORS}
         for title, key in measures.items()
     }
     page.figure(plots.bars(groups, ylabel="AUC, share"), "detectors of critical tokens")
     panels = {
-        text: {
+        name: {
             "critical": scores[name][critical & response],
             "others": scores[name][response & ~critical],
         }
-        for name, text in DETECTORS.items()
+        for name in DETECTORS
     }
     page.figure(
         plots.histograms(panels, xlabel="score"), "scores of critical and other tokens"
