@@ -68,7 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
             # Of champ: tokens of a text, test problems, solutions of each kind per
             # problem.
             length=256,
-            problems=48,
+            problems=64,
             solutions=4,
         )
     )
@@ -121,7 +121,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.optim.warmup_steps = 5
         smollm2(config.model)
         config.lora.update(rank=8, blocks=6)
-        config.contrast.update(num_steps=40, learning_rate=3e-3)
+        config.contrast.update(num_steps=40, learning_rate=1e-3)
         config.loss.chunk = 512
         config.eval.rows = 4
     elif variant == "paper":
