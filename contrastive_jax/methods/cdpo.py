@@ -251,15 +251,20 @@ def cdpo(
     if form not in ("sequence", "token"):
         raise ValueError(f'form: expected "sequence" or "token", got {form!r}')
 
+    where = numerics.mask_or_all(where, (sizes["n"],))
+
     def ratios(side, log_probs, reference, weights, tokens):
         named = {side: log_probs, f"reference_{side}": reference}
-        mine, theirs = (numerics.at_least_f32(x, k) for k, x in named.items())
-        gap = mine - jax.lax.stop_gradient(theirs)
-        tokens = numerics.mask_or_all(tokens, gap.shape, f"{side}_tokens")
         if weights is not None:
-            weights = numerics.at_least_f32(weights, f"{side}_weights")
-            gap = jax.lax.stop_gradient(weights) * gap
-        return jnp.where(tokens, gap, 0)
+            named[f"{side}_weights"] = weights
+        tokens = numerics.mask_or_all(tokens, log_probs.shape, f"{side}_tokens")
+        # What does not count leaves no trace in a gradient.
+        tokens &= where[:, None]
+        mine, *fixed = (
+            jnp.where(tokens, numerics.at_least_f32(x, k), 0) for k, x in named.items()
+        )
+        theirs, *factor = map(jax.lax.stop_gradient, fixed)
+        return factor[0] * (mine - theirs) if factor else mine - theirs
 
     sides = [
         ratios("chosen", chosen, reference_chosen, chosen_weights, chosen_tokens),
@@ -276,9 +281,8 @@ def cdpo(
         )
     else:
         sides = [x.reshape(-1) for x in sides]
-        where, weights = (
-            None if x is None else jnp.repeat(x, sizes["t"]) for x in (where, weights)
-        )
+        where = jnp.repeat(where, sizes["t"])
+        weights = None if weights is None else jnp.repeat(weights, sizes["t"])
     none = jnp.zeros_like(sides[0])
     loss = losses.dpo(
         *sides,
