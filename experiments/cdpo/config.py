@@ -12,19 +12,21 @@ CHECKS = training.Checks(
     stages=("predict", "prefer"),
     paper_rows=1,
     positive=(
+        "champ.length",
+        "champ.problems",
+        "champ.solutions",
         "chunk",
-        "data.length",
         "data.operations",
-        "data.problems",
         "data.questions",
         "data.samples",
-        "data.solutions",
         "data.test",
         "data.train",
         "eval.rows",
         "learning_rates",
         "loss.beta",
         "lora.alpha",
+        "lora.blocks",
+        "lora.rank",
         "model.depth",
         "model.heads",
         "model.kv_heads",
@@ -33,17 +35,17 @@ CHECKS = training.Checks(
         "model.rotary_base",
         "model.vocab_size",
     ),
-    not_negative=("loss.contrast", "lora.blocks", "lora.rank"),
+    not_negative=("loss.contrast",),
     ranges={"loss.label_smoothing": "[0, 1]"},
     choices={
-        "data.name": ("chains", "champ"),
         "lora.targets": ("mlp", "all"),
         "loss.form": ("sequence", "token"),
         "loss.weights": ("contrast", "probability", "none"),
         "methods": METHODS,
         "stage": ("predict", "prefer"),
     },
-    free=("model_file",),
+    free=("champ.file",),
+    optional=("champ", "lora"),
 )
 
 
@@ -55,21 +57,14 @@ def get_config(variant: str = "") -> ConfigDict:
         train=dict(num_steps=550, log_every=10, save_every=500),
     )
     config.stage = "predict"  # or "prefer"; `run` does both
-    config.model_file = "SmolLM2-135M-Instruct.Q4_1.gguf"  # of champ
     config.data = ConfigDict(
         dict(
-            name="chains",
             operations=4,
             train=3000,  # questions the base is trained on
             questions=2000,  # sampled for right and wrong traces
             samples=8,
             test=1000,
             batch_size=64,
-            # Of champ: tokens of a text, test problems, solutions of each kind per
-            # problem.
-            length=256,
-            problems=64,
-            solutions=4,
         )
     )
     config.model = ConfigDict(
@@ -86,8 +81,8 @@ def get_config(variant: str = "") -> ConfigDict:
             dtype="float32",
         )
     )
-    # rank 0: no adapters, all weights are tuned; blocks: how many of the last, 0 all.
-    config.lora = ConfigDict(dict(rank=0, alpha=16.0, targets="mlp", blocks=0))
+    config.champ = None  # settings of marked solutions, which then are the task
+    config.lora = None  # settings of adapters; None tunes all weights
     config.loss = ConfigDict(
         dict(
             beta=0.1,
@@ -116,11 +111,20 @@ def get_config(variant: str = "") -> ConfigDict:
         config.tune.update(num_steps=(12,), learning_rates=(1e-3,))
         config.methods = ("dpo", "cdpo")
     elif variant == "champ":
-        config.data.update(name="champ", batch_size=4)
+        config.champ = ConfigDict(
+            dict(
+                file="SmolLM2-135M-Instruct.Q4_1.gguf",
+                length=256,  # tokens of a problem with its solution
+                problems=64,  # with marked solutions, for the test
+                solutions=4,  # right and wrong ones of each problem to tune on
+            )
+        )
+        config.data.batch_size = 4
         config.train.update(log_every=5, save_every=100)
         config.optim.warmup_steps = 5
         smollm2(config.model)
-        config.lora.update(rank=8, blocks=6)
+        # On the last blocks only, to be quick.
+        config.lora = ConfigDict(dict(rank=8, alpha=16.0, targets="mlp", blocks=6))
         config.contrast.update(num_steps=40, learning_rate=1e-3)
         config.loss.chunk = 512
         config.eval.rows = 4
@@ -142,7 +146,7 @@ def get_config(variant: str = "") -> ConfigDict:
         )
         # Released code: rank 16, alpha 32 on all layers for preferences; rank 8, alpha
         # 16 on the MLPs for the positive and the negative model.
-        config.lora.update(rank=16, alpha=32.0, targets="all")
+        config.lora = ConfigDict(dict(rank=16, alpha=32.0, targets="all", blocks=32))
         config.optim.update(
             learning_rate=4e-5,  # released code; linear decay there
             weight_decay=0.01,  # released code

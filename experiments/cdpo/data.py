@@ -159,7 +159,7 @@ def champ(config: Any, encode: Callable[[str], Any]) -> Champ:
     """
     member = "champ_dataset/dataset_files/v0.json"
     problems = json.loads(packaged.read_member("champ", member))["problems"].values()
-    rng, d = np.random.default_rng(config.seed), config.data
+    rng, settings = np.random.default_rng(config.seed), config.champ
     told: dict[bool, list[Any]] = {True: [], False: []}
     marked = []
     for problem in problems:
@@ -185,12 +185,12 @@ def champ(config: Any, encode: Callable[[str], Any]) -> Champ:
                 right = numbers[-1].replace(",", "") == answer
                 own[right].append((prompt, text, (0, 0)))
         for right, texts in own.items():
-            order = rng.permutation(len(texts))[: d.solutions]
+            order = rng.permutation(len(texts))[: settings.solutions]
             told[right] += [texts[i] for i in order]
     # The test problems are the same for every seed.
-    tested = np.random.default_rng(0).permutation(len(marked))[: d.problems]
+    tested = np.random.default_rng(0).permutation(len(marked))[: settings.problems]
     parts = [told[True], told[False], [x for i in tested for x in marked[i]]]
-    positive, negative, test = (sequences(x, d.length, encode) for x in parts)
+    positive, negative, test = (sequences(x, settings.length, encode) for x in parts)
     seen = np.any(test.critical, axis=1)  # else it lies beyond the length
     return Champ(positive, negative, Solutions(*(x[seen] for x in test)))
 

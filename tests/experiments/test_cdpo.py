@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from contrastive_jax import models
 from experiments.cdpo import data, measure
@@ -84,8 +85,8 @@ def test_adapters_change_nothing_at_first_and_then_only_what_they_are_for():
     model = models.Decoder(vocab_size=5, width=8, depth=3, heads=2, mlp_width=8)
     tokens = jnp.zeros((1, 2), jnp.int32)
     base = jax.jit(model.init)(jax.random.key(0), tokens)["params"]
-    options = dict(rank=2, targets="mlp", blocks=2)
-    factors = lora_init(jax.random.key(1), base, **options)
+    settings = ConfigDict(dict(rank=2, targets="mlp", blocks=2))
+    factors = lora_init(jax.random.key(1), base, settings)
     layers = [f"block_{i}/{x}/kernel" for i in (1, 2) for x in ("down", "gate_up")]
     assert sorted(factors) == layers
     jax.tree.map(np.testing.assert_array_equal, lora_merge(base, factors, 2.0), base)
@@ -99,7 +100,8 @@ def test_adapters_change_nothing_at_first_and_then_only_what_they_are_for():
         {k: merged[k] for k in same},
         {k: base[k] for k in same},
     )
-    every = lora_init(jax.random.key(1), base, rank=2, targets="all", blocks=0)
+    settings.update(targets="all", blocks=3)
+    every = lora_init(jax.random.key(1), base, settings)
     assert len(every) == 3 * 4
 
 
