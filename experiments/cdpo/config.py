@@ -114,18 +114,18 @@ def get_config(variant: str = "") -> ConfigDict:
         config.champ = ConfigDict(
             dict(
                 file="SmolLM2-135M-Instruct.Q4_1.gguf",
-                length=256,  # tokens of a problem with its solution
-                problems=64,  # with marked solutions, for the test
+                length=192,  # tokens of a problem with its solution
+                problems=48,  # with marked solutions, for the test
                 solutions=4,  # right and wrong ones of each problem to tune on
             )
         )
         config.data.batch_size = 4
-        config.train.update(log_every=5, save_every=100)
-        config.optim.warmup_steps = 5
+        config.train.update(log_every=2, save_every=100)
+        config.optim.warmup_steps = 2
         smollm2(config.model)
         # On the last blocks only, to be quick.
         config.lora = ConfigDict(dict(rank=8, alpha=16.0, targets="mlp", blocks=6))
-        config.contrast.update(num_steps=40, learning_rate=1e-3)
+        config.contrast.update(num_steps=16, learning_rate=2e-3)
         config.loss.chunk = 512
         config.eval.rows = 4
     elif variant == "paper":
