@@ -235,14 +235,16 @@ def by_chunks(
 
 
 def forward(rule, size, hidden, head, tokens, shared):
+    """The values, and what their gradient needs."""
     values = by_chunks(rule, size, hidden, head, tokens, shared)
     return values, (hidden, head, tokens, shared)
 
 
 def backward(rule, size, kept, slopes):
+    """Gradients by hidden states and head; the logits are computed again."""
     hidden, head, tokens, shared = kept
 
-    def add(total, chunk):
+    def add(total: Array, chunk: Any) -> tuple[Array, Array]:
         states, own, outer = chunk
         _, inner = rule(similarity.matmul(states, head), own, shared)
         inner *= outer[:, None]
@@ -251,8 +253,8 @@ def backward(rule, size, kept, slopes):
 
     chunks = cut((hidden, tokens, slopes), size)
     start = jnp.zeros(head.shape, slopes.dtype) + 0 * slopes[0]
-    of_head, of_hidden = jax.lax.scan(add, start, chunks)
-    of_hidden = of_hidden.reshape(-1, hidden.shape[1])[: len(hidden)]
+    of_head, parts = jax.lax.scan(add, start, chunks)
+    of_hidden = jnp.asarray(parts).reshape(-1, hidden.shape[1])[: len(hidden)]
     return of_hidden.astype(hidden.dtype), of_head.astype(head.dtype), None, None
 
 

@@ -251,7 +251,7 @@ def cdpo(
     if form not in ("sequence", "token"):
         raise ValueError(f'form: expected "sequence" or "token", got {form!r}')
 
-    where = numerics.mask_or_all(where, (sizes["n"],))
+    counts = numerics.mask_or_all(where, (sizes["n"],))
 
     def ratios(side, log_probs, reference, weights, tokens):
         named = {side: log_probs, f"reference_{side}": reference}
@@ -259,7 +259,7 @@ def cdpo(
             named[f"{side}_weights"] = weights
         tokens = numerics.mask_or_all(tokens, log_probs.shape, f"{side}_tokens")
         # What does not count leaves no trace in a gradient.
-        tokens &= where[:, None]
+        tokens &= counts[:, None]
         mine, *fixed = (
             jnp.where(tokens, numerics.at_least_f32(x, k), 0) for k, x in named.items()
         )
@@ -281,14 +281,14 @@ def cdpo(
         )
     else:
         sides = [x.reshape(-1) for x in sides]
-        where = jnp.repeat(where, sizes["t"])
+        counts = jnp.repeat(counts, sizes["t"])
         weights = None if weights is None else jnp.repeat(weights, sizes["t"])
     none = jnp.zeros_like(sides[0])
     loss = losses.dpo(
         *sides,
         reference_chosen=none,
         reference_rejected=none,
-        where=where,
+        where=counts,
         weights=weights,
         beta=beta,
         label_smoothing=label_smoothing,
