@@ -13,7 +13,8 @@ Reference: Lin et al. 2024, arXiv:2411.19943; chenzhiling9954/Critical-Tokens-Ma
 
 Deviations: chains of digits whose critical tokens are known, a small decoder trained
 here and tuned as a whole; cosine decay everywhere, as for all baselines; adapters
-without dropout; the last step instead of the best on validation examples.
+without dropout, one for q, k and v and one for gate and up together; the last step
+instead of the best on validation examples.
 """
 
 import functools
