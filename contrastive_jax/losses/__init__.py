@@ -34,6 +34,11 @@ from contrastive_jax.losses.distillation import (
     relational_angle,
     relational_distance,
 )
+from contrastive_jax.losses.fused import (
+    linear_cross_entropy,
+    linear_kl,
+    linear_log_probs,
+)
 from contrastive_jax.losses.graded import (
     angle_loss,
     cosent,
@@ -100,7 +105,13 @@ from contrastive_jax.losses.noncontrastive import (
     vicreg,
     w_mse,
 )
-from contrastive_jax.losses.preference import dpo, implicit_rewards
+from contrastive_jax.losses.preference import (
+    DenseRewards,
+    dense_rewards,
+    dpo,
+    implicit_rewards,
+    token_dpo,
+)
 from contrastive_jax.losses.prototypes import dino, sinkhorn, swav
 from contrastive_jax.losses.proxies import (
     arcface,
@@ -128,6 +139,7 @@ from contrastive_jax.losses.tokens import (
 )
 
 __all__ = [
+    "DenseRewards",
     "alignment",
     "all_direction_info_nce",
     "angle_loss",
@@ -149,6 +161,7 @@ __all__ = [
     "debiased_info_nce",
     "decoupled_info_nce",
     "decoupled_weights",
+    "dense_rewards",
     "dino",
     "distillation_kl",
     "dpo",
@@ -169,6 +182,9 @@ __all__ = [
     "least_squares_discriminator",
     "least_squares_generator",
     "lifted_structure",
+    "linear_cross_entropy",
+    "linear_kl",
+    "linear_log_probs",
     "list_mle",
     "list_softmax",
     "listnet",
@@ -204,6 +220,7 @@ __all__ = [
     "supervised_contrastive",
     "swav",
     "token_cross_entropy",
+    "token_dpo",
     "token_log_probs",
     "triplet",
     "triplet_batch_all",

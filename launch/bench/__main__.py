@@ -3,6 +3,7 @@
     python -m launch.bench losses --sizes 1024 4096 8192
     python -m launch.bench distances
     python -m launch.bench decode --peer ENVIRONMENT/bin/python
+    python -m launch.bench tokens
     python -m launch.bench grad_cache
     python -m launch.bench ring
     python -m launch.bench compile
@@ -21,12 +22,13 @@ agree, which is checked. A peer that is not installed is named and left out; ins
 extra `bench` for them. Results go to RUNS/bench_NAME.json after every measurement, a
 plot of all of them beside it; later calls replace what they measure anew.
 
-`decode` has SmolLM2 decode 20 prompts; rows are those of a batch, the width is the
-number of new tokens, and times are those of a batch. Its peer is transformers 4.46.3,
-by the interpreter after --peer, since it needs other versions than ours of what both
-use; `same_as_ours` counts equal texts. `ring` and `largest` only compile: scratch per
-device of a program for 8 devices, and the most pairs whose scratch and gradients fit
-into 1 GiB. `compile` starts twice with one persistent cache. `accuracy` compares a
+`tokens` takes the gradient by hidden states and head of a language model; rows are
+tokens. `decode` has SmolLM2 decode 20 prompts; rows are those of a batch, the width is
+the number of new tokens, and times are those of a batch. Its peer is transformers
+4.46.3, by the interpreter after --peer, since it needs other versions than ours of what
+both use; `same_as_ours` counts equal texts. `ring` and `largest` only compile: scratch
+per device of a program for 8 devices, and the most pairs whose scratch and gradients
+fit into 1 GiB. `compile` starts twice with one persistent cache. `accuracy` compares a
 saturated batch with float64. `tables` measures nothing and prints what is saved as
 Markdown.
 """
@@ -38,7 +40,7 @@ import pathlib
 import sys
 import tempfile
 
-from launch.bench import decode, devices, losses, measure, tables
+from launch.bench import decode, devices, losses, measure, tables, tokens
 
 
 def cases(bench: str, args: argparse.Namespace) -> list[list]:
@@ -63,6 +65,12 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
             for task, methods in decode.TASKS.items()
             if not args.tasks or task in args.tasks
             for rows in args.sizes or [1, 8]
+    if bench == "tokens":
+        return [
+            [task, method, rows, args.width or 576]
+            for task, methods in tokens.TASKS.items()
+            if not args.tasks or task in args.tasks
+            for rows in args.sizes or [1024, 4096]
             for method in methods
         ]
     if bench == "grad_cache":
@@ -96,6 +104,7 @@ MEASURE = {
     "losses": losses.measure_loss,
     "distances": losses.measure_loss,
     "decode": decode.measure_decode,
+    "tokens": tokens.measure_tokens,
     "grad_cache": devices.measure_grad_cache,
     "ring": devices.measure_ring,
     "compile": devices.measure_compile,

@@ -28,12 +28,18 @@ def preferred(rng, n):
     return {name: -3 * rng.random(n) for name in names}
 
 
+def drifted(rng, n):
+    drift = {name: 3 * rng.random(n) for name in ("chosen_kl", "rejected_kl")}
+    return {**preferred(rng, n), **drift}
+
+
 PREFERRED = {
     name: "n"
     for name in ("chosen", "rejected", "reference_chosen", "reference_rejected")
 }
 
-HELPERS = ("token_log_probs", "implicit_rewards")
+DRIFTED = PREFERRED | {"chosen_kl": "n", "rejected_kl": "n"}
+HELPERS = ("token_log_probs", "implicit_rewards", "DenseRewards", "dense_rewards")
 
 CASES = {
     "token_cross_entropy": Case(
@@ -68,6 +74,24 @@ CASES = {
         ("chosen", "rejected"),
         where="n",
         options={"form": "ipo"},
+        offset=("chosen", "rejected"),
+    ),
+    "token_dpo": Case(
+        losses.token_dpo,
+        DRIFTED,
+        drifted,
+        ("chosen", "rejected", "rejected_kl"),
+        where="n",
+        corners=({"beta": 1e-3}, {"beta": 1e3, "alpha": 0.0}),
+        offset=("chosen", "rejected"),
+    ),
+    "token_dpo/tdpo1": Case(
+        losses.token_dpo,
+        DRIFTED,
+        drifted,
+        ("chosen", "rejected", "chosen_kl", "rejected_kl"),
+        where="n",
+        options={"form": "tdpo1"},
         offset=("chosen", "rejected"),
     ),
 }

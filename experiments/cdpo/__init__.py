@@ -1,0 +1,1 @@
+"""cDPO: critical tokens by contrast, and preferences weighted by them."""
