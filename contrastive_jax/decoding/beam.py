@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from contrastive_jax import numerics
-from contrastive_jax.decoding.generate import Step, Text, check_prompt, ends
+from contrastive_jax.decoding.generate import Step, Text, check_prompt, ends, write
 
 
 class Beams(NamedTuple):
@@ -107,13 +107,13 @@ def beam_search(
         old = [jnp.repeat(x, w, axis=0) for x in prompt]
         new = live.tokens.reshape(n * w, max_new)
         where = jnp.broadcast_to(jnp.arange(max_new)[None, :] < t, new.shape)
-        return Text(*(jnp.concatenate(x, axis=1) for x in zip(old, (new, where))))
+        both = zip(old, (new, where), strict=True)
+        return Text(*(jnp.concatenate(x, axis=1) for x in both))
 
     def take(t, scores, live, ended, done):
         """One more token of each beam; continuations that a stop token ends.
 
-        Scores of beams that are none are -inf; every other beam has at least as many
-        candidates that go on as there are beams.
+        Beams that are none have score -inf, and so have their candidates.
         """
         log_probs = jax.nn.log_softmax(scores, axis=-1)
         v = log_probs.shape[-1]
@@ -122,7 +122,7 @@ def beam_search(
         sums, at = jax.lax.top_k(sums, count)
         beams, token = at // v, (at % v).astype(live.tokens.dtype)
         tokens = pick(live.tokens, beams)
-        tokens = jax.lax.dynamic_update_slice(tokens, token[..., None], (0, 0, t))
+        tokens = write(tokens, token[..., None], t, axis=2)
         over = ends(token.reshape(-1), stop).reshape(token.shape)
         lengths = jnp.full_like(at, t + 1, dtype=jnp.int32)
         # A stop token counts among the best only, so that the search is a beam's.

@@ -10,6 +10,7 @@ import pytest
 from contrastive_jax import decoding
 
 from .test_loops import HEAD, PROMPTS, U, V, hidden_of, run, start, step
+from .test_loops import search as contrastive
 
 LEFT = 4  # tokens that the small tree is made of
 
@@ -146,3 +147,11 @@ def test_fewer_continuations_than_beams():
 def test_what_does_not_fit_is_named(message, options):
     with pytest.raises(ValueError, match=message):
         search(**options)
+
+
+def test_all_loops_decode_the_same_with_64_bit_types():
+    want = [search().tokens[:, 0], run().tokens, contrastive().tokens]
+    with jax.enable_x64(True):
+        got = [search().tokens[:, 0], run().tokens, contrastive().tokens]
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
