@@ -122,7 +122,7 @@ def test_means_are_over_the_pairs_of_all_devices(mapper):
     def make_step(axis_name=None):
         def step(scale, batch):
             def loss_fn(scale):
-                hidden = HIDDEN[0, 0] * scale + batch["hidden"]
+                hidden = batch["hidden"] + scale
                 return simctg.simctg(
                     hidden, batch["logits"], batch["labels"], where=batch["where"]
                 )
@@ -144,15 +144,15 @@ def test_means_are_over_the_pairs_of_all_devices(mapper):
 
 
 def test_wrong_arguments_are_named(without_type_hooks):
-    with pytest.raises(ValueError, match="^margin: expected a finite number >= 0"):
+    with pytest.raises(ValueError, match=r"^margin: expected a finite number >= 0"):
         simctg.token_contrast(HIDDEN, margin=-0.1)
-    with pytest.raises(ValueError, match="^logits: expected shape"):
+    with pytest.raises(ValueError, match=r"^logits: expected shape"):
         simctg.simctg(HIDDEN, LOGITS[:2], LABELS)
-    with pytest.raises(ValueError, match="^where: expected shape"):
+    with pytest.raises(ValueError, match=r"^where: expected shape"):
         simctg.token_contrast(HIDDEN, where=WHERE[:, :2])
-    with pytest.raises(ValueError, match="^labels: expected numbers in"):
+    with pytest.raises(ValueError, match=r"^labels: expected numbers in"):
         simctg.simctg(HIDDEN, LOGITS, jnp.full_like(LABELS, V))
-    with pytest.raises(TypeError, match="^hidden: "):
+    with pytest.raises(TypeError, match=r"^hidden: "):
         simctg.token_contrast(HIDDEN.astype(int))
 
 
