@@ -12,6 +12,8 @@ from contrastive_jax.training import metrics
 from experiments.simctg import measure
 
 SHOWN = ("human", *measure.RULES)
+XY = ("coherence", "diversity")
+COLUMNS = 105  # characters of a line of a token map
 
 
 def write(workdir, config, results, layers, texts, languages, doc):
@@ -51,24 +53,34 @@ def write(workdir, config, results, layers, texts, languages, doc):
 
 
 def likelihoods(results, texts):
-    """Every rule of every model as a point; contrastive search as a line over alpha."""
-    panels = {}
-    for name, (found, _) in texts.items():
-
-        def place(rule, name=name):
-            keys = (f"{name} {rule}/{key}" for key in ("coherence", "diversity"))
-            return [results[key] for key in keys]
-
+    """Every rule of every model as a named point; contrastive search over alpha."""
+    colors = plots.method_colors(SHOWN)
+    figure = Figure(figsize=(4.8 * len(texts), 3.8), layout="constrained")
+    grid = figure.subplots(1, len(texts), squeeze=False)[0]
+    for axes, (name, (found, _)) in zip(grid, texts.items(), strict=True):
         swept = [rule for rule in found if rule.startswith("contrastive ")]
-        panels[name] = {rule: tuple(zip(place(rule))) for rule in SHOWN}
-        if swept:
-            panels[name]["contrastive"] = tuple(zip(*map(place, swept), strict=True))
-    return plots.lines(
-        panels,
-        xlabel="mean log-probability (nats per token)",
-        ylabel="diversity",
-        colors=plots.method_colors(SHOWN),
-    )
+        for rule in found:
+            x, y = (results[f"{name} {rule}/{key}"] for key in XY)
+            kind, _, alpha = rule.partition(" alpha=")
+            if kind == "contrastive" and swept and not alpha:
+                continue  # it is one of them
+            marker = "." if alpha else "o"
+            axes.plot(x, y, marker, color=colors[kind])
+            axes.annotate(
+                f"{float(alpha):g}" if alpha else rule,
+                (x, y),
+                textcoords="offset points",
+                xytext=(5, 4),
+                fontsize=7 if alpha else 8,
+                color=colors[kind],
+            )
+        places = [[results[f"{name} {rule}/{key}"] for rule in swept] for key in XY]
+        axes.plot(*places, color=colors["contrastive"], linewidth=1)
+        axes.set(title=name, xlabel="mean log-probability (nats per token)")
+        axes.margins(x=0.18, y=0.08)
+        axes.grid(alpha=0.3)
+    grid[0].set_ylabel("diversity")
+    return figure
 
 
 def isotropies(layers):
@@ -80,33 +92,38 @@ def isotropies(layers):
     return plots.lines(panels, xlabel="layer", ylabel="isotropy")
 
 
+def laid_out(language, rows):
+    """[(line, column, word, penalty)] of the first text of every rule, and its line."""
+    words, lines, line = [], {}, 0
+    for name, texts in rows.items():
+        lines[name], column = line, 0
+        for token, penalty in zip(texts.tokens[0], texts.penalties[0], strict=True):
+            word = language.tokenizer.decode([int(token)])
+            word = " ".join(word.split("\n")) or " "
+            if column + len(word) > COLUMNS:
+                line, column = line + 1, 0
+            words.append((line, column, word, float(penalty)))
+            column += len(word)
+        line += 2
+    return words, lines
+
+
 def token_maps(language, rows):
     """The first text of every rule, each token on the color of its penalty."""
-    width = 78
-    figure = Figure(figsize=(9.6, 0.95 * len(rows) + 0.6), layout="constrained")
+    words, lines = laid_out(language, rows)
+    last, low = words[-1][0], min(penalty for *_, penalty in words)
+    figure = Figure(figsize=(9.6, 0.19 * last + 0.6), layout="constrained")
     axes = figure.add_subplot()
     # The lighter part of the colors, on which black can be read.
     cmap = ListedColormap(colormaps["Reds"](np.linspace(0, 0.7, 64)))
-    line, line_of = 0, {}
-    low = min(float(np.min(texts.penalties[0])) for texts in rows.values())
-    for name, texts in rows.items():
-        line_of[line], column = name, 0
-        pairs = zip(texts.tokens[0], texts.penalties[0], strict=True)
-        for token, penalty in pairs:
-            word = language.tokenizer.decode([int(token)]).replace("\n", "/") or "?"
-            if column + len(word) > width:
-                line, column = line + 1, 0
-            box = dict(facecolor=cmap((penalty - low) / max(1 - low, 1e-6)))
-            box |= dict(edgecolor="none", pad=1.0)
-            axes.text(
-                column, -line, word, family="monospace", fontsize=8, va="center"
-            ).set_bbox(box)
-            column += len(word)
-        line += 2
-    axes.set(xlim=(0, width), ylim=(0.7 - line, 0.7), xticks=[])
-    axes.set_yticks([-i for i in line_of], list(line_of.values()))
+    scale = ScalarMappable(Normalize(low, 1), cmap)
+    for line, column, word, penalty in words:
+        text = axes.text(column, line, word, family="monospace", fontsize=8)
+        text.set(va="center", parse_math=False)
+        text.set_bbox(dict(facecolor=scale.to_rgba(penalty), edgecolor="none", pad=1))
+    axes.set(xlim=(0, COLUMNS), ylim=(last + 0.7, -0.7), xticks=[])
+    axes.set_yticks(list(lines.values()), list(lines))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    scale = ScalarMappable(Normalize(low, 1), cmap)
-    figure.colorbar(scale, ax=axes, shrink=0.6, aspect=12, label="largest cosine")
+    figure.colorbar(scale, ax=axes, shrink=0.8, aspect=12, label="largest cosine")
     return figure
