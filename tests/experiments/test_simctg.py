@@ -108,12 +108,12 @@ def test_perplexity_and_isotropy_of_padded_rows(language):
     perplexity, isotropy = measure.read(language, {"tokens": tokens, "where": where})
     nats, total, pairs = [], 0.0, 0
     for row, mask in zip(tokens, where, strict=True):
-        row = row[mask]
-        read = jnp.asarray(row[None, :-1])
+        read, row = jnp.asarray(row[:-1][mask[:-1]][None]), row[mask]
         last = language.model.apply(language.variables, read).last
         logits = language.model.apply(language.variables, last, method="logits")[0]
         log_probs = np.asarray(jax.nn.log_softmax(logits))
         nats += (-log_probs[np.arange(len(row) - 1), row[1:]]).tolist()
+        # The last token of a padded row is read, too.
         units = np.asarray(last[0])
         units = units / np.linalg.norm(units, axis=-1, keepdims=True)
         cosines = units @ units.T
