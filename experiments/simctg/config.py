@@ -33,11 +33,11 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=3e-3, warmup_steps=30, weight_decay=0.01),
-        train=dict(num_steps=500, log_every=20, save_every=250),
+        train=dict(num_steps=800, log_every=40, save_every=400),
     )
-    config.data = ConfigDict(dict(name="brown", length=64, batch_size=32))
+    config.data = ConfigDict(dict(name="brown", length=64, batch_size=16))
     config.model = language_models.small(
-        vocab_size=2048, width=128, depth=3, mlp_width=512, max_length=64
+        vocab_size=1024, width=128, depth=3, mlp_width=512, max_length=64
     )
     config.loss = ConfigDict(dict(margin=0.5))  # rho; 0 is the likelihood alone
     # A folder with a model to start from; without one the weights are random, and a
@@ -53,12 +53,12 @@ def get_config(variant: str = "") -> ConfigDict:
             alphas=(0.0, 0.2, 0.4, 0.6, 0.8),  # of contrastive search, trained models
             clusters=5,  # of MAUVE
             trained=dict(prompts=48, prefix=16, new_tokens=48, **settings),
-            pretrained=dict(prompts=32, prefix=24, new_tokens=40, **settings),
+            pretrained=dict(prompts=24, prefix=24, new_tokens=40, **settings),
         )
     )
 
     if variant == "table":
-        config.train.num_steps = 2000
+        config.train.num_steps = 4000
         config.eval.rows = 512
         config.eval.trained.prompts = config.eval.pretrained.prompts = 128
     elif variant == "smoke":
