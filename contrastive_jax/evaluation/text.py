@@ -57,10 +57,10 @@ def repetition(
         raise ValueError(f"n: expected at least 1, got {n}")
     total = unique = 0
     if tokens.shape[1] >= n:
-        grams = np.lib.stride_tricks.sliding_window_view(tokens, n, axis=1)
-        whole = np.lib.stride_tricks.sliding_window_view(mask, n, axis=1).all(axis=2)
-        for row, counts in zip(grams, whole, strict=True):
-            row = row[counts]
+        windows = np.lib.stride_tricks.sliding_window_view
+        grams, there = windows(tokens, n, axis=1), windows(mask, n, axis=1)
+        for row, counts in zip(grams, there, strict=True):
+            row = row[counts.all(axis=1)]
             row = row[: max(len(row) - 1, 0)] if drop_last_ngram else row
             total, unique = total + len(row), unique + len(np.unique(row, axis=0))
     return 1 - unique / total if total else 0.0
@@ -85,9 +85,11 @@ def diversity(
       >>> diversity(np.array([[1, 2, 3, 4, 5]]))
       1.0
     """
-    options = dict(where=where, drop_last_ngram=drop_last_ngram)
-    kept = [1 - repetition(tokens, n, **options) for n in (2, 3, 4)]
-    return float(np.prod(kept))
+    repeated = [
+        repetition(tokens, n, where=where, drop_last_ngram=drop_last_ngram)
+        for n in (2, 3, 4)
+    ]
+    return float(np.prod(1 - np.array(repeated)))
 
 
 def coherence(

@@ -4,6 +4,8 @@ Contrastive search, the decoding that needs them, is `decoding.contrastive_searc
 they differ by is `evaluation.token_isotropy`.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
@@ -48,10 +50,10 @@ def token_contrast(
 ) -> Float[Array, "..."]:
     """Pushes the representations of different tokens of a text apart.
 
-        mean over texts i and tokens s != t of max(0, margin - cos_ss + cos_st)
+        loss_ist = max(0, margin - cos(h_is, h_is) + cos(h_is, h_it)),  s != t
 
-    The mean is over all pairs of all texts, so a long text counts more; both orders of
-    a pair count. A margin of 0 turns it off.
+    with h_is the state of token s of text i. The mean is over all pairs of all texts,
+    so a long text counts more; both orders of a pair count. A margin of 0 turns it off.
 
     Args:
       hidden: last hidden states of the tokens that a model reads.
@@ -131,7 +133,7 @@ def simctg(
     numerics.check_shapes(
         hidden=(hidden, "n t d"), logits=(logits, "n t v"), labels=(labels, "n t")
     )
-    options = dict(where=where, weights=weights, reduce_fn=reduce_fn)
+    options: Any = dict(where=where, weights=weights, reduce_fn=reduce_fn)
     mle = losses.token_cross_entropy(
         logits, labels, ignore_index=ignore_index, **options
     )
