@@ -178,10 +178,10 @@ def decode(args: argparse.Namespace, rule: str, language: Any, watch: Any) -> An
                 **loop,
             )
 
-        found = jax.jit(beams)(variables)
-        for token in found.tokens[0, 0, : int(found.lengths[0, 0])]:
+        result = jax.jit(beams)(variables)
+        for token in result.tokens[0, 0, : int(result.lengths[0, 0])]:
             watch(token[None])
-        return found
+        return result
 
     layers: tuple[int, ...] = ()
     if rule == "layers":

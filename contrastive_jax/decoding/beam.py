@@ -36,7 +36,7 @@ class Beams(NamedTuple):
     steps: Int[Array, ""]
 
 
-class Some(NamedTuple):
+class Hypotheses(NamedTuple):
     """Continuations of each text, best first; those of score -inf are none."""
 
     tokens: Int[Array, "n w t"]
@@ -44,9 +44,9 @@ class Some(NamedTuple):
     scores: Float[Array, "n w"]
 
 
-def best(some: Some, width: int) -> Some:
+def best(hypotheses: Hypotheses, width: int) -> Hypotheses:
     """The best of them, of equal ones the first."""
-    return pick(some, jax.lax.top_k(some.scores, width)[1])
+    return pick(hypotheses, jax.lax.top_k(hypotheses.scores, width)[1])
 
 
 def pick(tree: Any, columns: Int[Array, "n w"]) -> Any:
@@ -127,10 +127,12 @@ def beam_search(
         lengths = jnp.full_like(at, t + 1, dtype=jnp.int32)
         # A stop token counts among the best only, so that the search is a beam's.
         last = over & (jnp.arange(count) < w)[None, :] & ~done[:, None]
-        closed = Some(tokens, lengths, jnp.where(last, rated(sums, lengths), -jnp.inf))
+        closed = Hypotheses(
+            tokens, lengths, jnp.where(last, rated(sums, lengths), -jnp.inf)
+        )
         ended = best(join(ended, closed), w)
         order = jax.lax.top_k(jnp.where(over, -jnp.inf, sums), w)[1]
-        live = pick(Some(tokens, lengths, jnp.where(over, -jnp.inf, sums)), order)
+        live = pick(Hypotheses(tokens, lengths, jnp.where(over, -jnp.inf, sums)), order)
         # What the best beam may still reach: log-probabilities only fall.
         most = jnp.where(length_penalty > 0, max_new, t + 1)
         hope = rated(live.scores[:, 0], most)
@@ -151,7 +153,7 @@ def beam_search(
         return (t < max_new) & ~jnp.all(done)
 
     scores = choose(out, prompt)
-    live = Some(
+    live = Hypotheses(
         jnp.full((n, w, max_new), pad, prompt.tokens.dtype),
         jnp.zeros((n, w), jnp.int32),
         jnp.zeros((n, w), scores.dtype).at[:, 1:].set(-jnp.inf),
@@ -167,12 +169,12 @@ def beam_search(
     t, _, live, ended, done, _ = jax.lax.while_loop(more, body, carry)
     # Beams that were cut off count like ended ones.
     scores = jnp.where(done[:, None], -jnp.inf, rated(live.scores, live.lengths))
-    found = best(join(ended, live._replace(scores=scores)), w)
-    none = jnp.isneginf(found.scores)
-    tokens = jnp.where(none[..., None], pad, found.tokens)
-    return Beams(tokens, jnp.where(none, 0, found.lengths), found.scores, t)
+    winners = best(join(ended, live._replace(scores=scores)), w)
+    none = jnp.isneginf(winners.scores)
+    tokens = jnp.where(none[..., None], pad, winners.tokens)
+    return Beams(tokens, jnp.where(none, 0, winners.lengths), winners.scores, t)
 
 
-def join(a: Some, b: Some) -> Some:
+def join(a: Hypotheses, b: Hypotheses) -> Hypotheses:
     """The continuations of both, those of the first before."""
     return jax.tree.map(lambda x, y: jnp.concatenate([x, y], axis=1), a, b)

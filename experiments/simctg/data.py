@@ -39,12 +39,12 @@ def texts(name: str) -> dict[str, list[str]]:
     counts = streams.BROWN.items()
     names = [f"c{c}{i:02d}" for c, count in counts for i in range(1, count + 1)]
     files = packaged.read_members("brown", names)
-    found = {split: [] for split in SPLITS}
+    parts = {split: [] for split in SPLITS}
     for i, member in enumerate(names):
         pairs = files[member].decode("latin-1").split()  # word/tag
         split = {0: "test", 5: "validation"}.get(i % 10, "train")
-        found[split].append(written([pair.rpartition("/")[0] for pair in pairs]))
-    return found
+        parts[split].append(written([pair.rpartition("/")[0] for pair in pairs]))
+    return parts
 
 
 def written(words: list[str]) -> str:
@@ -65,14 +65,14 @@ def vocabulary(name: str, size: int):
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
-    found = tokenizers.Tokenizer(models.BPE())
-    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    found.decoder = decoders.ByteLevel()
+    bpe = tokenizers.Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=["<pad>"], show_progress=False
     )
-    found.train_from_iterator(texts(name)["train"], trainer)
-    return found
+    bpe.train_from_iterator(texts(name)["train"], trainer)
+    return bpe
 
 
 def tokenizer(config):

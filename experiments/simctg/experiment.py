@@ -92,8 +92,8 @@ batches = data.batches
 def as_language(config, state):
     """A trained model with its tokenizer; no token ends a text."""
     variables = {"params": jax.device_get(state.params)}
-    found = make_model(config), variables, data.tokenizer(config), ()
-    return pretrained.Pretrained(*found)
+    parts = make_model(config), variables, data.tokenizer(config), ()
+    return pretrained.Pretrained(*parts)
 
 
 def decode_all(config, language, settings, alphas=()):
@@ -105,8 +105,8 @@ def decode_all(config, language, settings, alphas=()):
         texts[rule] = measure.decode(language, prompts, rule, frozen, seed)
     for alpha in alphas:
         name = measure.name_of("contrastive", alpha=alpha)
-        found = measure.decode(language, prompts, "contrastive", frozen, seed, alpha)
-        texts[name] = found
+        swept = measure.decode(language, prompts, "contrastive", frozen, seed, alpha)
+        texts[name] = swept
     return texts, prompts
 
 
@@ -136,10 +136,10 @@ def evaluate(config, trained):
     languages["pretrained"] = language, e.pretrained, ()
     texts = {}
     for name, (language, settings, alphas) in languages.items():
-        found, prompts = decode_all(config, language, settings, alphas)
-        texts[name] = found, prompts
-        for rule, x in found.items():
-            values = measure.measures(x, found["human"], e.clusters, config.seed)
+        by_rule, prompts = decode_all(config, language, settings, alphas)
+        texts[name] = by_rule, prompts
+        for rule, x in by_rule.items():
+            values = measure.measures(x, by_rule["human"], e.clusters, config.seed)
             results |= {f"{name} {rule}/{key}": value for key, value in values.items()}
     prompts = jnp.concatenate([prompts, texts["pretrained"][0]["human"].tokens], axis=1)
     rows = {"tokens": prompts, "where": jnp.ones(prompts.shape, bool)}

@@ -58,8 +58,8 @@ def make_decoder(model, rule: str, settings):
         start = reading.make_step(model, variables), read.cache, read.out, text
         options = dict(choose=choose, max_new=new)
         if rule == "beam":
-            found = decoding.beam_search(*start, width=settings.beams, **options)
-            return found.tokens[:, 0]
+            beams = decoding.beam_search(*start, width=settings.beams, **options)
+            return beams.tokens[:, 0]
         keys = keys if rule in ("top_k", "top_p") else None
         return decoding.generate(*start, keys=keys, **options).tokens
 
@@ -116,16 +116,16 @@ def decode(language, prompts, rule, settings, seed, alpha=None) -> Texts:
 
 def measures(texts: Texts, real: Texts, clusters: int, seed: int) -> dict[str, float]:
     """Repetition (%), diversity, coherence (nats per token) and MAUVE."""
-    found = {
+    values = {
         f"rep_{n}": 100 * evaluation.repetition(texts.tokens, n) for n in (2, 3, 4)
     }
-    found["diversity"] = evaluation.diversity(texts.tokens)
-    found["coherence"] = evaluation.coherence(texts.log_probs)
+    values["diversity"] = evaluation.diversity(texts.tokens)
+    values["coherence"] = evaluation.coherence(texts.log_probs)
     if texts is not real:
-        found["mauve"] = evaluation.mauve(
+        values["mauve"] = evaluation.mauve(
             jax.random.key(seed), texts.features, real.features, k=clusters
         )
-    return found
+    return values
 
 
 @functools.cache

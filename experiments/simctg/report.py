@@ -39,11 +39,11 @@ def write(workdir, config, results, layers, texts, languages, doc):
         "Largest cosine of each token with an earlier one, which contrastive search "
         "subtracts; the first prompt of each model.",
     )
-    for name, (found, prompts) in texts.items():
+    for name, (by_rule, prompts) in texts.items():
         language = languages[name]
         page.text(f"{name}: {language.decode(prompts[0])} ...")
         page.figure(
-            token_maps(language, {rule: found[rule] for rule in SHOWN}),
+            token_maps(language, {rule: by_rule[rule] for rule in SHOWN}),
             f"token map of the degeneration penalty, {name}",
         )
     lines = {name: metrics.read(f"{workdir}/{name}") for name in ("mle", "simctg")}
@@ -57,9 +57,9 @@ def likelihoods(results, texts):
     colors = plots.method_colors(SHOWN)
     figure = Figure(figsize=(4.8 * len(texts), 3.8), layout="constrained")
     grid = figure.subplots(1, len(texts), squeeze=False)[0]
-    for axes, (name, (found, _)) in zip(grid, texts.items(), strict=True):
-        swept = [rule for rule in found if rule.startswith("contrastive ")]
-        for rule in found:
+    for axes, (name, (by_rule, _)) in zip(grid, texts.items(), strict=True):
+        swept = [rule for rule in by_rule if rule.startswith("contrastive ")]
+        for rule in by_rule:
             x, y = (results[f"{name} {rule}/{key}"] for key in XY)
             kind, _, alpha = rule.partition(" alpha=")
             if kind == "contrastive" and swept and not alpha:
