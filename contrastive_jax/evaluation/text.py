@@ -210,6 +210,7 @@ def mauve(
       k-means of scikit-learn on the features themselves, without a PCA before.
 
     Examples:
+      >>> import jax
       >>> x = np.eye(4)
       >>> round(mauve(jax.random.key(0), x, x), 4)
       1.0

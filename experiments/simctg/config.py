@@ -6,6 +6,7 @@ from contrastive_jax import training
 from contrastive_jax.tasks import language_models
 
 VARIANTS = ("", "table", "smoke", "paper")
+RULES = ("greedy", "beam", "top_k", "top_p", "contrastive")
 CHECKS = training.Checks(
     metric="loss",
     change=-0.5,
@@ -23,7 +24,7 @@ CHECKS = training.Checks(
     ),
     not_negative=("loss.margin",),
     ranges={"alpha": "[0, 1]", "alphas": "[0, 1]", "top_p": "(0, 1]"},
-    choices={"eval.split": ("test", "validation")},
+    choices={"eval.rules": RULES, "eval.split": ("test", "validation")},
     free=("data.name", "pretrained.path", "start.path"),
 )
 
@@ -49,6 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict(
         dict(
             split="test",
+            rules=RULES,
             rows=128,  # of text for perplexity and isotropy
             alphas=(0.0, 0.2, 0.4, 0.6, 0.8),  # of contrastive search, trained models
             clusters=5,  # of MAUVE
@@ -68,6 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.train.update(num_steps=60, log_every=3, save_every=30)
         config.pretrained.path = ""
         config.eval.update(rows=16, alphas=(0.0, 0.6), clusters=2)
+        config.eval.rules = ("greedy", "contrastive")
         # As long as a row of training: the same programs.
         small = dict(prompts=16, prefix=7, new_tokens=10, k=3, beams=2, top_k=5)
         config.eval.trained.update(small)

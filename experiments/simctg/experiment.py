@@ -101,7 +101,7 @@ def decode_all(config, language, settings, alphas=()):
     prompts, real = data.passages(config, language.encode, settings)
     seed, frozen = config.seed, ml_collections.FrozenConfigDict(settings)
     texts = {"human": measure.judge(language, prompts, real)}
-    for rule in measure.RULES:
+    for rule in config.eval.rules:
         texts[rule] = measure.decode(language, prompts, rule, frozen, seed)
     for alpha in alphas:
         name = measure.name_of("contrastive", alpha=alpha)

@@ -11,7 +11,6 @@ from contrastive_jax import decoding, evaluation, losses, similarity
 from contrastive_jax.models import decoding as reading
 from contrastive_jax.tasks import language_models
 
-RULES = ("greedy", "beam", "top_k", "top_p", "contrastive")
 BATCH = 16  # rows of text at a time
 
 

@@ -9,15 +9,14 @@ from matplotlib.figure import Figure
 from contrastive_jax import training
 from contrastive_jax.report import Report, plots
 from contrastive_jax.training import metrics
-from experiments.simctg import measure
 
-SHOWN = ("human", *measure.RULES)
 XY = ("coherence", "diversity")
 COLUMNS = 105  # characters of a line of a token map
 
 
 def write(workdir, config, results, layers, texts, languages, doc):
     """report.html."""
+    shown = ("human", *config.eval.rules)
     page = Report("SimCTG and contrastive search", doc.partition("\n")[0])
     page.results({k: v for k, v in results.items() if " " not in k})
     page.section(
@@ -26,7 +25,7 @@ def write(workdir, config, results, layers, texts, languages, doc):
         "under the model itself. Contrastive search over alpha where several points "
         "are joined.",
     )
-    page.figure(likelihoods(results, texts), "diversity against likelihood")
+    page.figure(likelihoods(results, texts, shown), "diversity against likelihood")
     page.results({k: v for k, v in results.items() if " " in k})
     page.section(
         "Isotropy",
@@ -43,7 +42,7 @@ def write(workdir, config, results, layers, texts, languages, doc):
         language = languages[name]
         page.text(f"{name}: {language.decode(prompts[0])} ...")
         page.figure(
-            token_maps(language, {rule: by_rule[rule] for rule in SHOWN}),
+            token_maps(language, {rule: by_rule[rule] for rule in shown}),
             f"token map of the degeneration penalty, {name}",
         )
     lines = {name: metrics.read(f"{workdir}/{name}") for name in ("mle", "simctg")}
@@ -52,9 +51,9 @@ def write(workdir, config, results, layers, texts, languages, doc):
     page.write(workdir)
 
 
-def likelihoods(results, texts):
+def likelihoods(results, texts, shown):
     """Every rule of every model as a named point; contrastive search over alpha."""
-    colors = plots.method_colors(SHOWN)
+    colors = plots.method_colors(shown)
     figure = Figure(figsize=(4.8 * len(texts), 3.8), layout="constrained")
     grid = figure.subplots(1, len(texts), squeeze=False)[0]
     for axes, (name, (by_rule, _)) in zip(grid, texts.items(), strict=True):
@@ -86,7 +85,7 @@ def likelihoods(results, texts):
 def isotropies(layers):
     """Isotropy over the layers of the models."""
     panels = {
-        part: {name: (range(len(y)), y) for name, y in named.items()}
+        part: {name: (range(len(y)), y.tolist()) for name, y in named.items()}
         for part, named in layers.items()
     }
     return plots.lines(panels, xlabel="layer", ylabel="isotropy")

@@ -70,7 +70,7 @@ def test_own_files_are_a_text_a_line(tmp_path):
 def test_rules_are_what_they_are_called(language):
     texts = {
         rule: measure.decode(language, PROMPTS, rule, SETTINGS, 0)
-        for rule in measure.RULES
+        for rule in configs.RULES
     }
     for rule, found in texts.items():
         assert found.tokens.shape == (2, 6), rule
