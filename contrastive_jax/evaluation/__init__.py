@@ -35,6 +35,7 @@ from contrastive_jax.evaluation.embeddings import (
 )
 from contrastive_jax.evaluation.generation import pass_at_k, unigram_entropy
 from contrastive_jax.evaluation.knn import knn_classify
+from contrastive_jax.evaluation.multiple_choice import truthfulqa_mc
 from contrastive_jax.evaluation.ood import (
     aupr_in,
     aupr_out,
@@ -129,6 +130,7 @@ __all__ = [
     "split_cluster_accuracy",
     "sts_correlations",
     "token_isotropy",
+    "truthfulqa_mc",
     "uniformity",
     "unigram_entropy",
 ]

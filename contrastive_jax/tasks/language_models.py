@@ -83,7 +83,7 @@ def word_model(words: Sequence[str], **sizes: Any) -> pretrained.Pretrained:
     ids = {word: i for i, word in enumerate(words)}
     tokenizer = tokenizers.Tokenizer(kinds.WordLevel(ids, unk_token=words[0]))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    decoder = models.Decoder(len(words), **small(**sizes))
+    decoder = models.Decoder(len(words), **small(**sizes).to_dict())
     params = init_params(decoder, jax.random.key(0))
     return pretrained.Pretrained(decoder, {"params": params}, tokenizer, ())
 
@@ -120,8 +120,8 @@ def make_step(
     def step(state, batch):
         def loss_fn(params):
             variables = {"params": params}
-            last = decoder.apply(variables, batch["tokens"]).last
-            logits = decoder.apply(variables, last[:, :-1], method="logits")
+            out = reading.apply(decoder, variables, "__call__", batch["tokens"])
+            logits = reading.apply(decoder, variables, "logits", out.last[:, :-1])
             return losses.token_cross_entropy(
                 logits,
                 batch["tokens"][:, 1:],
@@ -192,7 +192,8 @@ def read_answers(
     Returns:
       logits [n, a, v], and [j, n, a, v] of the j lower layers or None.
     """
-    out = decoder.apply(variables, forced.text.tokens, where=forced.text.where)
+    read = functools.partial(decoder.apply, where=forced.text.where)
+    out: Any = read(variables, forced.text.tokens)
     here = slice(-forced.labels.shape[1] - 1, -1)
     hidden = [h[:, here] for h in out.hidden]
     return reading.say(decoder, variables, out.last[:, here], hidden, layers)

@@ -1,17 +1,13 @@
 """The report of SimCTG: diversity against likelihood, isotropy, maps of penalties."""
 
-import numpy as np
-from matplotlib import colormaps
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from contrastive_jax import training
-from contrastive_jax.report import Report, plots
+from contrastive_jax.report import Report, plots, text
 from contrastive_jax.training import metrics
 
 XY = ("coherence", "diversity")
-COLUMNS = 105  # characters of a line of a token map
+WORDS = 16  # tokens in a row of a map
 
 
 def write(workdir, config, results, layers, texts, languages, doc):
@@ -91,38 +87,13 @@ def isotropies(layers):
     return plots.lines(panels, xlabel="layer", ylabel="isotropy")
 
 
-def laid_out(language, rows):
-    """[(line, column, word, penalty)] of the first text of every rule, and its line."""
-    words, lines, line = [], {}, 0
-    for name, texts in rows.items():
-        lines[name], column = line, 0
-        for token, penalty in zip(texts.tokens[0], texts.penalties[0], strict=True):
-            word = language.tokenizer.decode([int(token)])
-            word = " ".join(word.split("\n")) or " "
-            if column + len(word) > COLUMNS:
-                line, column = line + 1, 0
-            words.append((line, column, word, float(penalty)))
-            column += len(word)
-        line += 2
-    return words, lines
-
-
 def token_maps(language, rows):
     """The first text of every rule, each token on the color of its penalty."""
-    words, lines = laid_out(language, rows)
-    last, low = words[-1][0], min(penalty for *_, penalty in words)
-    figure = Figure(figsize=(9.6, 0.19 * last + 0.6), layout="constrained")
-    axes = figure.add_subplot()
-    # The lighter part of the colors, on which black can be read.
-    cmap = ListedColormap(colormaps["Reds"](np.linspace(0, 0.7, 64)))
-    scale = ScalarMappable(Normalize(low, 1), cmap)
-    for line, column, word, penalty in words:
-        text = axes.text(column, line, word, family="monospace", fontsize=8)
-        text.set(va="center", parse_math=False)
-        text.set_bbox(dict(facecolor=scale.to_rgba(penalty), edgecolor="none", pad=1))
-    axes.set(xlim=(0, COLUMNS), ylim=(last + 0.7, -0.7), xticks=[])
-    axes.set_yticks(list(lines.values()), list(lines))
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    figure.colorbar(scale, ax=axes, shrink=0.8, aspect=12, label="largest cosine")
-    return figure
+    lines = []
+    for rule, texts in rows.items():
+        words = [language.tokenizer.decode([int(t)]) for t in texts.tokens[0]]
+        for i in range(0, len(words), WORDS):
+            here = slice(i, i + WORDS)
+            title = "" if i else rule
+            lines.append((title, words[here], texts.penalties[0, here]))
+    return text.token_map(lines, label="largest cosine")

@@ -90,6 +90,8 @@ def test_every_rule_writes_text(folder, rule, capsys):
         "amateur": ["--amateur", str(folder)],
         "context": ["--without", "a"],
         "constrained": ["--without", "a"],
+        "adacad": ["--without", "a", "--set", "base=2.0"],
+        "lol": ["--false", "a", "--truthful", "d a", "--set", "lowest=0.0"],
         "top_k": ["--set", "k=2"],
         "contrastive": ["--set", "k=2", "alpha=0.5"],
     }.get(rule, [])
@@ -117,6 +119,8 @@ def test_side_by_side(folder, capsys):
             "alpha: expected a number",
         ),
         (["--rule", "context", "b"], "--without: rule context needs"),
+        (["--rule", "adacad", "b"], "--without: rule adacad needs"),
+        (["--rule", "lol", "--false", "a", "b"], "--truthful: rule lol needs"),
         (["--rule", "amateur", "b"], "--amateur: rule amateur needs"),
         (["--tokens", "64", "b"], "more than the model's 64"),
         (["--tokens", "0", "b"], "--tokens: expected at least 1"),

@@ -1,0 +1,1 @@
+"""AdaCAD: context-aware decoding as strong as the conflict with memory."""

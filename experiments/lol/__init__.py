@@ -1,0 +1,1 @@
+"""LOL: contrast with a hallucinating amateur at the last and at a lower layer."""
