@@ -54,7 +54,7 @@ def likelihoods(results, texts, shown):
     grid = figure.subplots(1, len(texts), squeeze=False)[0]
     for axes, (name, (by_rule, _)) in zip(grid, texts.items(), strict=True):
         swept = [rule for rule in by_rule if rule.startswith("contrastive ")]
-        for rule in by_rule:
+        for i, rule in enumerate(by_rule):
             x, y = (results[f"{name} {rule}/{key}"] for key in XY)
             kind, _, alpha = rule.partition(" alpha=")
             if kind == "contrastive" and swept and not alpha:
@@ -65,7 +65,7 @@ def likelihoods(results, texts, shown):
                 f"{float(alpha):g}" if alpha else rule,
                 (x, y),
                 textcoords="offset points",
-                xytext=(5, 4),
+                xytext=(5, -10) if i % 2 else (5, 4),
                 fontsize=7 if alpha else 8,
                 color=colors[kind],
             )
