@@ -13,6 +13,7 @@ layout or a GGUF file. Rules and what `--set` changes of them:
     top_k         k=50 temperature=1.0
     top_p         p=0.95 temperature=1.0
     min_p         p=0.1 temperature=1.0
+    beam          width=4 length_penalty=1.0  beam search; shown when it is done
     contrastive   k=5 alpha=0.6               contrastive search
     layers        alpha=0.1 lowest=0.5        DoLa; lower layers from that share of all
     amateur       alpha=0.1 weight=1.0        contrastive decoding against --amateur
@@ -40,6 +41,7 @@ SETTINGS: dict[str, dict[str, float]] = {
     "top_k": {"k": 50, "temperature": 1.0},
     "top_p": {"p": 0.95, "temperature": 1.0},
     "min_p": {"p": 0.1, "temperature": 1.0},
+    "beam": {"width": 4, "length_penalty": 1.0},
     "contrastive": {"k": 5, "alpha": 0.6},
     "layers": {"alpha": 0.1, "lowest": 0.5},
     "amateur": {"alpha": 0.1, "weight": 1.0},
@@ -170,6 +172,26 @@ def decode(args: argparse.Namespace, rule: str, language: Any, watch: Any) -> An
             )
 
         return jax.jit(search)(variables)
+
+    if rule == "beam":
+        del loop["watch"]  # which beam is the best is known at the end
+
+        def beams(variables):
+            read = reading.read_prompt(model, variables, prompt, slots)
+            return decoding.beam_search(
+                reading.make_step(model, variables),
+                read.cache,
+                read.out,
+                prompt,
+                choose=lambda out, text: out.logits,
+                **values,
+                **loop,
+            )
+
+        result = jax.jit(beams)(variables)
+        for token in result.tokens[0, 0, : int(result.lengths[0, 0])]:
+            watch(token[None])
+        return result
 
     layers: tuple[int, ...] = ()
     if rule in ("layers", "lol"):

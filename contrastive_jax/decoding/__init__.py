@@ -1,4 +1,4 @@
-"""Decoding: processors of logits, one compiled loop, contrastive search.
+"""Decoding: processors of logits, one compiled loop, beam search, contrastive search.
 
     scores = decoding.contrast(expert_logits, amateur_logits, alpha=0.1)
     found = decoding.generate(step, state, logits, prompt, choose=rule, max_new=64)
@@ -7,6 +7,7 @@ Arrays only: a model comes in as the functions that a loop calls
 (`tasks.language_models` makes them of a `models.Decoder`).
 """
 
+from contrastive_jax.decoding.beam import Beams, beam_search
 from contrastive_jax.decoding.contrastive import (
     Reader,
     contrastive_scores,
@@ -32,9 +33,11 @@ from contrastive_jax.decoding.processors import (
 )
 
 __all__ = [
+    "Beams",
     "Decoded",
     "Reader",
     "Text",
+    "beam_search",
     "context_aware",
     "contrast",
     "contrastive_scores",

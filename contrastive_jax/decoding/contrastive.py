@@ -18,7 +18,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from contrastive_jax import numerics, similarity
-from contrastive_jax.decoding.generate import Decoded, Text, check_prompt, ends, show
+from contrastive_jax.decoding.generate import (
+    Decoded,
+    Text,
+    check_prompt,
+    ends,
+    show,
+    write,
+)
 from contrastive_jax.decoding.processors import check_k
 
 
@@ -142,11 +149,9 @@ def contrastive_search(
         show(watch, token)
         kept = jnp.take_along_axis(found, choice[:, None, None], axis=1)
         at, real = start + t, ~done
-        seen = jax.lax.dynamic_update_slice(
-            seen, similarity.l2_normalize(kept), (0, at, 0)
-        )
-        where = jax.lax.dynamic_update_slice(where, real[:, None], (0, at))
-        tokens = jax.lax.dynamic_update_slice(tokens, token[:, None], (0, t))
+        seen = write(seen, similarity.l2_normalize(kept), at)
+        where = write(where, real[:, None], at)
+        tokens = write(tokens, token[:, None], t)
         state = reader.keep(state, steps, choice)
         logits = reader.head(kept[:, 0])
         done = done | ends(token, stop)

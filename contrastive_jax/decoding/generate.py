@@ -101,8 +101,8 @@ def generate(
         show(watch, token)
         at = start + t
         text = Text(
-            jax.lax.dynamic_update_slice(text.tokens, token[:, None], (0, at)),
-            jax.lax.dynamic_update_slice(text.where, ~done[:, None], (0, at)),
+            write(text.tokens, token[:, None], at),
+            write(text.where, ~done[:, None], at),
         )
         return token, text, done | ends(token, stop)
 
@@ -126,6 +126,11 @@ def generate(
 def draw(key: Key[Array, ""], scores: Float[Array, " v"]) -> Int[Array, ""]:
     """A token by the softmax of its score; rare tokens have their share too."""
     return jax.random.categorical(key, scores, mode="high")
+
+
+def write(x: Array, new: Array, at: Any, axis: int = 1) -> Array:
+    """The array with new entries from place `at` of an axis on."""
+    return jax.lax.dynamic_update_slice_in_dim(x, new, at, axis)
 
 
 def show(watch: Callable[[Any], None] | None, token: Int[Array, " n"]) -> None:

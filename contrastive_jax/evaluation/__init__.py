@@ -1,9 +1,10 @@
 """Measures: classification, clusters, retrieval, similarity, detection, embeddings.
 
 Predictions (scores, clusters, keypoints) come before targets and labels. Measures of
-whole test sets are plain functions of arrays. Those of `ranking`, `knn`, `pose` and
-`embeddings` are computed by jax; all others on the host, in float64 and int64, by
-scikit-learn and scipy where these have them (the extra `experiments` brings both).
+whole test sets are plain functions of arrays. `token_isotropy` and those of `ranking`,
+`knn`, `pose` and `embeddings` are computed by jax; all others on the host, in float64
+and int64, by scikit-learn and scipy where these have them (the extra `experiments`
+brings both).
 """
 
 from contrastive_jax.evaluation.classification import (
@@ -63,11 +64,20 @@ from contrastive_jax.evaluation.sts import (
     spearman,
     sts_correlations,
 )
+from contrastive_jax.evaluation.text import (
+    PairCosines,
+    coherence,
+    diversity,
+    mauve,
+    repetition,
+    token_isotropy,
+)
 from contrastive_jax.evaluation.two_sample import nearest_neighbor_accuracy
 
 __all__ = [
     "BestF1",
     "Clusters",
+    "PairCosines",
     "ProbeResult",
     "adjusted_rand_index",
     "alignment",
@@ -79,9 +89,11 @@ __all__ = [
     "average_precision",
     "best_f1",
     "binary_f1",
+    "coherence",
     "collapse_std",
     "continual_metrics",
     "dcg",
+    "diversity",
     "effective_rank",
     "fpr_at_tpr",
     "gold_ranks",
@@ -96,6 +108,7 @@ __all__ = [
     "mahalanobis_scores",
     "map_at_r",
     "match_clusters",
+    "mauve",
     "mpjpe",
     "ndcg",
     "nearest_neighbor_accuracy",
@@ -111,10 +124,12 @@ __all__ = [
     "r_precision",
     "recall",
     "reciprocal_rank",
+    "repetition",
     "ridge_probe",
     "spearman",
     "split_cluster_accuracy",
     "sts_correlations",
+    "token_isotropy",
     "truthfulqa_mc",
     "uniformity",
     "unigram_entropy",

@@ -28,7 +28,7 @@ GRADES[:, 1] = 2
 INDICES = np.stack([RNG.permutation(9)[:5] for _ in range(6)])
 RELEVANT = np.stack([RNG.permutation(9)[:3] for _ in range(6)])
 POSE = RNG.normal(size=(2, 4, 5, 3)).astype(np.float32)
-INF = math.inf
+INF, KEY = math.inf, jax.random.key(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +130,13 @@ def of_numbers():
     )
 
 
+def of_texts(**changes):
+    tokens = np.tile(CLUSTERS, (3, 1))
+    corners = ({"tokens": 0 * tokens}, {"where": np.zeros((3, 12), bool)})
+    inputs = {"tokens": tokens, "where": np.ones((3, 12), bool)}
+    return Case(inputs, names=("tokens",), corners=corners, **changes)
+
+
 def of_probes(labels):
     return Case(
         {"train": X, f"train_{labels}": LABELS, "test": X, f"test_{labels}": LABELS},
@@ -172,9 +179,16 @@ CASES: dict[str, Case] = {
         {"predictions": MASK, "labels": LABELS == 1},
         corners=({"predictions": LABELS == 1}, {"labels": ~MASK & MASK}),
     ),
+    "coherence": Case(
+        {"log_probs": -np.abs(X), "where": np.ones((12, 4), bool)},
+        low=-INF,
+        high=0,
+        corners=({"log_probs": 0 * X}, {"where": np.zeros((12, 4), bool)}),
+    ),
     "collapse_std": of_embeddings(high=1 + 1e-5),
     "continual_metrics": Case({"accuracies": RNG.uniform(size=(4, 4))}, low=-1),
     "dcg": of_lists(high=INF),
+    "diversity": of_texts(),
     "effective_rank": of_embeddings(high=4 + 1e-3),
     "fpr_at_tpr": of_sides(),
     "gold_ranks": Case(
@@ -196,7 +210,7 @@ CASES: dict[str, Case] = {
     ),
     "kmeans": Case(
         {"x": X},
-        {"rng": jax.random.key(0), "k": 3, "restarts": 2},
+        {"rng": KEY, "k": 3, "restarts": 2},
         low=-INF,
         high=INF,
         nan="raises",
@@ -221,6 +235,9 @@ CASES: dict[str, Case] = {
     ),
     "map_at_r": of_lists(),
     "match_clusters": dataclasses.replace(of_clusters(), low=-1, high=2),
+    "mauve": pairs(
+        arrays=("generated", "real"), options={"rng": KEY, "k": 3}, nan="raises"
+    ),
     "mpjpe": of_poses(high=INF),
     "ndcg": of_lists(),
     "nearest_neighbor_accuracy": pairs(arrays=("generated", "real"), nan="raises"),
@@ -240,11 +257,23 @@ CASES: dict[str, Case] = {
     "r_precision": of_lists(),
     "recall": of_lists(options={"k": 2}),
     "reciprocal_rank": of_lists(),
+    "repetition": of_texts(options={"n": 2}),
     "ridge_probe": of_probes("targets"),
     "spearman": of_numbers(),
     "split_cluster_accuracy": of_clusters(old=MASK),
     "sts_correlations": Case(
         {"a": X, "b": Y, "gold": Y[:, 0]}, low=-1, corners=({"a": 0 * X}, {"b": X})
+    ),
+    "token_isotropy": Case(
+        {"hidden": POSE[0], "where": np.ones((4, 5), bool)},
+        low=-4 * 5,
+        high=4 * 5 * 4 + 1e-4,
+        host=False,
+        corners=(
+            {"hidden": np.ones_like(POSE[0])},
+            {"hidden": 0 * POSE[0]},
+            {"where": np.zeros((4, 5), bool)},
+        ),
     ),
     "uniformity": of_embeddings(low=-8, high=1e-5),
     "unigram_entropy": Case(

@@ -1,0 +1,1 @@
+"""SimCTG and contrastive search: text that does not repeat itself."""
