@@ -59,18 +59,14 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
             for method in methods
             if rows <= args.stretch * losses.largest(task, method)
         ]
-    if bench == "decode":
+    if bench in ("tokens", "decode"):
+        of_tokens = bench == "tokens"
+        usual = ([1024, 4096], 576) if of_tokens else ([1, 8], 48)
         return [
-            [task, method, rows, args.width or 48]
-            for task, methods in decode.TASKS.items()
+            [task, method, rows, args.width or usual[1]]
+            for task, methods in (tokens if of_tokens else decode).TASKS.items()
             if not args.tasks or task in args.tasks
-            for rows in args.sizes or [1, 8]
-    if bench == "tokens":
-        return [
-            [task, method, rows, args.width or 576]
-            for task, methods in tokens.TASKS.items()
-            if not args.tasks or task in args.tasks
-            for rows in args.sizes or [1024, 4096]
+            for rows in args.sizes or usual[0]
             for method in methods
         ]
     if bench == "grad_cache":
@@ -103,8 +99,8 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
 MEASURE = {
     "losses": losses.measure_loss,
     "distances": losses.measure_loss,
-    "decode": decode.measure_decode,
     "tokens": tokens.measure_tokens,
+    "decode": decode.measure_decode,
     "grad_cache": devices.measure_grad_cache,
     "ring": devices.measure_ring,
     "compile": devices.measure_compile,
