@@ -41,11 +41,8 @@ def truthfulqa_mc(
     numerics.check_shapes(
         scores_true=(scores_true, "n"), scores_false=(scores_false, "m")
     )
-    true = checks.floats(scores_true, "scores_true")
-    false = checks.floats(scores_false, "scores_false")
-    for name, x in (("scores_true", true), ("scores_false", false)):
-        if not np.isfinite(x).all():
-            raise ValueError(f"{name}: expected finite scores, got {x}")
+    true = checks.features(scores_true, "scores_true")
+    false = checks.features(scores_false, "scores_false")
     if not 0 <= best_index < len(true):
         raise ValueError(f"best_index: expected 0 to {len(true) - 1}, got {best_index}")
     above = true > false.max()

@@ -43,7 +43,7 @@ def written(folder):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["simclt"], r"no experiment 'simclt'; did you mean simclr\?"),
+        (["supcom"], r"no experiment 'supcom'; did you mean supcon\?"),
         (["simclr:big"], r"simclr: variant: expected .*smoke.* got 'big'"),
         (
             ["simclr:smoke", "--set", "loss.temprature=0.1"],

@@ -275,6 +275,15 @@ CASES: dict[str, Case] = {
             {"where": np.zeros((4, 5), bool)},
         ),
     ),
+    "truthfulqa_mc": Case(
+        {"scores_true": X[:3, 0], "scores_false": X[3:7, 0]},
+        nan="raises",
+        corners=(
+            {"scores_true": 1e3 * X[:3, 0]},
+            {"scores_true": -1e3 + X[:3, 0], "scores_false": -1e3 + X[3:7, 0]},
+            {"scores_true": X[3:7, 0]},
+        ),
+    ),
     "uniformity": of_embeddings(low=-8, high=1e-5),
     "unigram_entropy": Case(
         {"tokens": LABELS.reshape(3, 4)}, high=math.log(4), names=("tokens",)

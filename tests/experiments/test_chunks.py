@@ -14,7 +14,7 @@ from tests.experiments.common import NAMES, load
 CHANGES = {
     name: ["model.norm=group"] if config.model.get("norm") == "batch" else []
     for name in NAMES
-    if "chunk_size" in (config := load(name)[0].get_config("smoke")).loss
+    if "chunk_size" in (config := load(name)[0].get_config("smoke")).get("loss", ())
 }
 
 
