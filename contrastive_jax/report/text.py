@@ -1,4 +1,4 @@
-"""Pictures of texts: tokens in a row, each coloured by a number."""
+"""Pictures of texts: tokens in a row, each colored by a number."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,13 +17,13 @@ def token_map(
     cmap: str = "Reds",
     center: float | None = None,
 ) -> Figure:
-    """Tokens of texts, one text per row, each on a ground coloured by its number.
+    """Tokens of texts, one text per row, each on a ground colored by its number.
 
     Args:
       rows: of each text its title, its tokens and their numbers.
       label: what the numbers are, with their unit.
       cmap: a color map of matplotlib.
-      center: number of the middle colour, for a map with two ends; from 0 or the
+      center: number of the middle color, for a map with two ends; from 0 or the
         smallest number to the largest when None.
 
     Raises:
@@ -63,7 +63,7 @@ def token_map(
             axes.text(x + width / 2, y, shown(token), color=ink, **place)
     axes.set_yticks(range(len(rows)), [title for title, _, _ in rows], fontsize=8)
     axes.set_xticks([])
-    axes.set_xlim(0, longest)
+    axes.set_xlim(0, 1.01 * longest)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.spines[:].set_visible(False)
     scale = ScalarMappable(norm, colors)

@@ -49,7 +49,7 @@ def write(workdir, doc, config, language, queries, answers, results):
     some = [q for triple in zip(*firsts, strict=False) for q in triple]
     written = measure.examples(config, language, some)
     page.figure(
-        token_maps(language, some, written["adacad"]), "tokens coloured by the JSD"
+        token_maps(language, some, written["adacad"]), "tokens colored by the JSD"
     )
     page.section("Answers", "What every rule writes.")
     rows = [

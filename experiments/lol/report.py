@@ -46,7 +46,7 @@ def write(workdir, doc, config, languages, questions, scored, results):
         "LOL's score of each answer token less the model's own log-probability: true "
         "answers and false ones of the same questions.",
     )
-    page.figure(token_maps(config, languages, questions), "tokens coloured by change")
+    page.figure(token_maps(config, languages, questions), "tokens colored by change")
     folders = {n: pathlib.Path(workdir) / n for n in ("lol", "weak", "amateur")}
     if folders["lol"].exists():
         page.training({name: metrics.read(place) for name, place in folders.items()})
