@@ -217,7 +217,8 @@ def at_tokens(
     # One head for all devices, in a program that tells devices apart, joins its data.
     head = head + (0 * jnp.sum(where)).astype(head.dtype)
     size = min(size, len(flat))
-    values: Any = by_chunks(rule, size, flat, head, tokens, shared)
+    # partial(custom_vjp) has lost the types.
+    values = jnp.asarray(by_chunks(rule, size, flat, head, tokens, shared))
     return jnp.where(where, values.reshape(where.shape), 0)
 
 
