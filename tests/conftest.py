@@ -25,7 +25,10 @@ import jaxtyping
 import pytest
 from jax._src.interpreters import mlir
 
-QUICK = ["--xla_backend_optimization_level=0"]
+QUICK = [
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
 if jax.__version_info__ < (0, 11):  # later versions do not know it
     QUICK.append("--xla_cpu_use_fusion_emitters=false")
 if os.environ["JAX_PLATFORMS"] == "cpu":

@@ -97,19 +97,21 @@ def test_eager_equals_jit_and_vmap(name):
     assert results.base.loss != results.other.loss, "the two batches do not differ"
 
 
-def in_mappers(names):
-    """Each loss in one mapper, those of a few modules in both; the rest on demand."""
+def in_mappers(names, usual=()):
+    """Each loss in usual mappers, those of a few modules in both; the rest on demand."""
     both = {name for group in IN_EVERY_MAPPER for name in GROUPS[group]}
     on_demand = pytest.mark.experiments
-    others = [
-        pytest.param(name, "shard_map", marks=() if name in both else on_demand)
+    cases = [
+        pytest.param(
+            name, mapper, marks=() if name in both or mapper in usual else on_demand
+        )
+        for mapper in ("pmap", "shard_map")
         for name in names
     ]
-    cases = [*[(name, "pmap") for name in names], *others]
     return pytest.mark.parametrize(("name", "mapper"), cases)
 
 
-@in_mappers(OTHERS)
+@in_mappers(OTHERS, usual=("pmap",))
 def test_separate_batches_in_a_mapper(name, mapper):
     # The losses with a global form run in the test below.
     results = results_of(name)
@@ -119,6 +121,7 @@ def test_separate_batches_in_a_mapper(name, mapper):
 
 @in_mappers(GATHERED)
 def test_global_form_on_eight_devices_equals_one_device(name, mapper):
+    # With weights and masks, too, and always under pmap: test_devices.
     want = result(in_common, name, "jit")
     assert np.abs(want[1]).max() > 0
     assert_close(result(in_common, name, mapper), want, rtol=1e-4)
