@@ -121,7 +121,7 @@ def test_separate_batches_in_a_mapper(name, mapper):
 
 @in_mappers(GATHERED)
 def test_global_form_on_eight_devices_equals_one_device(name, mapper):
-    # With weights and masks, too, and always under pmap: test_devices.
+    # With weights and masks: test_devices.
     want = result(in_common, name, "jit")
     assert np.abs(want[1]).max() > 0
     assert_close(result(in_common, name, mapper), want, rtol=1e-4)
