@@ -98,7 +98,7 @@ def test_eager_equals_jit_and_vmap(name):
 
 
 def in_mappers(names, usual=()):
-    """Each loss in usual mappers, those of a few modules in both; the rest on demand."""
+    """Each loss in the usual mappers, of a few modules in both; the rest on demand."""
     both = {name for group in IN_EVERY_MAPPER for name in GROUPS[group]}
     on_demand = pytest.mark.experiments
     cases = [
