@@ -112,7 +112,8 @@ def prefer_rows(
 def batches(config: Any, start_step: int, arrays: dict[str, np.ndarray] | None = None):
     """Shuffled batches of arrays; of chains (predict) or spoiled chains if None.
 
-    tokens, chosen, rejected [n, t] int32; responses [n, t - 1] bool, and weights.
+    tokens, chosen, rejected [n, t] int32; responses [n, t - 1] bool, and weights. Where
+    there are fewer rows than a batch, all of them.
     """
     if arrays is None and config.stage == "predict":
         arrays = predict_rows(config, whole(*draw(config, TRAIN, config.data.train)))
@@ -120,9 +121,10 @@ def batches(config: Any, start_step: int, arrays: dict[str, np.ndarray] | None =
         pair = spoiled(config)
         wrong = (pair[0] != pair[1])[:, 1:].astype(np.float32)
         arrays = prefer_rows(config, *pair, wrong)
+    found = rows.array_rows(arrays)
     return rows.row_batches(
-        rows.array_rows(arrays),
-        batch_size=config.data.batch_size,
+        found,
+        batch_size=min(config.data.batch_size, found.total),
         seed=config.seed,
         start_step=start_step,
     )
