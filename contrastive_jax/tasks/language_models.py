@@ -1,9 +1,10 @@
 """What language-model experiments share: models, prompts, given answers scored.
 
 A model is read from disk (`load`) or trained from scratch on rows of tokens (`small`,
-`init`, `make_step`). Answers are scored by teacher forcing (`force`, `read_answers`,
-`answer_scores`); rows go through a compiled function in batches of one size
-(`in_batches`). Decoding is `contrastive_jax.decoding` with `models.decoding`.
+`make_decoder`, `init`, `make_step`, `word_language`). Answers are scored by teacher
+forcing (`force`, `read_answers`, `answer_scores`); rows go through a compiled function
+in batches of one size (`in_batches`). Decoding is `contrastive_jax.decoding` with
+`models.decoding`.
 """
 
 import functools
@@ -65,16 +66,29 @@ def load_path(path: str, dtype: str) -> pretrained.Pretrained:
     file = packaged.file_path(path, PACKAGED[path]) if path in PACKAGED else path
     language = pretrained.load(file, dtype=dtype)
     if language.tokenizer is None:
-        raise ValueError(f"model.path: no tokenizer.json in {path}")
+        raise ValueError(f"path: expected a tokenizer.json there, got '{path}'")
     return language
 
 
-def word_model(words: Sequence[str], **sizes: Any) -> pretrained.Pretrained:
-    """A small random model that reads words, for smoke runs and tests.
+# Training from scratch, on words
+
+
+def make_decoder(section: ml_collections.ConfigDict, num_words: int) -> models.Decoder:
+    """The small decoder of a section `model`; of so many words, if it does not say."""
+    sizes: dict[str, Any] = section.to_dict()
+    del sizes["path"]
+    return models.Decoder(sizes.pop("vocab_size") or num_words, **sizes)
+
+
+def word_language(
+    decoder: models.Decoder, params: Any, words: Sequence[str]
+) -> pretrained.Pretrained:
+    """A decoder of words with its parameters and tokenizer; no token ends a text.
 
     Args:
+      decoder: the module.
+      params: its parameters.
       words: the vocabulary; other words become the first.
-      **sizes: fields of `models.Decoder`, in place of those of `small`.
     """
     import tokenizers
     from tokenizers import models as kinds
@@ -83,12 +97,7 @@ def word_model(words: Sequence[str], **sizes: Any) -> pretrained.Pretrained:
     ids = {word: i for i, word in enumerate(words)}
     tokenizer = tokenizers.Tokenizer(kinds.WordLevel(ids, unk_token=words[0]))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    decoder = models.Decoder(len(words), **small(**sizes).to_dict())
-    params = init_params(decoder, jax.random.key(0))
     return pretrained.Pretrained(decoder, {"params": params}, tokenizer, ())
-
-
-# Training from scratch
 
 
 def init_params(decoder: models.Decoder, rng: jax.Array) -> Any:

@@ -20,19 +20,14 @@ questions; an answer counts if greedy decoding begins with its tokens. With an e
 nothing.
 """
 
-import dataclasses
-
-from contrastive_jax import models, training
+from contrastive_jax import training
 from contrastive_jax.tasks import language_models as lms
 from experiments.adacad import data, measure, report
 
 
 def make_model(config, axis_name=None):
     """The decoder that is trained on the knowledge base."""
-    sizes = dict(config.model)
-    sizes.pop("path")
-    size = sizes.pop("vocab_size") or len(data.words(config.data))
-    return models.Decoder(size, **sizes)
+    return lms.make_decoder(config.model, len(data.words(config.data)))
 
 
 def make_optimizer(config):
@@ -58,9 +53,8 @@ def load(config, workdir):
     if config.model.path:
         return lms.load(config.model)
     state = training.train(config, f"{workdir}/knowledge", init, make_step, batches)
-    language = lms.word_model(data.words(config.data), **lms.small())
-    variables = {"params": state.params}
-    return dataclasses.replace(language, model=make_model(config), variables=variables)
+    words = data.words(config.data)
+    return lms.word_language(make_model(config), state.params, words)
 
 
 def make_queries(config, language):

@@ -44,7 +44,7 @@ CHECKS = training.Checks(
         "methods": METHODS,
         "stage": ("predict", "prefer"),
     },
-    free=("champ.file",),
+    free=("champ.path",),
     optional=("champ", "lora"),
 )
 
@@ -113,7 +113,7 @@ def get_config(variant: str = "") -> ConfigDict:
     elif variant == "champ":
         config.champ = ConfigDict(
             dict(
-                file="SmolLM2-135M-Instruct.Q4_1.gguf",
+                path="smollm2",  # or any that `language_models.load` knows
                 length=192,  # tokens of a problem with its solution
                 problems=48,  # with marked solutions, for the test
                 solutions=4,  # right and wrong ones of each problem to tune on

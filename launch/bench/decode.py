@@ -4,7 +4,6 @@ transformers 4.46.3 is the last release that has contrastive search, and needs a
 tokenizers than ours, so it runs by an interpreter of its own (`--peer`).
 """
 
-import functools
 import json
 import os
 import pathlib
@@ -73,15 +72,11 @@ STREAMS = {
 }
 
 
-@functools.cache
 def language():
     """SmolLM2 in float32."""
-    from contrastive_jax.data import packaged
-    from contrastive_jax.models import pretrained
-    from launch.generate import PACKAGED
+    from contrastive_jax.tasks import language_models
 
-    name = "smollm2"
-    return pretrained.load(packaged.file_path(name, PACKAGED[name]))
+    return language_models.load_path("smollm2", "float32")
 
 
 def rule(name: str):

@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from contrastive_jax import decoding
 from contrastive_jax.data import facts
 from contrastive_jax.models import decoding as reading
-from contrastive_jax.tasks import language_models as lms
 from experiments.adacad import config as configs
 from experiments.adacad import data, experiment, measure
+from tests.language import word_model
 
 FACTS = (
     facts.Fact("capital", "France", "Paris"),
@@ -92,7 +92,7 @@ def test_lines_of_the_knowledge_base():
 @functools.cache
 def language():
     """With weights large enough for answers that differ."""
-    found = lms.word_model(
+    found = word_model(
         tuple("abcdefgh"), width=16, depth=1, heads=2, mlp_width=16, max_length=16
     )
     variables = jax.tree.map(lambda x: 3 * x, found.variables)

@@ -8,6 +8,7 @@ from contrastive_jax.data import facts
 from contrastive_jax.tasks import language_models as lms
 from experiments.lol import config as configs
 from experiments.lol import data, experiment, measure
+from tests.language import word_model
 
 
 def stand_in(monkeypatch):
@@ -87,7 +88,7 @@ def test_scores_of_every_rule_are_those_of_its_parts():
     config = configs.get_config("smoke")
     config.rule.update(alpha=0.0, lams=(1.0,), gammas=(0.0, 0.5), layers=(1,))
     config.eval.batch_size = 4
-    one = lms.word_model(
+    one = word_model(
         ("?", "a", "b", "c", "d"), width=16, depth=2, heads=2, mlp_width=16
     )
     prompts = {"base": "a b", "truth": "c a b", "amateur": "d d a b", "weak": "b"}

@@ -7,9 +7,9 @@ import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from contrastive_jax.data import packaged
-from contrastive_jax.tasks import language_models
 from experiments.simctg import config as configs
 from experiments.simctg import data, experiment, measure
+from tests.language import word_model
 
 WORDS = ("<pad>", *"abcdefg")
 SETTINGS = FrozenConfigDict(
@@ -20,7 +20,7 @@ PROMPTS = np.array([[1, 2, 3], [4, 4, 5]], np.int32)
 
 @pytest.fixture(scope="module")
 def language():
-    return language_models.word_model(WORDS, width=16, depth=2, mlp_width=16)
+    return word_model(WORDS, width=16, depth=2, mlp_width=16)
 
 
 def test_signs_are_written_as_in_print():

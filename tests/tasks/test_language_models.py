@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax.tasks import language_models as lms
+from tests.language import word_model
 
 WORDS = ("?", "the", "capital", "of", "France", "is", "Paris", "Port", "Louis")
 SIZES = dict(width=16, depth=2, heads=2, mlp_width=16, max_length=16)
@@ -13,7 +14,7 @@ SIZES = dict(width=16, depth=2, heads=2, mlp_width=16, max_length=16)
 
 @pytest.fixture(scope="module")
 def language():
-    return lms.word_model(WORDS, **SIZES)
+    return word_model(WORDS, **SIZES)
 
 
 def test_words_are_read_and_written(language):
