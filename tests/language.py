@@ -1,4 +1,4 @@
-"""A small random model that reads words."""
+"""A small random model that reads words, and one in place of a paper's."""
 
 import jax
 
@@ -11,3 +11,17 @@ def word_model(words, **sizes):
     decoder = models.Decoder(len(words), **lms.small(**sizes))
     params = lms.init_params(decoder, jax.random.key(0))
     return lms.word_language(decoder, params, words)
+
+
+def small_recipe(monkeypatch, configs):
+    """Has the variant "paper" of a config module build a small decoder."""
+    original = configs.get_config
+
+    def small(variant=""):
+        config = original(variant)
+        if variant == "paper":
+            config.model.update(width=32, depth=2, heads=2, mlp_width=32)
+            config.model.vocab_size = 256
+        return config
+
+    monkeypatch.setattr(configs, "get_config", small)

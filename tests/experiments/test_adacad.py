@@ -15,7 +15,7 @@ from contrastive_jax.data import facts
 from contrastive_jax.models import decoding as reading
 from experiments.adacad import config as configs
 from experiments.adacad import data, experiment, measure
-from tests.language import word_model
+from tests.language import small_recipe, word_model
 
 FACTS = (
     facts.Fact("capital", "France", "Paris"),
@@ -26,16 +26,7 @@ FACTS = (
 
 def stand_in(monkeypatch):
     """A small model for the 13 billion parameters of the recipe."""
-    original = configs.get_config
-
-    def small(variant=""):
-        config = original(variant)
-        if variant == "paper":
-            config.model.update(width=32, depth=2, heads=2, mlp_width=32)
-            config.model.vocab_size = 256
-        return config
-
-    monkeypatch.setattr(configs, "get_config", small)
+    small_recipe(monkeypatch, configs)
 
 
 def test_the_model_of_the_paper_by_shapes():

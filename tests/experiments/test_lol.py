@@ -8,21 +8,12 @@ from contrastive_jax.data import facts
 from contrastive_jax.tasks import language_models as lms
 from experiments.lol import config as configs
 from experiments.lol import data, experiment, measure
-from tests.language import word_model
+from tests.language import small_recipe, word_model
 
 
 def stand_in(monkeypatch):
     """A small model for the 7 billion parameters of the recipe."""
-    original = configs.get_config
-
-    def small(variant=""):
-        config = original(variant)
-        if variant == "paper":
-            config.model.update(width=32, depth=2, heads=2, mlp_width=32)
-            config.model.vocab_size = 256
-        return config
-
-    monkeypatch.setattr(configs, "get_config", small)
+    small_recipe(monkeypatch, configs)
 
 
 def test_the_model_of_the_paper_by_shapes():
