@@ -7,6 +7,8 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${CONTRASTIVE_JAX_VENV:-$root/.venv}
+# What is imported is compiled once, not by every process again (3 s of each).
+unset PYTHONDONTWRITEBYTECODE
 
 supported() {
   "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \

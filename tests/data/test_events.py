@@ -88,6 +88,7 @@ def test_flights_are_read_in_order_without_missing_aircraft(monkeypatch):
     assert [row[2] for row in sorted(rows)] == ["N3", "N2", "N1"]
 
 
+@pytest.mark.experiments  # whose default runs read them; fetching takes 9 s
 @pytest.mark.network
 def test_the_packaged_sets_are_what_they_are_said_to_be():
     flights, strikes = events.load("flights"), events.load("birdstrikes")
