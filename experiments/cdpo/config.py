@@ -12,6 +12,7 @@ CHECKS = training.Checks(
     stages=("predict", "prefer"),
     paper_rows=1,
     positive=(
+        "base.num_steps",
         "champ.length",
         "champ.problems",
         "champ.solutions",
@@ -36,7 +37,7 @@ CHECKS = training.Checks(
         "model.vocab_size",
     ),
     not_negative=("loss.contrast",),
-    ranges={"loss.label_smoothing": "[0, 1]"},
+    ranges={"base.accuracy": "[0, 1]", "loss.label_smoothing": "[0, 1]"},
     choices={
         "lora.targets": ("mlp", "all"),
         "loss.form": ("sequence", "token"),
@@ -54,7 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=3e-3, warmup_steps=10),
-        train=dict(num_steps=550, log_every=10, save_every=500),
+        train=dict(num_steps=400, log_every=10, save_every=500),
     )
     config.stage = "predict"  # or "prefer"; `run` does both
     config.data = ConfigDict(
@@ -93,6 +94,8 @@ def get_config(variant: str = "") -> ConfigDict:
             chunk=4096,  # tokens whose logits are held at a time
         )
     )
+    # The base: the shortest of these that is right on this share of held-out questions.
+    config.base = ConfigDict(dict(num_steps=tuple(range(200, 1001, 50)), accuracy=0.35))
     # The positive and the negative model; the methods' budgets, beside each other.
     config.contrast = ConfigDict(dict(num_steps=200, learning_rate=1e-3))
     config.tune = ConfigDict(
@@ -107,6 +110,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.update(width=16, depth=1, heads=2, kv_heads=2, mlp_width=32)
         config.optim.update(learning_rate=2e-2, warmup_steps=5)
         config.train.update(num_steps=60, log_every=3, save_every=30)
+        config.base.num_steps = (60,)
         config.contrast.num_steps = 12
         config.tune.update(num_steps=(12,), learning_rates=(1e-3,))
         config.methods = ("dpo", "cdpo")

@@ -23,7 +23,7 @@ SIGNS = "+-*"
 EQUALS, ANSWER, END = 13, 14, 15
 VOCABULARY = "0123456789" + SIGNS + "=#$"
 # Streams of random numbers: what is drawn for training is not drawn for the test.
-TRAIN, ASK, TEST, SPOIL = range(4)
+TRAIN, ASK, TEST, SPOIL, CHOOSE = range(5)
 
 
 class Chains(NamedTuple):

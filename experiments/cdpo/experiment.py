@@ -170,10 +170,22 @@ def contrast(config, base, positive, negative, workdir):
     return weights
 
 
-def evaluate(config, weights):
-    """Share of test questions answered right by the greedy trace."""
-    chains = data.draw(config, data.TEST, config.data.test)
+def evaluate(config, weights, stream=data.TEST):
+    """Share of a stream's questions answered right by the greedy trace."""
+    chains = data.draw(config, stream, config.data.test)
     return {"accuracy": measure.accuracy(make_model(config), weights, chains)}
+
+
+def fit_base(config, workdir):
+    """(steps, weights) of a base that still errs: of the lengths of training to try the
+    first that answers enough held-out questions right."""
+    for steps in config.base.num_steps:
+        folder = pathlib.Path(workdir) / f"base_{steps}" / "predict"
+        changes = {"stage": "predict", "train.num_steps": steps}
+        base = fit(config, folder, **changes)
+        if evaluate(config, base, data.CHOOSE)["accuracy"] >= config.base.accuracy:
+            break
+    return steps, base
 
 
 def run(config, workdir):
@@ -181,8 +193,8 @@ def run(config, workdir):
     if config.champ:
         return run_champ(config, workdir)
     place, d = pathlib.Path(workdir), config.data
-    base = fit(config, place / "predict", stage="predict")
-    results = {f"base/{k}": x for k, x in evaluate(config, base).items()}
+    steps, base = fit_base(config, workdir)
+    results = {"base/steps": steps, "base/accuracy": evaluate(config, base)["accuracy"]}
     asked, model = data.draw(config, data.ASK, d.questions), make_model(config)
     rng = jax.random.key(config.seed)
     drawn = measure.traces(model, base, asked, rng=rng, samples=d.samples)

@@ -80,11 +80,9 @@ def write(workdir, doc, config, results, sets, scores):
     rows = [[m, *(group[m] for group in groups.values())] for m in names]
     page.table(["method", *groups], rows)
     drift(page, config, workdir, colors)
-    lines = {
-        m: metrics.read(pathlib.Path(workdir) / m)
-        for m in ("predict", "positive", "negative")
-    }
-    page.training(lines)
+    place, base = pathlib.Path(workdir), f"base_{results['base/steps']}/predict"
+    folders = {"base": base, "positive": "positive", "negative": "negative"}
+    page.training({m: metrics.read(place / x) for m, x in folders.items()})
     page.config(training.config_text(config))
     page.write(workdir)
 

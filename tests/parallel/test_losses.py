@@ -47,14 +47,12 @@ def test_a_mean_over_devices_of_means_would_be_another_loss():
     assert len(set(with_positive)) > 1
 
 
-# pmap, and the ring in shard_map, in every session; the others with --experiments.
+# pmap in every session (shard_map in the tests below), the others with --experiments.
 EXCHANGES = [
     pytest.param(
         context,
         exchange,
-        marks=()
-        if context == "pmap" or (context, exchange) == ("shard_map checked", "ring")
-        else pytest.mark.experiments,
+        marks=() if context == "pmap" else pytest.mark.experiments,
     )
     for context in cases.CONTEXTS
     for exchange in ("dense", "tiles", "ring")

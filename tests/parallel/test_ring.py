@@ -19,13 +19,18 @@ around = functools.partial(cases.device_loss, exchange="ring", tile=cases.TILE)
 @pytest.mark.parametrize(
     ("name", "devices", "group_size"),
     [
-        ("two_way", 1, None),
         ("two_way", 8, 2),
         ("info_nce", 8, 4),
-        ("nt_xent", 2, None),
         ("nt_xent", 3, None),
-        ("nt_xent", 8, 2),
         ("sigmoid", 4, 2),
+        *[
+            pytest.param(*numbers, marks=pytest.mark.experiments)
+            for numbers in [
+                ("two_way", 1, None),
+                ("nt_xent", 2, None),
+                ("nt_xent", 8, 2),
+            ]
+        ],
     ],
 )
 def test_any_number_of_devices_and_groups(name, devices, group_size):

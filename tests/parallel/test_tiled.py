@@ -428,6 +428,7 @@ def test_equals_the_plain_loss_in_float64(name, reduce_fn, x64):
         assert_close(got, want, 1e-12)
 
 
+@pytest.mark.experiments
 @pytest.mark.parametrize("name", UNMASKED)
 def test_equals_the_plain_loss_in_float32(name):
     fast, plain = CASES[name]
@@ -533,7 +534,10 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("mode", ["tiled", "auto"])
+ON_DEMAND = pytest.mark.experiments
+
+
+@pytest.mark.parametrize("mode", ["tiled", pytest.param("auto", marks=ON_DEMAND)])
 # The bounded form, and the general one.
 @pytest.mark.parametrize(("scale", "most"), [(40.0, 1e-9), (50.0, 1e-12)])
 @pytest.mark.parametrize("loss", ["info_nce", "two_way_info_nce", "nt_xent"])
