@@ -177,12 +177,10 @@ def evaluate(config, weights, stream=data.TEST):
 
 
 def fit_base(config, workdir):
-    """(steps, weights) of a base that still errs: of the lengths of training to try the
-    first that answers enough held-out questions right."""
+    """(steps, weights) of the shortest training with enough held-out answers right."""
     for steps in config.base.num_steps:
         folder = pathlib.Path(workdir) / f"base_{steps}" / "predict"
-        changes = {"stage": "predict", "train.num_steps": steps}
-        base = fit(config, folder, **changes)
+        base = fit(config, folder, **{"stage": "predict", "train.num_steps": steps})
         if evaluate(config, base, data.CHOOSE)["accuracy"] >= config.base.accuracy:
             break
     return steps, base
@@ -199,7 +197,7 @@ def run(config, workdir):
     rng = jax.random.key(config.seed)
     drawn = measure.traces(model, base, asked, rng=rng, samples=d.samples)
     sets = measure.sort(asked, drawn)
-    sides = [data.predict_rows(config, x) for x in (sets.positive, sets.negative)]
+    sides = (data.predict_rows(config, x) for x in (sets.positive, sets.negative))
     tuned = contrast(config, base, *sides, workdir)
     scores = measure.detectors(config, model, tuned, sets.rejected)
     response = data.response(config, sets.rejected)
@@ -212,23 +210,19 @@ def run(config, workdir):
         weights = measure.token_weights(config, sets, scores[name])
         rows[name] = data.prefer_rows(config, *pair, weights)
     rows["none"] = rows["contrast"]  # not looked at
-    budgets = zip(config.tune.num_steps, config.tune.learning_rates, strict=True)
-    for steps, rate in budgets:
+    tune = config.tune
+    for steps, rate in zip(tune.num_steps, tune.learning_rates, strict=True):
         budget = {"train.num_steps": steps, "optim.learning_rate": rate}
         title, at = f"{steps} steps at {rate:g}", {}
         for name in config.methods:
             print(f"{name}, {title}:", flush=True)
-            own = {"stage": "prefer", **budget, **METHODS[name]}
+            own = dict(stage="prefer") | budget | METHODS[name]
             kind = own.get("loss.weights", config.loss.weights)
             arrays = rows["predict" if own["stage"] == "predict" else kind]
             folder = place / f"{steps}_{rate:g}" / name
             tuned = fit(config, folder, base=base, arrays=arrays, **own)
             at[name] = evaluate(config, tuned)["accuracy"]
         results |= {f"{title}/{name}": x for name, x in at.items()}
-        for form in ("", "_token"):
-            ours, plain = at.get(f"cdpo{form}"), at.get(f"dpo{form}")
-            if ours is not None and plain is not None:
-                results[f"{title}/gain{form}"] = ours - plain
     report.write(workdir, __doc__, config, results, sets, scores)
     return results
 
@@ -248,6 +242,6 @@ def run_champ(config, workdir):
     marked = sets.marked
     scores = measure.detectors(config, make_model(config), weights, marked.tokens)
     results = measure.localization(scores, marked.critical, marked.response)
-    results |= {"solutions": len(marked.tokens)}
+    results["solutions"] = len(marked.tokens)
     report.write_champ(workdir, __doc__, config, results, sets, scores, language)
     return results

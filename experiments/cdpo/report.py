@@ -69,7 +69,7 @@ def write(workdir, doc, config, results, sets, scores):
     groups: dict[str, dict[str, float]] = {}
     for key, x in results.items():
         title, _, name = key.partition("/")
-        if " steps at " in title and not name.startswith("gain"):
+        if " steps at " in title:
             groups.setdefault(title, {"base": results["base/accuracy"]})[name] = x
     colors = plots.method_colors({m for group in groups.values() for m in group})
     page.figure(
