@@ -534,10 +534,9 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-ON_DEMAND = pytest.mark.experiments
-
-
-@pytest.mark.parametrize("mode", ["tiled", pytest.param("auto", marks=ON_DEMAND)])
+@pytest.mark.parametrize(
+    "mode", ["tiled", pytest.param("auto", marks=pytest.mark.experiments)]
+)
 # The bounded form, and the general one.
 @pytest.mark.parametrize(("scale", "most"), [(40.0, 1e-9), (50.0, 1e-12)])
 @pytest.mark.parametrize("loss", ["info_nce", "two_way_info_nce", "nt_xent"])
