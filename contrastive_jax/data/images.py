@@ -89,7 +89,7 @@ def batches(
       packaged.DataMissing: the set is missing; the message says what to run.
       ValueError: no such set, or a batch larger than it.
     """
-    place = dict(data_dir=data_dir, size=size, held_out=held_out)
+    place: dict[str, Any] = dict(data_dir=data_dir, size=size, held_out=held_out)
     rows = open_rows(name, "train", **place)
     return row_batches(rows, batch_size=batch_size, seed=seed, start_step=start_step)
 
@@ -115,7 +115,7 @@ def one_pass(
       batch_size: rows per batch.
       limit: number of rows, spread evenly over the split; 0 for all.
     """
-    place = dict(data_dir=data_dir, size=size, held_out=held_out)
+    place: dict[str, Any] = dict(data_dir=data_dir, size=size, held_out=held_out)
     rows = open_rows(name, split, **place)
     indices = np.arange(rows.total)
     if 0 < limit < rows.total:

@@ -389,7 +389,7 @@ class Features:
 
     model: nn.Module
 
-    def __call__(self, variables: Any, image: jax.Array) -> jax.Array:
+    def __call__(self, variables: Any, image: jax.Array) -> Any:
         return self.model.apply(variables, image, method="encode")
 
 
