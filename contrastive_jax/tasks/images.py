@@ -90,8 +90,8 @@ OPTIONAL = ("crop", "affine", "jitter", "blur")
 
 
 def checks(**own: Any) -> training.Checks:
-    """`training.Checks` of an image experiment, with its own ranges and choices."""
-    shared = dict(free=FREE, optional=OPTIONAL)
+    """`training.Checks` of an image experiment, with its own ranges, choices, free."""
+    shared = dict(free=(*FREE, *own.pop("free", ())), optional=OPTIONAL)
     tables = {"ranges": RANGES, "choices": CHOICES}
     merged = {name: table | own.pop(name, {}) for name, table in tables.items()}
     return training.Checks(**shared, **merged, **own)

@@ -1,4 +1,4 @@
-"""AMCL: equal to the plain losses where temperatures are constant; stationary points."""
+"""AMCL: the plain losses at constant temperature; temperatures; stationary points."""
 
 import functools
 
