@@ -60,3 +60,40 @@ class ClassPairGate(nn.Module):
         x = self.first(self.first_norm(nn.relu(x), train=train))
         x = self.second(self.second_norm(nn.relu(x), train=train))
         return nn.sigmoid(x)
+
+
+class GatedEncoder(nn.Module):
+    """An encoder, its head with a layer norm behind it, and the gate of a pair.
+
+    Attributes:
+      encoder: images to features; evaluated.
+      head: features to embeddings.
+      gate: the gate, or None for a gate of ones.
+    """
+
+    encoder: nn.Module
+    head: nn.Module
+    gate: ClassPairGate | None
+
+    def setup(self):
+        self.norm = nn.LayerNorm()
+
+    def __call__(
+        self,
+        x: Float[Array, "n h w c"],
+        labels: Integer[Array, " m"] | None = None,
+        pair_labels: Integer[Array, " m"] | None = None,
+        *,
+        train: bool,
+    ) -> tuple[Float[Array, "n d"], Float[Array, "m d"]]:
+        """Embeddings of images, and the gates of pairs of classes."""
+        z = self.norm(self.head(self.encoder(x, train=train), train=train))
+        if labels is None or pair_labels is None:
+            labels = pair_labels = jnp.zeros(len(x), jnp.int32)
+        if self.gate is None:
+            return z, jnp.ones((len(labels), z.shape[1]))
+        return z, self.gate(labels, pair_labels, train=train)
+
+    def encode(self, x: Float[Array, "n h w c"]) -> Float[Array, "n d"]:
+        """Features for evaluation."""
+        return self.encoder(x, train=False)

@@ -1,0 +1,66 @@
+"""What Hydra's report shows: embeddings behind the head, their spectrum, the gates."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from contrastive_jax.evaluation import effective_rank
+from contrastive_jax.tasks import images
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """Embeddings z of a model by its variables; equal models compile once."""
+
+    model: nn.Module
+
+    def __call__(self, variables: Any, image: jax.Array) -> Any:
+        return self.model.apply(variables, image, train=False)[0]
+
+
+def splits(config, state, model) -> tuple[images.Split, images.Split]:
+    """z of training rows with labels and of test rows."""
+    params, model_state = jax.device_get((state.params, state.model_state))
+    variables = {"params": params, "batch_stats": model_state}
+    run = jax.tree_util.Partial(Embeddings(model), variables)
+    limits = config.eval.train_limit, config.eval.test_limit
+    pairs = zip(("train", "test"), limits, strict=True)
+    train, test = (
+        images.encode_split(run, config.data, split, limit=limit)
+        for split, limit in pairs
+    )
+    return train, test
+
+
+def embeddings(config, state, model) -> dict[str, float]:
+    """Accuracy (%) on z, and how many dimensions z has."""
+    train, test = splits(config, state, model)
+    found = images.scores(train, test, config.eval.k)
+    rank = effective_rank(test.features - test.features.mean(axis=0))
+    return {f"z_{k}": x for k, x in found.items()} | {"z_rank": float(rank)}
+
+
+def spectrum(features: np.ndarray) -> np.ndarray:
+    """Singular values of centered rows, as shares of the largest."""
+    values = np.linalg.svd(features - features.mean(axis=0), compute_uv=False)
+    return values / values[0]
+
+
+def gates(config, state, model, classes: int) -> np.ndarray:
+    """The gate of every pair of classes, [classes, classes, d]."""
+    params, model_state = jax.device_get((state.params, state.model_state))
+    variables = {"params": params["gate"], "batch_stats": model_state["gate"]}
+    first, second = (x.ravel() for x in np.indices((classes, classes)))
+    run = jax.jit(lambda v, a, b: model.gate.apply(v, a, b, train=False))
+    found = run(variables, jnp.asarray(first), jnp.asarray(second))
+    return np.asarray(found).reshape(classes, classes, -1)
+
+
+def relations(gate: np.ndarray) -> np.ndarray:
+    """Correlation between the gates of two classes, each paired with itself."""
+    own = gate[np.arange(len(gate)), np.arange(len(gate))]
+    return np.corrcoef(own - own.mean(axis=0))
