@@ -27,7 +27,6 @@ CHECKS = images.checks(
     },
     free=("augmentations", "compared.strengths"),
 )
-paper_batch = images.imagenet_batch
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -121,3 +120,8 @@ def paper(config: ConfigDict, host: str) -> None:
     config.compared.update(hosts=(host,), strengths=("abcde",))
     config.watch.update(every=970, rows=5000)
     config.eval.update(k=200)
+
+
+def paper_batch():
+    """A row of the batches of CIFAR-10: shape and type of each array."""
+    return {"image": ((32, 32, 3), "uint8"), "label": ((), "int32")}
