@@ -69,7 +69,7 @@ class Heads(nn.Module):
 
     def __call__(
         self, x: Float[Array, "n h w c"], *, train: bool
-    ) -> tuple[Float[Array, "n d"], Float[Array, "n heads d"]]:
+    ) -> tuple[Float[Array, "n f"], Float[Array, "n heads d"]]:
         """Targets, and the outputs of all heads with length 1."""
         out = self.encoder(x, train=train)
         if self.projector is not None:
