@@ -50,7 +50,8 @@ def get_config(variant: str = "") -> ConfigDict:
     elif variant == "smoke":
         images.use_digits(config)
         config.model.update(embedding=16, hidden=16)
-        config.optim.learning_rate = 2e-2
+        config.optim.learning_rate = 5e-3
+        config.train.num_steps = 100
         config.compared.update(methods=("hydra",), rows=200)
     elif variant == "paper":
         paper(config)
@@ -62,8 +63,9 @@ def paper(config: ConfigDict) -> None:
     """The recipe of the released code for CIFAR-10, as doc/simlap.md has it."""
     config.data.update(name="cifar10", data_dir="~/tensorflow_datasets", size=32)
     config.data.batch_size = 256
-    config.data.augment.update(crop=images.crop(0.7, "cubic"), jitter=None)
-    config.data.augment.update(size=(32, 32), flip=0.5)
+    view = config.data.augment
+    view.crop, view.jitter = images.crop(0.7, "cubic"), None
+    view.update(size=(32, 32), flip=0.5)
     config.model.update(
         stage_sizes=(2, 2, 2, 2),  # ResNet-18; its deep stem is not ours
         width=64,

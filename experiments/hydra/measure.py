@@ -49,9 +49,12 @@ def embeddings(config, state, model) -> dict[str, float]:
 
 
 def spectrum(features: np.ndarray) -> np.ndarray:
-    """Singular values of centered rows, as shares of the largest."""
+    """Singular values of centered rows, as shares of the largest.
+
+    Without the last one, which the layer norm makes 0.
+    """
     values = np.linalg.svd(features - features.mean(axis=0), compute_uv=False)
-    return values / values[0]
+    return values[:-1] / values[0]
 
 
 def gates(config, state, model, classes: int) -> np.ndarray:

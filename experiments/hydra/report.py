@@ -2,7 +2,6 @@
 
 import pathlib
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from contrastive_jax import training
@@ -40,7 +39,7 @@ def add_spectra(page, config, trained, make_model):
         "Singular values of the test rows' embeddings z, centered. A spectrum that "
         "falls to nothing early leaves dimensions unused.",
     )
-    lines = {m: (np.arange(1, len(x) + 1), x) for m, x in spectra.items()}
+    lines = {m: (list(range(1, len(x) + 1)), x.tolist()) for m, x in spectra.items()}
     page.figure(
         plots.lines(
             {"": lines},
