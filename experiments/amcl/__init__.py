@@ -1,0 +1,1 @@
+"""AMCL: several projection heads, and a temperature for every pair and head."""
