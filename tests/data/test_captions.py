@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contrastive_jax.data import captions, packaged
+from contrastive_jax.data import captions, images, packaged
 
 
 def png(color):
@@ -22,7 +22,13 @@ def fake_emoji(tmp_path, monkeypatch):
     monkeypatch.setenv("CONTRASTIVE_JAX_CACHE", str(tmp_path))
     captions.emoji.cache_clear()
     table = [
-        {"unified": f"1F60{i}-FE0F", "image": f"{i}.png", "sort_order": 9 - i}
+        {
+            "unified": f"1F60{i}-FE0F",
+            "image": f"{i}.png",
+            "sort_order": 9 - i,
+            "category": "Faces",
+            "subcategory": "face-smiling",
+        }
         for i in range(10)
     ]
     told = [
@@ -71,6 +77,20 @@ def test_emoji_pairs(fake_emoji):
     assert len(fake_emoji) == 2  # the second time from arrays
     last = train.part(6, 8)
     assert last.caption(np.arange(2)) == train.caption(np.array([6, 7]))
+
+
+def test_emoji_as_a_set_of_classes(fake_emoji):
+    """Rows go by concept; a vendor is a column; classes are named."""
+    both = images.read_emoji(captions.VENDORS, fine=True)
+    assert both.train_image.shape == (16, 32, 32, 3)
+    assert both.test_image.shape == (4, 32, 32, 3)
+    assert both.class_names == ("Faces: face-smiling",)
+    numbers = both.test_image[:, 0, 0, 0]
+    assert (numbers[::2] == numbers[1::2]).all()  # the pictures of a concept
+    assert not set(numbers) & set(both.train_image[:, 0, 0, 0])
+    twitter = images.read_emoji(("twitter",), fine=False)
+    assert twitter.class_names == ("Faces",) and (twitter.test_label == 0).all()
+    np.testing.assert_array_equal(twitter.train_image, both.train_image[1::2])
 
 
 def test_transparent_pixels_are_white():

