@@ -31,7 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=1e-2, warmup_steps=20, weight_decay=1e-4),
-        train=dict(num_steps=600, save_every=300),
+        train=dict(num_steps=300, save_every=300),
     )
     config.methods = METHODS
     config.data = images.data("fashion")
@@ -52,10 +52,12 @@ def get_config(variant: str = "") -> ConfigDict:
         contrast=1.0,
         epsilon=0.05,
     )
-    config.watch = images.watching(every=200)
-    # Rows of the training set that scores are relative to, of each other set; which
-    # neighbor the kNN score takes.
-    config.eval = dict(train_limit=10_000, out_limit=2000, neighbor=50, k=20)
+    config.watch = images.watching(every=100)
+    # Rows of the training set that scores are relative to, of its test set and of each
+    # other set (0: all); which neighbor the kNN score takes.
+    config.eval = dict(
+        train_limit=5000, test_limit=2000, out_limit=1000, neighbor=50, k=20
+    )
 
     if variant == "digits":
         digits(config)
@@ -98,7 +100,7 @@ def get_config(variant: str = "") -> ConfigDict:
         # 500 epochs of 50,000 images (code).
         config.train.update(num_steps=48_900, log_every=100, save_every=1000)
         config.watch.update(every=2000, rows=10_000)
-        config.eval.update(train_limit=0, out_limit=0, neighbor=50, k=200)
+        config.eval.update(train_limit=0, test_limit=0, out_limit=0, k=200)
     return config
 
 
@@ -109,7 +111,7 @@ def digits(config: ConfigDict) -> None:
     config.model.update(stage_sizes=(1,), width=16, stem_stride=1, projection=(32, 32))
     config.loss.num_classes = 6
     config.watch.update(every=20, rows=200)
-    config.eval.update(train_limit=0, k=5, neighbor=5)
+    config.eval.update(train_limit=0, test_limit=0, k=5, neighbor=5)
 
 
 def paper_batch():

@@ -29,7 +29,10 @@ def score_each(config, trained, encode, head):
     """
     (train, labels), (test, test_labels) = (
         data.inside(config, split, limit)
-        for split, limit in (("train", config.eval.train_limit), ("test", 0))
+        for split, limit in (
+            ("train", config.eval.train_limit),
+            ("test", config.eval.test_limit),
+        )
     )
     others = data.outside(config)
     scored = {}
