@@ -14,6 +14,7 @@ CHECKS = images.checks(
         "loss.final_temperature",
         "loss.first_temperature",
         "loss.teacher_warmup",
+        "loss.student_temperature",
         "loss.unsupervised_temperature",
         "model.num_classes",
         "eval.rows",
