@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=3e-3, warmup_steps=20, weight_decay=1e-4),
-        train=dict(num_steps=400, save_every=200),
+        train=dict(num_steps=300, save_every=100),
     )
     config.methods = METHODS
     config.data = images.data("fashion")
