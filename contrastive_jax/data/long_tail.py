@@ -7,7 +7,7 @@ from contrastive_jax import numerics
 
 
 def long_tail_sizes(
-    num_classes: int, *, largest: int, ratio: float
+    num_classes: int, *, largest: int, ratio: numerics.Number
 ) -> Int64[np.ndarray, " k"]:
     """Class sizes from the largest down to largest / ratio.
 
