@@ -28,22 +28,9 @@ class Predicted(NamedTuple):
     sizes: np.ndarray
 
 
-def features(encode, image, batch=500):
-    """What a frozen network makes of uint8 images, batch by batch."""
-    if not isinstance(encode, jax.tree_util.Partial):
-        encode = jax.tree_util.Partial(encode)
-    parts = []
-    for start in range(0, len(image), batch):
-        part = image[start : start + batch]
-        padding = [(0, batch - len(part))] + [(0, 0)] * (image.ndim - 1)
-        rows = images.run_encoder(encode, np.pad(part, padding))
-        parts.append(np.asarray(rows)[: len(part)])
-    return np.concatenate(parts)
-
-
 def clusters(config, encode, image):
     """As many clusters as classes, by the angle of the features."""
-    x = features(encode, image)
+    x = images.encode_images(encode, image)
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     rng = jax.random.key(config.seed)
     return evaluation.kmeans(rng, x, config.model.num_classes, restarts=5).assignments
@@ -78,7 +65,7 @@ def predict_each(config, trained, encode, classify):
     for name, (own, state) in trained.items():
         found = {name: clusters(own, encode(own, state), image)}
         if own.loss.pseudo:
-            logits = features(classify(own, state), image)
+            logits = images.encode_images(classify(own, state), image)
             found[f"{name}_classifier"] = logits.argmax(axis=1)
         sizes = np.stack([np.asarray(state.sizes), tail.sizes])
         for key, numbers in found.items():

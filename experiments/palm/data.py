@@ -1,6 +1,5 @@
 """In-distribution images, all classes of a set or some, and images of other sets."""
 
-import jax
 import numpy as np
 from PIL import Image
 
@@ -69,18 +68,3 @@ def resized(image, shape):
         return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
     return np.stack([one(x) for x in image]).reshape(-1, *shape)
-
-
-def encoded(encode, image, batch=500):
-    """What a frozen encoder makes of uint8 images, batch by batch."""
-    encode = encode if isinstance(encode, jax.tree_util.Partial) else wrap(encode)
-    parts = []
-    for start in range(0, len(image), batch):
-        part = image[start : start + batch]
-        padding = [(0, batch - len(part))] + [(0, 0)] * (image.ndim - 1)
-        rows = images.run_encoder(encode, np.pad(part, padding))
-        parts.append(np.asarray(rows)[: len(part)])
-    return np.concatenate(parts)
-
-
-wrap = jax.tree_util.Partial

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from contrastive_jax import evaluation
+from contrastive_jax.tasks import images
 from experiments.palm import data
 
 
@@ -38,9 +39,9 @@ def score_each(config, trained, encode, head):
     scored = {}
     for name, (own, state) in trained.items():
         frozen = encode(own, state)
-        features = data.encoded(frozen, train)
-        inside = data.encoded(frozen, test)
-        outside = {key: data.encoded(frozen, x) for key, x in others.items()}
+        features = images.encode_images(frozen, train)
+        inside = images.encode_images(frozen, test)
+        outside = {key: images.encode_images(frozen, x) for key, x in others.items()}
         nearest = evaluation.knn_classify(
             features, labels, inside, k=config.eval.k, num_classes=labels.max() + 1
         )
@@ -58,9 +59,11 @@ def score_each(config, trained, encode, head):
 
         scored[name], scored[f"{name}_knn"] = apart(distance), apart(neighbor)
         if name == "cross_entropy":
-            classify = data.wrap(head(own, state))
-            inside = data.encoded(classify, test)
-            outside = {key: data.encoded(classify, x) for key, x in others.items()}
+            classify = head(own, state)
+            inside = images.encode_images(classify, test)
+            outside = {
+                key: images.encode_images(classify, x) for key, x in others.items()
+            }
             accuracy = 100 * float(np.mean(inside.argmax(axis=1) == test_labels))
             more = dict(inside=inside, outside=outside, accuracy=accuracy)
             scored["softmax"] = apart(evaluation.softmax_confidence, **more)

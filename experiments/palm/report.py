@@ -65,7 +65,7 @@ def add_histograms(page, scores):
 def add_map(page, name, config, state, head):
     """Embeddings of test images with the prototypes among them, in the plane."""
     image, label = data.inside(config, "test", 1500)
-    z = data.encoded(data.wrap(head(config, state)), image)
+    z = images.encode_images(head(config, state), image)
     z = z / np.linalg.norm(z, axis=1, keepdims=True)
     vectors = np.asarray(state.prototypes.vectors)
     points = plane(np.concatenate([z, vectors]))
