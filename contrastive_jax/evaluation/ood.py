@@ -273,7 +273,7 @@ def energy_scores(
     numerics.check_shapes(logits=(logits, "n c"))
     numerics.check_positive(temperature=temperature)
     scaled = checks.features(logits, "logits") / temperature
-    return temperature * logsumexp(scaled, axis=1)
+    return temperature * np.asarray(logsumexp(scaled, axis=1))
 
 
 def _ranks(in_scores, out_scores):

@@ -90,7 +90,7 @@ def prototypes_update(
     features: Float[Array, "n d"],
     assignments: Float[Array, "n k"] | Bool[Array, "n k"],
     *,
-    decay: float | Array,
+    decay: numerics.Number,
     eps: numerics.Number = 0.0,
     normalize: bool = True,
     stop_gradient: bool = True,

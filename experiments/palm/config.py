@@ -61,7 +61,6 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "digits":
         digits(config)
-        config.train.update(num_steps=600)
     elif variant == "smoke":
         digits(config)
         config.methods = ("palm", "cross_entropy")
