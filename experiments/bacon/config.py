@@ -8,6 +8,7 @@ from contrastive_jax.tasks import images
 VARIANTS = ("", "smoke", "paper")
 METHODS = ("bacon", "without_soft", "uniform", "simgcd", "gcd")
 CHECKS = images.checks(
+    metric="contrastive",
     change=-0.1,
     positive=(
         "data.largest",
@@ -78,9 +79,10 @@ def get_config(variant: str = "") -> ConfigDict:
         )
         config.optim.warmup_steps = 2
         config.loss.update(teacher_warmup=10, soft_from=5)
-        config.train.update(num_steps=30, log_every=5, save_every=15)
-        config.estimate_every = 15
-        config.watch.update(every=15, rows=200)
+        config.optim.learning_rate = 1e-2
+        config.train.update(num_steps=40, log_every=2, save_every=20)
+        config.estimate_every = 20
+        config.watch.update(every=20, rows=200)
         config.eval.update(rows=200, k=5)
     elif variant == "paper":
         # CIFAR-100-LT (code's defaults); a ResNet stands for DINO's ViT-B/16, whose

@@ -72,7 +72,7 @@ def test_rows(config):
     data = config.data
     parts = sets.one_pass(
         data.name,
-        "test",
+        data.test_split,
         data_dir=data.data_dir,
         size=data.size,
         batch_size=1000,

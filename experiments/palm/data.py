@@ -31,14 +31,14 @@ def inside(config, split, limit=0):
 
 def outside(config):
     """{name: images} of what is not trained on, in the shape of what is."""
-    data, like = config.data, inside(config, "test", 1)[0]
-    out = {}
+    data, limit, out = config.data, config.eval.out_limit, {}
+    like, _ = inside(config, "test", 1)
     for name in data.out:
         if name == "others":
             image, label = whole(data, data.name, "test", 0)
             out[name] = image[label >= data.known]
         else:
-            image, _ = whole(data, name, "test", config.eval.out_limit)
+            image, _ = whole(data, name, "test", limit)
             out[name] = resized(image, like.shape[1:])
     return out
 
@@ -47,6 +47,8 @@ def whole(data, name, split, limit):
     """All rows of a split, or `limit` rows spread over it."""
     place = dict(data_dir=data.data_dir, size=data.size)
     held_out = data.held_out if split == "train" else 0.0
+    if split == "test" and name == data.name:
+        split = data.test_split
     parts = list(
         sets.one_pass(
             name, split, **place, held_out=held_out, batch_size=1000, limit=limit

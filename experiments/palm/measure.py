@@ -43,7 +43,11 @@ def score_each(config, trained, encode, head):
         inside = images.encode_images(frozen, test)
         outside = {key: images.encode_images(frozen, x) for key, x in others.items()}
         nearest = evaluation.knn_classify(
-            features, labels, inside, k=config.eval.k, num_classes=labels.max() + 1
+            features,
+            labels,
+            inside,
+            k=config.eval.k,
+            num_classes=config.loss.num_classes,
         )
         accuracy = 100 * float(np.mean(np.asarray(nearest) == test_labels))
 
