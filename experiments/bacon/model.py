@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -23,7 +24,7 @@ class CosineClassifier(nn.Module):
     def __call__(self, features: Float[Array, "n d"]) -> Float[Array, "n k"]:
         shape = (self.num_classes, features.shape[1])
         vectors = self.param("vectors", jax.nn.initializers.normal(1.0), shape)
-        return similarity.cosine(features, vectors)
+        return similarity.cosine(features, jnp.asarray(vectors))
 
 
 class Branches(nn.Module):
