@@ -208,6 +208,7 @@ def train(config, workdir):
             workdir=place,
         )
         logged += report.read(place, start)
+    report.save(pathlib.Path(workdir), logged)
     return state.replace(sizes=measure.estimate(config, encode(config, state))), logged
 
 

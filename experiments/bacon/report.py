@@ -1,11 +1,14 @@
 """The report of a run: accuracies, confusion, estimated and true class sizes."""
 
+import json
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from contrastive_jax import training
 from contrastive_jax.data import images as sets
 from contrastive_jax.report import Report, plots
+from contrastive_jax.report.record import write_atomic
 from contrastive_jax.tasks import images
 from contrastive_jax.training import metrics
 
@@ -13,6 +16,12 @@ from contrastive_jax.training import metrics
 def read(place, start):
     """The lines logged in a stage, by the steps of the whole run."""
     return [{**line, "step": line["step"] + start} for line in metrics.read(place)]
+
+
+def save(place, lines):
+    """Writes the lines of all stages into one file."""
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    write_atomic(place / metrics.FILE, text)
 
 
 def write(workdir, doc, config, results, predicted, trained, logged):
