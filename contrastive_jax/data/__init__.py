@@ -12,6 +12,7 @@ from contrastive_jax.data.batches import (
     row_batches,
     some_rows,
 )
+from contrastive_jax.data.long_tail import long_tail_rows, long_tail_sizes
 from contrastive_jax.data.packaged import DataMissing, Images
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "epoch_batches",
     "images",
     "index_batches",
+    "long_tail_rows",
+    "long_tail_sizes",
     "make_augment",
     "row_batches",
     "some_rows",

@@ -40,9 +40,12 @@ from contrastive_jax.evaluation.ood import (
     aupr_in,
     aupr_out,
     auroc,
+    energy_scores,
     fpr_at_tpr,
+    knn_scores,
     mahalanobis_scores,
     ood_metrics,
+    softmax_confidence,
 )
 from contrastive_jax.evaluation.pose import argmax_keypoints, mpjpe, pck, pck_auc
 from contrastive_jax.evaluation.probe import ProbeResult, linear_probe, ridge_probe
@@ -95,6 +98,7 @@ __all__ = [
     "dcg",
     "diversity",
     "effective_rank",
+    "energy_scores",
     "fpr_at_tpr",
     "gold_ranks",
     "hit_rate",
@@ -103,6 +107,7 @@ __all__ = [
     "judged_lists",
     "kmeans",
     "knn_classify",
+    "knn_scores",
     "linear_probe",
     "macro_f1",
     "mahalanobis_scores",
@@ -126,6 +131,7 @@ __all__ = [
     "reciprocal_rank",
     "repetition",
     "ridge_probe",
+    "softmax_confidence",
     "spearman",
     "split_cluster_accuracy",
     "sts_correlations",

@@ -1,4 +1,4 @@
-"""Out-of-distribution detection: AUROC, AUPR, FPR95, Mahalanobis scores.
+"""Out-of-distribution detection: AUROC, AUPR, FPR95, scores of features and of logits.
 
 A higher score means more in-distribution throughout. Computed on the host; areas by
 scikit-learn, from ranks, so that all measures are exact under ties and infinite scores
@@ -8,8 +8,10 @@ a wrong dtype TypeError, naming the argument.
 
 import numpy as np
 from jaxtyping import Array, Float, Shaped
+from scipy.special import logsumexp
 from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.neighbors import NearestNeighbors
 
 from contrastive_jax import numerics
 from contrastive_jax.evaluation import checks
@@ -184,11 +186,7 @@ def mahalanobis_scores(
     parts = []
     for name, x in (("train", train), ("queries", queries)):
         x = checks.features(x, name)
-        if normalize:
-            x = checks.scaled(x, axis=1)
-            length = np.linalg.norm(x, axis=1, keepdims=True)
-            x = x / np.where(length > 0, length, 1)
-        parts.append(x)
+        parts.append(_unit(x) if normalize else x)
     mean, std = np.mean(parts[0], axis=0), np.std(parts[0], axis=0)
     # A channel without variance, of which rounding leaves a little, says nothing.
     varies = (np.max(parts[0], axis=0) > np.min(parts[0], axis=0)) & (std > 0)
@@ -198,12 +196,99 @@ def mahalanobis_scores(
     return -np.einsum("qd,de,qe->q", gaps, inverse, gaps)
 
 
+def knn_scores(
+    train: Float[Array | np.ndarray, "n d"],
+    queries: Float[Array | np.ndarray, "q d"],
+    *,
+    k: int,
+) -> np.ndarray:
+    """Negative distance to the k-th nearest training feature, on the unit sphere.
+
+        score = -|| x / ||x|| - t_k / ||t_k|| ||,  t_k: k-th nearest training row
+
+    Args:
+      train: features of in-distribution training examples.
+      queries: features to score.
+      k: which neighbor, from 1 to the training rows.
+
+    Returns:
+      A score for each query.
+
+    Raises:
+      ValueError: k beyond the training rows, features that are not finite.
+
+    References:
+      Sun et al. 2022, arXiv:2204.06507, section 3.
+
+    Examples:
+      >>> train = np.array([[1.0, 0.0], [0.0, 2.0]])
+      >>> knn_scores(train, np.array([[3.0, 0.0]]), k=2).round(4)
+      array([-1.4142])
+    """
+    n = numerics.check_shapes(train=(train, "n d"), queries=(queries, "q d"))["n"]
+    if not 1 <= k <= n:
+        raise ValueError(f"k: expected 1 to {n} (the training rows), got {k}")
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute")
+    search.fit(_unit(checks.features(train, "train")))
+    distances, _ = search.kneighbors(_unit(checks.features(queries, "queries")))
+    return -distances[:, -1]
+
+
+def softmax_confidence(logits: Float[Array | np.ndarray, "n c"]) -> np.ndarray:
+    """Largest softmax probability of a classifier, in (0, 1].
+
+    Args:
+      logits: class scores, finite.
+
+    References:
+      Hendrycks and Gimpel 2017, arXiv:1610.02136, section 2.
+
+    Examples:
+      >>> softmax_confidence(np.array([[0.0, 0.0], [100.0, 0.0]]))
+      array([0.5, 1. ])
+    """
+    numerics.check_shapes(logits=(logits, "n c"))
+    logits = checks.features(logits, "logits")
+    return np.exp(np.max(logits, axis=1) - logsumexp(logits, axis=1))
+
+
+def energy_scores(
+    logits: Float[Array | np.ndarray, "n c"], *, temperature: float = 1.0
+) -> np.ndarray:
+    """Negative free energy of a classifier.
+
+        score = temperature log sum_c exp(logits_c / temperature)
+
+    Args:
+      logits: class scores, finite.
+      temperature: > 0.
+
+    References:
+      Liu et al. 2020, arXiv:2010.03759, eq. 4.
+
+    Examples:
+      >>> energy_scores(np.array([[0.0, 0.0]])).round(4)
+      array([0.6931])
+    """
+    numerics.check_shapes(logits=(logits, "n c"))
+    numerics.check_positive(temperature=temperature)
+    scaled = checks.features(logits, "logits") / temperature
+    return temperature * np.asarray(logsumexp(scaled, axis=1))
+
+
 def _ranks(in_scores, out_scores):
     """Ranks of all scores, equal for equal scores, and which are in-distribution."""
     numerics.check_shapes(in_scores=(in_scores, "n"), out_scores=(out_scores, "m"))
     parts = checks.reals(in_scores, "in_scores"), checks.reals(out_scores, "out_scores")
     inside = np.arange(sum(map(len, parts))) < len(parts[0])
     return rankdata(np.concatenate(parts), "dense"), inside
+
+
+def _unit(x):
+    """Rows of any length scaled to length 1; zero rows stay."""
+    x = checks.scaled(x, axis=1)
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(length > 0, length, 1)
 
 
 def _average_precision(positive, ranks):

@@ -17,6 +17,7 @@ def sinkhorn(
     *,
     epsilon: numerics.Number = 0.05,
     num_iterations: int = 3,
+    eps: numerics.Number = 0.0,
     where: Bool[Array, " n"] | None = None,
     where_queued: Bool[Array, " q"] | None = None,
 ) -> Float[Array, "n k"]:
@@ -34,6 +35,8 @@ def sinkhorn(
       epsilon: temperature, > 0; smaller is harder.
       num_iterations: how often columns and rows are normalised. With 0 the whole sums
         to n.
+      eps: least sum to divide a column or row by, all of Q summing to 1: a prototype
+        far from every row is then not used as much as others. PALM has 1e-12.
       where: rows that count; the assignments of others are 0.
       where_queued: queued rows that count (`states.queue_filled`).
 
@@ -53,6 +56,7 @@ def sinkhorn(
         where_queued=(where_queued, "q"),
     )["n"]
     numerics.check_positive(epsilon=epsilon)
+    numerics.check_nonnegative(eps=eps)
     scores = numerics.at_least_f32(scores, "scores")
     where = numerics.mask_or_all(where, scores.shape[:1])
     if queued is not None:
@@ -69,9 +73,12 @@ def sinkhorn(
     log_q = numerics.masked_log_softmax(
         scores.ravel(), rows.ravel(), temperature=epsilon
     ).reshape(scores.shape)
+    least = numerics.safe_log(jnp.asarray(eps, scores.dtype))
     for _ in range(num_iterations):
-        log_q = log_q - numerics.masked_logsumexp(log_q, rows, axis=0)[None, :] - log_k
-        log_q = log_q - numerics.masked_logsumexp(log_q, rows)[:, None] - log_n
+        columns = numerics.masked_logsumexp(log_q, rows, axis=0)
+        log_q = log_q - jnp.maximum(columns, least)[None, :] - log_k
+        totals = numerics.masked_logsumexp(log_q, rows)
+        log_q = log_q - jnp.maximum(totals, least)[:, None] - log_n
     return jnp.exp(jnp.where(rows, log_q + log_n, numerics.MASKED))[:n]
 
 

@@ -13,6 +13,8 @@ def embedding_map(
     class_names: Sequence[str],
     *,
     title: str = "",
+    marks: np.ndarray | None = None,
+    mark_labels: np.ndarray | None = None,
 ) -> Figure:
     """Scatter plot of embeddings in the plane, colored by class.
 
@@ -21,6 +23,8 @@ def embedding_map(
       labels: [n] class of each row.
       class_names: one name per class.
       title: title of the plot.
+      marks: [m, 2] points that are drawn as stars, such as prototypes.
+      mark_labels: [m] class of each; black when None.
     """
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.add_subplot()
@@ -29,6 +33,9 @@ def embedding_map(
         members = points[labels == label]
         color = colors(label % colors.N)
         axes.scatter(*members.T, s=9, color=color, label=name, linewidths=0)
+    if marks is not None:
+        fill = "black" if mark_labels is None else colors(mark_labels % colors.N)
+        axes.scatter(*marks.T, s=110, marker="*", c=fill, edgecolors="white")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(title, fontsize=10)

@@ -44,11 +44,14 @@ def prototypes_init(rng: PRNGKeyArray, num_prototypes: int, dim: int) -> Prototy
 
 
 def assigned_means(
-    features: Float[Array, "n d"], assignments: Float[Array, "n k"] | Bool[Array, "n k"]
+    features: Float[Array, "n d"],
+    assignments: Float[Array, "n k"] | Bool[Array, "n k"],
+    *,
+    eps: numerics.Number = 0.0,
 ) -> tuple[Float[Array, "k d"], Bool[Array, " k"]]:
     """Weighted mean of the features assigned to each of k centers.
 
-        mean_k = sum_i a_ik x_i / sum_i a_ik
+        mean_k = sum_i a_ik x_i / max(sum_i a_ik, eps)
 
     With `pairs.one_column(labels, num_classes)` as assignments these are class means. A
     row that is not finite makes NaN of the means that it is assigned to, of no others.
@@ -56,6 +59,7 @@ def assigned_means(
     Args:
       features: rows to average.
       assignments: non-negative weights, or a mask.
+      eps: least sum to divide by.
 
     Returns:
       The means, 0 where nothing was assigned, and a mask of the non-empty ones.
@@ -67,11 +71,12 @@ def assigned_means(
       Array([2., 0.], dtype=float32)
     """
     numerics.check_shapes(features=(features, "n d"), assignments=(assignments, "n k"))
+    numerics.check_nonnegative(eps=eps)
     features = numerics.at_least_f32(features, "features")
     assignments = jnp.asarray(assignments, features.dtype)
     total = jnp.sum(assignments, axis=0)
     nonempty = total > 0
-    weights = assignments / jnp.where(nonempty, total, 1)[None, :]
+    weights = assignments / jnp.where(nonempty, jnp.maximum(total, eps), 1)[None, :]
     # In a product 0 times NaN would be NaN: those are counted apart.
     finite = jnp.isfinite(features)
     means = similarity.matmul(weights.T, jnp.where(finite, features, 0).T)
@@ -85,7 +90,8 @@ def prototypes_update(
     features: Float[Array, "n d"],
     assignments: Float[Array, "n k"] | Bool[Array, "n k"],
     *,
-    decay: float | Array,
+    decay: numerics.Number,
+    eps: numerics.Number = 0.0,
     normalize: bool = True,
     stop_gradient: bool = True,
 ) -> Prototypes:
@@ -100,6 +106,7 @@ def prototypes_update(
       features: features of the batch.
       assignments: non-negative weights, or a mask, of each feature for each prototype.
       decay: in [0, 1]; 1 keeps the prototypes.
+      eps: least sum of assignments to divide by, see `assigned_means`.
       normalize: whether prototypes are scaled to length 1.
       stop_gradient: False lets gradients reach the features, as PALM does; never the
         prototypes from before and never the assignments.
@@ -120,7 +127,9 @@ def prototypes_update(
     )
     numerics.check_fraction(decay=decay)
     old = jax.lax.stop_gradient(numerics.at_least_f32(prototypes.vectors, "prototypes"))
-    mean, nonempty = assigned_means(features, jax.lax.stop_gradient(assignments))
+    mean, nonempty = assigned_means(
+        features, jax.lax.stop_gradient(assignments), eps=eps
+    )
     new = ema.blend(old, mean.astype(old.dtype), jnp.asarray(decay, old.dtype))
     new = similarity.l2_normalize(new) if normalize else new
     new = jnp.where(nonempty[:, None], new, old)

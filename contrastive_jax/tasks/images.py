@@ -425,6 +425,25 @@ def pixels(image: jax.Array) -> jax.Array:
     return image.reshape(len(image), -1)
 
 
+def encode_images(encode: Encode, image: np.ndarray, batch: int = 500) -> np.ndarray:
+    """What a frozen network makes of uint8 images, batch by batch.
+
+    Args:
+      encode: from images in [0, 1], in one shape and so compiled once.
+      image: [n, h, w, c] uint8.
+      batch: images at a time.
+    """
+    if not isinstance(encode, jax.tree_util.Partial):
+        encode = jax.tree_util.Partial(encode)
+    parts = []
+    for start in range(0, len(image), batch):
+        part = image[start : start + batch]
+        padding = [(0, batch - len(part))] + [(0, 0)] * (image.ndim - 1)
+        encoded = run_encoder(encode, np.pad(part, padding))
+        parts.append(np.asarray(encoded)[: len(part)])
+    return np.concatenate(parts)
+
+
 def encode_split(
     encode: Encode, data: Section, split: str, *, limit: int, keep: int = 0
 ) -> Split:
@@ -451,10 +470,7 @@ def encode_split(
         batch_size=batch,
         limit=limit,
     ):
-        padding = [(0, batch - len(image))] + [(0, 0)] * (image.ndim - 1)
-        # One shape, one compilation.
-        encoded = run_encoder(encode, np.pad(image, padding))
-        features.append(np.asarray(encoded)[: len(image)])
+        features.append(encode_images(encode, image, batch))
         labels.append(label)
         if sum(map(len, images)) < keep:
             images.append(image)

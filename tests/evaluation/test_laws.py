@@ -190,6 +190,7 @@ CASES: dict[str, Case] = {
     "dcg": of_lists(high=INF),
     "diversity": of_texts(),
     "effective_rank": of_embeddings(high=4 + 1e-3),
+    "energy_scores": Case({"logits": X}, low=-INF, high=INF, nan="raises"),
     "fpr_at_tpr": of_sides(),
     "gold_ranks": Case(
         {"queries": X, "candidates": Y, "gold": LABELS},
@@ -223,6 +224,9 @@ CASES: dict[str, Case] = {
         nan=-1,
         host=False,
         corners=({"train": 0 * X}, {"test": 0 * X}),
+    ),
+    "knn_scores": pairs(
+        arrays=("train", "queries"), options={"k": 3}, low=-2, high=0, nan="raises"
     ),
     "linear_probe": of_probes("labels"),
     "macro_f1": Case(
@@ -259,6 +263,7 @@ CASES: dict[str, Case] = {
     "reciprocal_rank": of_lists(),
     "repetition": of_texts(options={"n": 2}),
     "ridge_probe": of_probes("targets"),
+    "softmax_confidence": Case({"logits": X}, low=0.25, high=1, nan="raises"),
     "spearman": of_numbers(),
     "split_cluster_accuracy": of_clusters(old=MASK),
     "sts_correlations": Case(

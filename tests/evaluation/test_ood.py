@@ -121,6 +121,27 @@ def test_mahalanobis_does_not_see_a_constant_channel():
     np.testing.assert_allclose(got, want, rtol=1e-8)
 
 
+def test_neighbors_by_brute_force():
+    train, queries = RNG.normal(size=(12, 3)), RNG.normal(size=(5, 3))
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, queries)]
+    distances = np.linalg.norm(unit[1][:, None] - unit[0][None], axis=2)
+    for k in (1, 4, 12):
+        got = evaluation.knn_scores(3 * train, queries, k=k)
+        np.testing.assert_allclose(got, -np.sort(distances)[:, k - 1], rtol=1e-6)
+    with pytest.raises(ValueError, match="k: expected 1 to 12"):
+        evaluation.knn_scores(train, queries, k=13)
+
+
+def test_scores_of_a_classifier_by_hand():
+    logits = np.log([[1.0, 3.0], [2.0, 2.0]]) + np.array([[0.0], [800.0]])
+    got = evaluation.softmax_confidence(logits)
+    np.testing.assert_allclose(got, [0.75, 0.5])
+    got = evaluation.energy_scores(logits)
+    np.testing.assert_allclose(got, [np.log(4), np.log(4) + 800])
+    got = evaluation.energy_scores(logits, temperature=0.5)
+    np.testing.assert_allclose(got[0], 0.5 * np.log(1 + 9))
+
+
 def test_wrong_input_is_named():
     with pytest.raises(TypeError, match="queries"):
         evaluation.mahalanobis_scores(np.ones((3, 2)), np.ones((3, 2), int))

@@ -30,6 +30,16 @@ def test_sinkhorn_by_hand(transform):
     close(run(scores), q * 4, 1e-4)
 
 
+def test_sinkhorn_does_not_raise_what_is_below_eps():
+    """A prototype of share 2e-5 with eps 1e-3: a fiftieth of the usual column."""
+    scores = np.array([[0.0, np.log(2e-5)], [0.0, np.log(2e-5)]])
+    q = np.exp(scores) / np.exp(scores).sum()
+    q = q / np.maximum(q.sum(axis=0), 1e-3) / 2
+    q = q / q.sum(axis=1, keepdims=True)
+    run = jax.jit(lambda x: losses.sinkhorn(x, epsilon=1.0, num_iterations=1, eps=1e-3))
+    close(run(jnp.asarray(scores, jnp.float32)), q)
+
+
 def test_sinkhorn_uses_all_prototypes_equally():
     q = losses.sinkhorn(normal(8, 4), epsilon=0.5, num_iterations=100)
     close(q.sum(axis=1), np.ones(8))

@@ -28,6 +28,15 @@ def test_closed_form(transform):
     assert got.used.tolist() == [True, True, False]
 
 
+def test_little_weight_moves_little():
+    """eps 2 and a total of 0.5: the mean is a quarter of the feature."""
+    x, weights = jnp.array([[4.0]]), jnp.array([[0.5]])
+    means, some = states.assigned_means(x, weights, eps=2.0)
+    assert means.tolist() == [[1.0]] and some.tolist() == [True]
+    with pytest.raises(ValueError, match=r"^eps: expected"):
+        states.assigned_means(x, weights, eps=-1.0)
+
+
 def test_normalized():
     x = jax.random.normal(jax.random.key(0), (6, 2))
     weights = jax.random.uniform(jax.random.key(1), (6, 3))

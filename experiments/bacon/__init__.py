@@ -1,0 +1,1 @@
+"""BaCon: new classes in a long-tailed set, by two branches that advise each other."""

@@ -1,0 +1,1 @@
+"""PALM: outsiders by the distance from mixtures of prototypes."""
