@@ -10,6 +10,7 @@ from contrastive_jax.data.batches import (
     epoch_batches,
     index_batches,
     row_batches,
+    some_rows,
 )
 from contrastive_jax.data.packaged import DataMissing, Images
 
@@ -25,4 +26,5 @@ __all__ = [
     "index_batches",
     "make_augment",
     "row_batches",
+    "some_rows",
 ]

@@ -54,6 +54,17 @@ def array_rows(arrays: Batch) -> Rows:
     return Rows(total, lambda rows: {name: x[rows] for name, x in arrays.items()})
 
 
+def some_rows(rows: Rows, indices: np.ndarray) -> Rows:
+    """Some of the examples of a set, as a set.
+
+    Examples:
+      >>> rows = array_rows({"x": np.array([5, 6, 7])})
+      >>> some_rows(rows, np.array([2, 0])).read(np.array([1]))
+      {'x': array([5])}
+    """
+    return Rows(len(indices), lambda i: rows.read(indices[i]), rows.threads)
+
+
 # Batches of an endless sequence: no run takes more.
 ENDLESS = 2**48
 

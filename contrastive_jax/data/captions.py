@@ -49,10 +49,14 @@ class Emoji(NamedTuple):
     Attributes:
       image: [n, v, size, size, 3] uint8 on white, one picture of each vendor.
       caption: name, then further words.
+      category: one of 9, or "Component" (a swatch of a skin tone).
+      subcategory: finer than the category.
     """
 
     image: np.ndarray
     caption: tuple[str, ...]
+    category: tuple[str, ...]
+    subcategory: tuple[str, ...]
 
 
 def open_pairs(
@@ -117,7 +121,9 @@ def emoji(size: int) -> Emoji:
         ]
         save_atomic(file, np.stack([np.stack(p) for p in pictures], axis=1))
     with np.load(file) as cached:
-        return Emoji(cached["image"], tuple(captions))
+        image = cached["image"]
+    groups = (tuple(e[key] for e in table) for key in ("category", "subcategory"))
+    return Emoji(image, tuple(captions), *groups)
 
 
 def members(vendor: str, table: list[dict]) -> list[bytes]:

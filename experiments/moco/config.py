@@ -28,6 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
         prediction=(), batch_norm=True, last_batch_norm=False
     )
     config.loss = dict(temperature=0.2, queue_size=2048, decay=0.98, decay_final=0.98)
+    config.watch = images.watching()
     config.eval = images.evaluation()
 
     if variant.startswith("fashion"):

@@ -20,6 +20,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = images.small_resnet(norm="batch")  # "group" with loss.chunk_size
     # chunk_size: images a device encodes at a time (gradient caching); 0: all at once.
     config.loss = dict(temperature=0.2, chunk_size=0)
+    config.watch = images.watching()
     config.eval = images.evaluation()
 
     if variant == "fashion":

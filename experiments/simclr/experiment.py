@@ -117,7 +117,8 @@ def evaluate(config, trained):
 
 def run(config, workdir):
     """Trains, evaluates and writes the report; returns the final metrics."""
-    trained = training.train_each(METHODS, config, workdir, init, make_step, batches)
+    shared = (config, workdir, init, make_step, batches, encode)
+    trained = images.train_each(METHODS, *shared)
     results = evaluate(config, trained)
     images.write_report(workdir, __doc__, config, results, trained, encode)
     return results

@@ -32,6 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
         form="out",
         temperature=0.1,
     )
+    config.watch = images.watching()
     config.eval = images.evaluation()
 
     if variant == "fashion":

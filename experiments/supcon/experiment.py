@@ -123,7 +123,8 @@ def run(config, workdir):
     """Trains objective and baseline, evaluates both and writes the report."""
     names = dict.fromkeys((config.loss.objective, config.loss.baseline))
     methods = {name: {"loss.objective": name} for name in names if name}
-    trained = training.train_each(methods, config, workdir, init, make_step, batches)
+    shared = (config, workdir, init, make_step, batches, encode)
+    trained = images.train_each(methods, *shared)
     results = evaluate(config, trained)
     images.write_report(workdir, __doc__, config, results, trained, encode)
     return results

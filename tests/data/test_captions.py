@@ -22,7 +22,13 @@ def fake_emoji(tmp_path, monkeypatch):
     monkeypatch.setenv("CONTRASTIVE_JAX_CACHE", str(tmp_path))
     captions.emoji.cache_clear()
     table = [
-        {"unified": f"1F60{i}-FE0F", "image": f"{i}.png", "sort_order": 9 - i}
+        {
+            "unified": f"1F60{i}-FE0F",
+            "image": f"{i}.png",
+            "sort_order": 9 - i,
+            "category": "Faces",
+            "subcategory": "face-smiling",
+        }
         for i in range(10)
     ]
     told = [

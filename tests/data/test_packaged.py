@@ -91,7 +91,7 @@ def test_failed_fetch_of_a_deb_names_a_command_that_works_elsewhere(cache, monke
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match=r"data.name: expected one of digits.*'mnst'"):
+    with pytest.raises(ValueError, match=r"data.name: expected one of animals.*'mnst'"):
         images.load("mnst")
     with pytest.raises(ValueError, match=r"name: expected one of .*fashion.*'mnst'"):
         packaged.path("mnst")
