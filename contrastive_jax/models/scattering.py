@@ -92,9 +92,7 @@ def at_resolution(fourier: np.ndarray, resolution: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=16)
-def morlet_filter_bank(
-    shape: tuple[int, int], scales: int, angles: int
-) -> FilterBank:
+def morlet_filter_bank(shape: tuple[int, int], scales: int, angles: int) -> FilterBank:
     """Morlet wavelets of all scales and angles, and the low pass.
 
     Wavelet (j, l) has sigma 0.8 2^j, frequency (3 pi / 4) / 2^j, slant 4 / angles and
@@ -115,9 +113,7 @@ def morlet_filter_bank(
     """
     check_sizes(scales, angles)
     if any(size % 2**scales or size < 1 for size in shape):
-        raise ValueError(
-            f"shape: expected multiples of 2^{scales}, got {tuple(shape)}"
-        )
+        raise ValueError(f"shape: expected multiples of 2^{scales}, got {tuple(shape)}")
     psi = []
     for j in range(scales):
         waves = []
