@@ -45,7 +45,7 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=3e-3, warmup_steps=20, weight_decay=1e-4),
-        train=dict(num_steps=300, log_every=10, save_every=150),
+        train=dict(num_steps=200, log_every=10, save_every=100),
     )
     config.methods = tuple(METHODS)
     config.data = images.data("fashion", batch_size=64)
@@ -65,14 +65,14 @@ def get_config(variant: str = "") -> ConfigDict:
         rotation_widths=(128, 64), jigsaw_widths=(64, 256), dropout=0.5
     )
     config.loss = dict(
-        temperature=0.2,
+        temperature=0.1,
         pretext="rotation",
         weight=0.3,
         start_step=0,  # first step with the pretext term
         every=4,  # one in so many images has the pretext task
         permutations=35,
     )
-    config.watch = images.watching()
+    config.watch = images.watching(every=50)
     config.eval = images.evaluation(train_limit=5000)
 
     if variant == "smoke":

@@ -1,5 +1,6 @@
-"""Inputs of the pretext tasks: images turned or cut up, drawn on device."""
+"""Views, and inputs of the pretext tasks: images turned or cut up, on device."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, Key
 
-from contrastive_jax import parallel
+from contrastive_jax import parallel, randomness
 from contrastive_jax.data.augment import pretext
 from contrastive_jax.tasks import images
 
@@ -34,51 +35,52 @@ def num_classes(loss) -> int:
     return TURNS if loss.pretext == "rotation" else loss.permutations
 
 
-def rotations(key, image, augment) -> Puzzle:
-    """A random view of the image after each of four turns."""
-    if image.shape[0] != image.shape[1]:
-        raise ValueError(
-            f"image: expected a square to turn, got shape {list(image.shape)}"
-        )
-    rng = jax.random.split(key, TURNS)
-    turned = jnp.stack([pretext.rotate90(image, k) for k in range(TURNS)])
-    views = jax.vmap(augment)(rng, turned)
-    return Puzzle(views[:, None], jnp.arange(TURNS), rng)
+def make_inputs(
+    loss, augment: images.Augment
+) -> Callable[..., tuple[Array, Puzzle | None]]:
+    """What a step feeds to the model: two views of every image, and transformed ones.
 
+    Args:
+      loss: that section of a config. One in `loss.every` images has the pretext task,
+        the same on any number of devices; none where `loss.pretext` is "".
+      augment: how a view is drawn.
 
-def jigsaw(key, image, augment, permutations) -> Puzzle:
-    """The tiles of a random view in a random order, as large as the view."""
-    view_rng, order_rng = jax.random.split(key)
-    view = augment(view_rng, image)
-    label = jax.random.randint(order_rng, (1,), 0, len(permutations))
-    order = jnp.asarray(permutations)[label[0]]
-    tiles = pretext.jigsaw_tiles(view, order, size=len(view))
-    return Puzzle(tiles[None], label, order_rng[None])
-
-
-def make_puzzles(loss, augment: images.Augment) -> Callable[..., Puzzle]:
-    """`puzzles(image, rng, step, axis_name)` of the task that a section `loss` names.
-
-    One in `loss.every` images is taken, the same on any number of devices.
+    Returns:
+      `inputs(image, rng, step, axis_name)`; the arguments are those of
+      `tasks.images.two_views`. Turned images are augmented after their turn, all four
+      of them; tiles are those of one view, each as large as the view.
     """
-    permutations = None
+    orders = None
     if loss.pretext == "jigsaw":
-        permutations = pretext.jigsaw_permutations(loss.permutations)
+        orders = jnp.asarray(pretext.jigsaw_permutations(loss.permutations))
 
-    def one(key, image):
-        if permutations is None:
-            return rotations(key, image, augment)
-        return jigsaw(key, image, augment, permutations)
+    def inputs(image, rng, step, axis_name):
+        n, side, width, _ = image.shape
+        keys = parallel.example_keys(rng, step, n, axis_name)
+        unit = images.to_unit(image)
+        sources, rngs = [unit, unit], [randomness.fold_keys(keys, i) for i in (0, 1)]
+        if loss.pretext:
+            if side != width:
+                raise ValueError(f"image: expected a square, got {side} x {width}")
+            if n % loss.every:
+                raise ValueError(
+                    f"loss.every: {n} images of a device do not split by {loss.every}"
+                )
+            keys, unit = keys[:: loss.every], unit[:: loss.every]
+            turns = range(1 if orders is not None else TURNS)
+            sources += [jax.vmap(pretext.rotate90, (0, None))(unit, k) for k in turns]
+            rngs += [randomness.fold_keys(keys, 2 + k) for k in turns]
+        rng = jnp.concatenate(rngs)
+        views = jax.vmap(augment)(rng, jnp.concatenate(sources))
+        x, others, rng = views[: 2 * n], views[2 * n :], rng[2 * n :]
+        if not loss.pretext:
+            return x, None
+        if orders is None:
+            label = jnp.repeat(jnp.arange(TURNS), len(keys))
+            return x, Puzzle(others[:, None], label, rng)
+        drawn = randomness.fold_keys(rng, 0)
+        label = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(orders)))(drawn)
+        cut = functools.partial(pretext.jigsaw_tiles, size=side)
+        return x, Puzzle(jax.vmap(cut)(others, orders[label]), label, rng)
 
-    def puzzles(image, rng, step, axis_name):
-        if len(image) % loss.every:
-            raise ValueError(
-                f"loss.every: {len(image)} images of a device do not split by "
-                f"{loss.every}"
-            )
-        keys = parallel.example_keys(rng, step, len(image), axis_name)
-        keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys[:: loss.every])
-        drawn = jax.vmap(one)(keys, images.to_unit(image[:: loss.every]))
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), drawn)
-
-    return puzzles
+    return inputs

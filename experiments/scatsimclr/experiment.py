@@ -65,8 +65,8 @@ def init(config):
 def make_step(config, axis_name=None):
     """`step(state, batch) -> (state, metrics)`; batch: image [n, h, w, c] uint8."""
     model, tx = make_model(config, axis_name), make_optimizer(config)
-    augments, loss = images.make_views(config.data), config.loss
-    puzzles = data.make_puzzles(loss, augments[0]) if loss.pretext else None
+    augment, loss = images.make_views(config.data)[0], config.loss
+    draw = data.make_inputs(loss, augment)
 
     def contrast(z):
         """NT-Xent of two views against those of all devices."""
@@ -77,22 +77,18 @@ def make_step(config, axis_name=None):
         return losses.nt_xent(scores / loss.temperature, labels)
 
     def step(state, batch):
-        place = (batch["image"], state.rng, state.step, axis_name)
-        x = jnp.concatenate(images.two_views(augments, *place))
-        inputs, label = (x,), None
-        if puzzles is not None:
-            pieces, label, rng = puzzles(*place)
-            inputs = (x, pieces, rng)
+        x, puzzle = draw(batch["image"], state.rng, state.step, axis_name)
+        transformed = () if puzzle is None else (puzzle.pieces, puzzle.rng)
 
         def loss_fn(params):
             (z, logits), model_state = training.apply_model(
-                model, params, state.model_state, *inputs
+                model, params, state.model_state, x, *transformed
             )
             metrics = {"nt_xent": contrast(z)}
             total = metrics["nt_xent"]
-            if logits is not None:
-                metrics["pretext"] = losses.info_nce(logits, label)
-                right = jnp.argmax(logits, axis=-1) == label
+            if puzzle is not None:
+                metrics["pretext"] = losses.info_nce(logits, puzzle.label)
+                right = jnp.argmax(logits, axis=-1) == puzzle.label
                 metrics["pretext_accuracy"] = 100 * jnp.mean(right)
                 weight = jnp.where(state.step >= loss.start_step, loss.weight, 0.0)
                 total += weight * metrics["pretext"]
