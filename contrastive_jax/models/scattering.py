@@ -184,8 +184,9 @@ def fold(
 ) -> Complex[Array, "... angles h2 w2"]:
     """Filters a spectrum and subsamples by `step` in space: its blocks' mean."""
     h, w = (size // step for size in filters.shape[1:])
+    filters = filters.reshape((1,) * (fourier.ndim - 2) + filters.shape)
     blocks = [
-        fourier[..., None, i : i + h, j : j + w] * filters[:, i : i + h, j : j + w]
+        fourier[..., None, i : i + h, j : j + w] * filters[..., i : i + h, j : j + w]
         for i in range(0, h * step, h)
         for j in range(0, w * step, w)
     ]
