@@ -12,7 +12,8 @@ import time
 
 from launch.bench.measure import MIB, memory_mark, status, timed
 
-METHODS = ["ours", "kymatio/torch", "kymatio/numpy"]
+# A number is that of images at a time.
+METHODS = ["ours/4", "ours/1", "ours", "kymatio/torch", "kymatio/numpy"]
 # Task -> methods, ours first; a task is "J<scales>L<angles>".
 TASKS = {name: METHODS for name in ("J2L8", "J2L16", "J3L8")}
 
@@ -45,9 +46,10 @@ def measure_scattering(task: str, method: str, rows: int, side: int) -> dict:
     from contrastive_jax import models
 
     scales, angles = sizes_of(task)
+    chunk = int(method.partition("/")[2] or 0)
 
     def run(x):
-        return models.scattering_2d(x, scales=scales, angles=angles)
+        return models.scattering_2d(x, scales=scales, angles=angles, chunk=chunk)
 
     def loss(x):
         return jnp.sum(run(x) ** 2)

@@ -46,6 +46,9 @@ def test_leading_axes_and_vmap_are_the_same():
     one = jax.jit(jax.vmap(jax.vmap(scatter)))(x)
     np.testing.assert_allclose(one, want, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(scatter(x[1]), want[1], rtol=1e-5, atol=1e-6)
+    # In chunks, the last one smaller.
+    parts = models.scattering_2d(x, **SIZES, chunk=4)
+    np.testing.assert_allclose(parts, want, rtol=1e-5, atol=1e-6)
 
 
 def test_a_constant_image_has_order_zero_only_and_finite_gradients():
@@ -109,6 +112,7 @@ def test_wavelets_have_mean_zero():
         (dict(scales=0), (8, 8), r"^scales: expected an integer of at least 1, got 0"),
         (dict(angles=-1), (8, 8), r"^angles: expected an integer .*, got -1"),
         (dict(max_order=3), (8, 8), r"^max_order: expected 1 or 2, got 3"),
+        (dict(chunk=-1), (8, 8), r"^chunk: expected at least 0, got -1"),
         ({}, (8, 3), r"^images: expected .* sides of at least 2\^2, got shape \[8, 3"),
     ],
 )
