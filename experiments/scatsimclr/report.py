@@ -2,6 +2,7 @@
 
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -51,7 +52,7 @@ def maps(image: np.ndarray, *, scales: int, angles: int, max_order: int) -> Figu
       max_order: of the scattering transform.
     """
     sizes = dict(scales=scales, angles=angles, max_order=max_order)
-    s = np.asarray(models.scattering_2d(image[..., 0], **sizes))
+    s = np.asarray(models.scattering_2d(jnp.asarray(image[..., 0]), **sizes))
     paths = models.scattering_paths(**sizes)
     half = angles // 2
     wanted = [((), ())]
