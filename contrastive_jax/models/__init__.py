@@ -4,7 +4,14 @@ from contrastive_jax.models import decoding
 from contrastive_jax.models.decoder import Cache, Decoder
 from contrastive_jax.models.language import LanguageModel
 from contrastive_jax.models.layers import BatchNorm, GroupNorm, Mlp
+from contrastive_jax.models.pretext import PretextHead
 from contrastive_jax.models.resnet import DEPTHS, Resnet
+from contrastive_jax.models.scattering import (
+    FilterBank,
+    morlet_filter_bank,
+    scattering_2d,
+    scattering_paths,
+)
 from contrastive_jax.models.towers import EncoderWithHead, TwoTowers, make_towers
 from contrastive_jax.models.transformer import (
     Blocks,
@@ -22,9 +29,11 @@ __all__ = [
     "Cache",
     "Decoder",
     "EncoderWithHead",
+    "FilterBank",
     "GroupNorm",
     "LanguageModel",
     "Mlp",
+    "PretextHead",
     "Resnet",
     "TextTower",
     "Transformer",
@@ -34,5 +43,8 @@ __all__ = [
     "Vit",
     "decoding",
     "make_towers",
+    "morlet_filter_bank",
     "rotate",
+    "scattering_2d",
+    "scattering_paths",
 ]

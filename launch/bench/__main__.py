@@ -3,6 +3,7 @@
     python -m launch.bench losses --sizes 1024 4096 8192
     python -m launch.bench distances
     python -m launch.bench decode --peer ENVIRONMENT/bin/python
+    python -m launch.bench scattering --peer ENVIRONMENT/bin/python
     python -m launch.bench tokens
     python -m launch.bench grad_cache
     python -m launch.bench ring
@@ -26,11 +27,12 @@ plot of all of them beside it; later calls replace what they measure anew.
 tokens. `decode` has SmolLM2 decode 20 prompts; rows are those of a batch, the width is
 the number of new tokens, and times are those of a batch. Its peer is transformers
 4.46.3, by the interpreter after --peer, since it needs other versions than ours of what
-both use; `same_as_ours` counts equal texts. `ring` and `largest` only compile: scratch
-per device of a program for 8 devices, and the most pairs whose scratch and gradients
-fit into 1 GiB. `compile` starts twice with one persistent cache. `accuracy` compares a
-saturated batch with float64. `tables` measures nothing and prints what is saved as
-Markdown.
+both use; `same_as_ours` counts equal texts. `scattering` is of as many random images as
+rows, width their side, beside kymatio 0.3.0 by the interpreter after --peer. `ring` and
+`largest` only compile: scratch per device of a program for 8 devices, and the most
+pairs whose scratch and gradients fit into 1 GiB. `compile` starts twice with one
+persistent cache. `accuracy` compares a saturated batch with float64. `tables` measures
+nothing and prints what is saved as Markdown.
 """
 
 import argparse
@@ -40,7 +42,15 @@ import pathlib
 import sys
 import tempfile
 
-from launch.bench import decode, devices, losses, measure, tables, tokens
+from launch.bench import (
+    decode,
+    devices,
+    losses,
+    measure,
+    scattering,
+    tables,
+    tokens,
+)
 
 
 def cases(bench: str, args: argparse.Namespace) -> list[list]:
@@ -59,12 +69,15 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
             for method in methods
             if rows <= args.stretch * losses.largest(task, method)
         ]
-    if bench in ("tokens", "decode"):
-        of_tokens = bench == "tokens"
-        usual = ([1024, 4096], 576) if of_tokens else ([1, 8], 48)
+    if bench in ("tokens", "decode", "scattering"):
+        module, usual = {
+            "tokens": (tokens, ([1024, 4096], 576)),
+            "decode": (decode, ([1, 8], 48)),
+            "scattering": (scattering, ([48], 32)),
+        }[bench]
         return [
             [task, method, rows, args.width or usual[1]]
-            for task, methods in (tokens if of_tokens else decode).TASKS.items()
+            for task, methods in module.TASKS.items()
             if not args.tasks or task in args.tasks
             for rows in args.sizes or usual[0]
             for method in methods
@@ -101,6 +114,7 @@ MEASURE = {
     "distances": losses.measure_loss,
     "tokens": tokens.measure_tokens,
     "decode": decode.measure_decode,
+    "scattering": scattering.measure_scattering,
     "grad_cache": devices.measure_grad_cache,
     "ring": devices.measure_ring,
     "compile": devices.measure_compile,
@@ -130,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
         help="so often all methods in turn; of each, least time and memory count",
     )
     parser.add_argument("--core", type=int, help="core to stay on; the first allowed")
-    parser.add_argument("--peer", help="interpreter that has transformers 4.46.3")
+    parser.add_argument("--peer", help="interpreter that has the peer")
     parser.add_argument("--runs", type=pathlib.Path, default=measure.ROOT / "runs")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

@@ -37,7 +37,7 @@ def show(results: list[dict]) -> None:
     for r in results:
         cells = "".join(f"{r[k]:13.4g}" if k in r else " " * 13 for k in keys)
         first = next(o for o in results if size(o) == size(r))
-        for key in ("seconds", "scratch", "rise"):
+        for key in ("seconds", "grad_seconds", "scratch", "rise"):
             if r is not first and first.get(key, 0) > 0 and key in r:
                 cells += f"  {key} x{r[key] / first[key]:.2f}"
         print(f"{r['task']:9} {r['rows']:7} {r['method']:29}{cells}")
@@ -45,6 +45,7 @@ def show(results: list[dict]) -> None:
 
 COLUMNS = {
     "seconds": "CPU s",
+    "grad_seconds": "with gradient, CPU s",
     "trace_seconds": "trace, CPU s",
     "share": "share of peak",
     "peak": "peak, GFLOP/s",
@@ -87,7 +88,8 @@ def markdown(results: list[dict]) -> str:
                 cells.append("")
                 continue
             cell = f"{r[key]:.3g}" if abs(r[key]) < 100 else f"{r[key]:,.0f}"
-            if key in ("seconds", "scratch", "rise") and r is not first and first[key]:
+            compared = key in ("seconds", "grad_seconds", "scratch", "rise")
+            if compared and r is not first and first[key]:
                 cell += f" (x{r[key] / first[key]:.2f})"
             cells.append(cell)
         lines.append(cells)

@@ -1,0 +1,1 @@
+"""ScatSimCLR: contrastive learning on wavelet scattering, with a pretext task."""
