@@ -2,8 +2,9 @@
 
 A common encoder sees both sets, a salient one what only the target set has. Its terms
 are `losses.alignment` and `losses.uniformity` on either side and, of its own,
-`joint_entropy` (k-JEM), which keeps one from repeating the other. `sepclr` adds them up. `label_alignment` is for salient factors that have labels.
-All take rows of all devices.
+`joint_entropy` (k-JEM), which keeps one from repeating the other; `sepclr` adds them
+up. `label_alignment` is for salient factors that have labels. All take rows of all
+devices.
 """
 
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from contrastive_jax import losses, numerics, similarity
 
-__all__ = ["joint_entropy", "label_alignment", "information_less", "sepclr"]
+__all__ = ["joint_entropy", "label_alignment", "sepclr"]
 
 
 def joint_entropy(
@@ -109,8 +110,9 @@ def sepclr(
 
     A is `losses.alignment` / (2 tau), of s over the target rows; U `losses.uniformity`
     at t = 1 / (2 tau); R the mean squared length of s over background rows; J
-    `joint_entropy`. Of U, R and J it is the mean over both views. c is scaled to length 1, s is not; t is s in rows of the
-    target set and 0 in others. A part without a row that counts is 0.
+    `joint_entropy`. Of U, R and J it is the mean over both views. c is scaled to length
+    1, s is not; t is s in rows of the target set and 0 in others. A part without a row
+    that counts is 0.
 
     Args:
       common: outputs of the common head for the first and the second view.
@@ -131,8 +133,8 @@ def sepclr(
     Examples:
       >>> c = s = (jnp.eye(2), jnp.eye(2))
       >>> loss, parts = sepclr(c, s, jnp.array([True, False]), jem_weight=0.0)
-      >>> print(parts["common_align"], parts["common_uniform"], parts["information_less"])
-      0.0 -2.0 1.0
+      >>> print(parts["common_uniform"], parts["information_less"])
+      -2.0 1.0
     """
     numerics.check_positive(tau=tau)
     numerics.check_nonnegative(

@@ -172,8 +172,9 @@ def supremix(
             + sum_{q in P(i)} exp(z_i . m_q / temperature)               (nats)
 
     with P0(i) the other rows of the anchor's label, N(i) and P(i) its mixtures m as
-    `supremix_mixtures` has them, and w = `label_distance_weight`. Without either kind of mixture it is
-    `losses.weighted_supervised_contrastive`. An anchor without any positive drops out.
+    `supremix_mixtures` has them, and w = `label_distance_weight`. Without either kind
+    of mixture it is `losses.weighted_supervised_contrastive`. An anchor without any
+    positive drops out.
 
     Holds n (2 m + m^2) numbers, never the mixtures: their scores are those of their
     parts, mixed.

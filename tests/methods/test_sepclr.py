@@ -101,7 +101,10 @@ def test_every_part_by_hand():
         "salient_uniform": np.mean([spread(x) for x in t]),
         "information_less": np.mean([np.sum(x[~target] ** 2) / 3 for x in s]),
         "joint_entropy": np.mean(
-            [sepclr.joint_entropy(*map(jnp.asarray, x), tau=1.0) for x in zip(c, t)]
+            [
+                sepclr.joint_entropy(*map(jnp.asarray, x), tau=1.0)
+                for x in zip(c, t, strict=True)
+            ]
         ),
     }
     assert parts.keys() == want.keys()
@@ -162,5 +165,5 @@ def test_label_alignment_pair_by_pair(transform):
 def test_wrong_input_is_named(change, message, without_type_hooks):
     with pytest.raises(ValueError, match=message):
         sepclr.sepclr(COMMON, SALIENT, TARGET, **change)
-    with pytest.raises(TypeError, match="^is_target: expected booleans"):
+    with pytest.raises(TypeError, match=r"^is_target: expected booleans"):
         sepclr.sepclr(COMMON, SALIENT, TARGET.astype(int))
