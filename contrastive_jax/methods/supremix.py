@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Integer, Key
+from jaxtyping import Array, Bool, Float, Int, Integer, Key, Shaped
 
 from contrastive_jax import losses, numerics, pairs, similarity
 
@@ -61,22 +61,34 @@ def label_distance_weight(
 
 
 def mixing_shares(
-    keys: Key[Array, " n"], num: int, *, beta: tuple[float, float] = (2.0, 8.0)
+    keys: Key[Array, " n"], num: int, *, beta: tuple[int, int] = (2, 8)
 ) -> Float[Array, "n m"]:
     """Shares lambda ~ Beta of the anchor in its anchor-inclusive mixtures.
+
+    Of a + b exponential numbers, the share of the first a in the sum.
 
     Args:
       keys: one random key per anchor.
       num: m, the candidates.
-      beta: both parameters, > 0; (2, 8) has mean 0.2.
+      beta: both parameters a and b, whole numbers >= 1; (2, 8) has mean 0.2.
+
+    Raises:
+      ValueError: other parameters.
 
     Examples:
       >>> keys = jax.random.split(jax.random.key(0), 3)
       >>> mixing_shares(keys, 5).shape
       (3, 5)
     """
-    numerics.check_positive(beta=beta)
-    return jax.vmap(lambda key: jax.random.beta(key, *beta, (num,)))(keys)
+    a, b = beta
+    if a != int(a) or b != int(b) or min(a, b) < 1:
+        raise ValueError(f"beta: expected two whole numbers >= 1, got {beta}")
+
+    def shares(key):
+        x = jax.random.exponential(key, (num, int(a + b)))
+        return jnp.sum(x[:, : int(a)], axis=1) / jnp.sum(x, axis=1)
+
+    return jax.vmap(shares)(keys)
 
 
 class Mixtures(NamedTuple):
@@ -134,7 +146,8 @@ def supremix_mixtures(
     gaps = labels[None, :] - labels[:, None]
     every, itself = jnp.ones(gaps.shape, bool), jnp.eye(len(z), dtype=bool)
     negative = itself[:, :, None] & (gaps != 0)[:, None, :]
-    share, positive = between(gaps, every, window)
+    low, high = sides(gaps, every, window)
+    share, positive = between((gaps, low), (gaps, high))
     share = jnp.where(negative, lam[:, None, :], share)
     there = negative | positive
 
@@ -160,6 +173,7 @@ def supremix(
     mix_negatives: bool = True,
     mix_positives: bool = True,
     stop_mixtures: bool = True,
+    parts: int | None = None,
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
@@ -176,8 +190,8 @@ def supremix(
     of mixture it is `losses.weighted_supervised_contrastive`. An anchor without any
     positive drops out.
 
-    Holds n (2 m + m^2) numbers, never the mixtures: their scores are those of their
-    parts, mixed.
+    Holds n (2 m + m^2) numbers, n (2 m + parts^2) with `parts`, never the mixtures:
+    their scores are those of their parts, mixed.
 
     Args:
       anchors: z_i, meant to have length 1.
@@ -193,6 +207,8 @@ def supremix(
       mix_positives: whether there are anchor-exclusive ones.
       stop_mixtures: whether mixtures are constants, so that their scores have a
         gradient through the anchor alone.
+      parts: how many rows on each side of the anchor's label make its positives, those
+        of the nearest labels; all when None.
       where: candidates that count, as they are and in mixtures.
       weights: one non-negative weight per anchor.
       reduce_fn: `jnp.mean` or `jnp.sum` over anchors that have a positive; None gives
@@ -216,6 +232,8 @@ def supremix(
       '0.6749'
     """
     numerics.check_positive(window=window, temperature=temperature)
+    if parts is not None and parts < 1:
+        raise ValueError(f"parts: expected None or >= 1, got {parts}")
     sizes = numerics.check_shapes(
         anchors=(anchors, "n d"),
         candidates=(candidates, "m d"),
@@ -237,18 +255,23 @@ def supremix(
     candidates = jnp.where(seen, numerics.at_least_f32(candidates, "candidates"), 0)
     logits = similarity.dot(anchors, candidates) / temperature
     columns = [(logits, gaps, gaps == 0, where & ~itself)]
-    parts = logits  # scores of what is mixed
+    fixed = logits  # scores of what is mixed
     if stop_mixtures and (mix_negatives or mix_positives):
-        fixed = jax.lax.stop_gradient(candidates)
-        parts = similarity.dot(anchors, fixed) / temperature
+        constant = jax.lax.stop_gradient(candidates)
+        fixed = similarity.dot(anchors, constant) / temperature
     if mix_negatives:
         lam = jnp.where(where, numerics.at_least_f32(lam, "lam"), 0)
-        own = numerics.at_columns(parts, rows)[:, None]
-        mixed, apart = lam * own + (1 - lam) * parts, where & (gaps != 0)
+        own = numerics.at_columns(fixed, rows)[:, None]
+        mixed, apart = lam * own + (1 - lam) * fixed, where & (gaps != 0)
         columns.append((mixed, (1 - lam) * gaps, jnp.zeros_like(where), apart))
     if mix_positives:
-        alpha, there = between(gaps, where, window)
-        mixed = alpha * parts[:, :, None] + (1 - alpha) * parts[:, None, :]
+        low, high = sides(gaps, where, window)
+        below, above = (fixed, gaps, low), (fixed, gaps, high)
+        if parts is not None and parts < sizes["m"]:
+            below = nearest(parts, gaps, *below)
+            above = nearest(parts, -gaps, *above)
+        alpha, there = between(below[1:], above[1:])
+        mixed = alpha * below[0][:, :, None] + (1 - alpha) * above[0][:, None, :]
         flat = (len(gaps), -1)
         there = there.reshape(flat)
         columns.append((mixed.reshape(flat), jnp.zeros(there.shape), there, there))
@@ -265,15 +288,33 @@ def supremix(
     )
 
 
-def between(
+def sides(
     gaps: Float[Array, "n m"], where: Bool[Array, "n m"], window: numerics.Number
-) -> tuple[Float[Array, "n m m"], Bool[Array, "n m m"]]:
+) -> tuple[Bool[Array, "n m"], Bool[Array, "n m"]]:
+    """Rows within the window whose label is below the anchor's, and above it."""
+    near = where & (jnp.abs(gaps) < window)
+    return near & (gaps < 0), near & (gaps > 0)
+
+
+def nearest(
+    k: int, gaps: Float[Array, "n m"], *arrays: Array
+) -> tuple[Shaped[Array, "n k"], ...]:
+    """Of each array the k columns of greatest gaps, where the last one, a mask, is."""
+    _, columns = jax.lax.top_k(jnp.where(arrays[-1], gaps, -jnp.inf), k)
+    return tuple(jnp.take_along_axis(x, columns, axis=1) for x in arrays)
+
+
+def between(
+    low: tuple[Float[Array, "n j"], Bool[Array, "n j"]],
+    high: tuple[Float[Array, "n k"], Bool[Array, "n k"]],
+) -> tuple[Float[Array, "n j k"], Bool[Array, "n j k"]]:
     """Share of j in the mixture of j and k whose label is the anchor's, and where.
 
-    0 where the labels of j and k do not lie on both sides of the anchor's.
+    Args:
+      low: gaps of rows whose labels may lie below the anchor's, and which do.
+      high: the same above.
     """
-    near = where & (jnp.abs(gaps) < window)
-    there = (near & (gaps < 0))[:, :, None] & (near & (gaps > 0))[:, None, :]
-    width = gaps[:, None, :] - gaps[:, :, None]
-    share = gaps[:, None, :] / jnp.where(there, width, 1)
+    there = low[1][:, :, None] & high[1][:, None, :]
+    width = high[0][:, None, :] - low[0][:, :, None]
+    share = high[0][:, None, :] / jnp.where(there, width, 1)
     return jnp.where(there, share, 0), there

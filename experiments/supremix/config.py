@@ -9,7 +9,7 @@ METHODS = ("supremix", "no_mixtures", "supcon", "rnc", "l1")
 VARIANTS = ("", "ablation", "smoke", "paper")
 CHECKS = training.Checks(
     change=-0.3,
-    not_negative=("bins",),
+    not_negative=("bins", "parts"),
     positive=("beta", "few_labels", "map_rows", "rnc_temperature", "widths"),
     ranges=images.RANGES
     | {
@@ -68,7 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
         solarize=0.0,
     )
     config.data.augment = ConfigDict(images.typed(view))
-    config.model = images.small_resnet(stem_stride=1, projection=(64, 32))
+    config.model = images.small_resnet(stem_stride=1, width=8, projection=(64, 32))
     config.model.widths = (256, 128)  # of the network for rows of tables
     config.loss = ConfigDict(
         dict(
@@ -77,7 +77,8 @@ def get_config(variant: str = "") -> ConfigDict:
             mix_negatives=True,
             mix_positives=True,
             bins=0,  # classes that labels are cut into; 0 takes them as they are
-            beta=(2.0, 8.0),  # released code, its option 0
+            beta=(2, 8),  # released code, its option 0
+            parts=16,  # rows on each side of a label that mix; 0 takes all
             temperature=0.5,  # released code, for AgeDB
             rnc_temperature=2.0,  # of rank-n-contrast, its paper
             # In the unit of the labels; of ordered levels it spans one step.
@@ -119,6 +120,7 @@ def get_config(variant: str = "") -> ConfigDict:
             grid=1,
             projection=(2048, 128),
         )
+        config.loss.parts = 0
         # There a tenth from epoch 80 of 100 on; here a cosine, as in all experiments.
         config.optim.update(learning_rate=1e-3, warmup_steps=0)
         config.train.update(num_steps=9500, log_every=95, save_every=950)

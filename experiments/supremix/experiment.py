@@ -12,8 +12,8 @@ Reference: Wu et al. 2023, arXiv:2309.16633; yilei-wu/SupReMix.
 
 Deviations: one scale for scores of real and mixed pairs (the code has two maxima); no
 compression step, whose labels stand beside other mixtures; all rows of a batch mix, not
-those of sub-batches; the readout is solved, not trained; rank-n-contrast sees the same
-head as the others. Sets are ours.
+those of sub-batches, by default with 16 rows on each side of a label; the readout is
+solved, not trained; rank-n-contrast sees the same head as the others. Sets are ours.
 """
 
 import jax
@@ -125,6 +125,7 @@ def make_step(config, axis_name=None):
             weight=loss.weight,
             mix_negatives=loss.mix_negatives,
             mix_positives=loss.mix_positives,
+            parts=loss.parts or None,
         )
 
     def step(state, batch):

@@ -66,6 +66,7 @@ CASES = {
             {"mix_positives": False},
             {"weight": "inverse_square"},
             {"stop_mixtures": True},
+            {"parts": 1},
         ),
     ),
 }
@@ -170,6 +171,20 @@ def test_gradients_reach_mixtures_through_the_anchor_alone():
         np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-6)
 
 
+def test_few_parts_are_those_of_the_nearest_labels():
+    """Of one on each side all but one row is as if outside of a smaller window."""
+    labels = jnp.asarray([0.0, 1.0, 3.0, 4.0, 8.0])
+    z, gaps, lam = Z[:5], labels[None, :] - labels[:, None], LAM[:5, :5]
+    f = functools.partial(
+        supremix.supremix, z, z, gaps, lam=lam, mix_negatives=False, reduce_fn=None
+    )
+    few, near = f(window=9.0, parts=1), f(window=2.5)
+    # Row 1 has 0 below and 3 above within either, row 2 has 1 and 4.
+    np.testing.assert_allclose(few[1:3], near[1:3], rtol=1e-6)
+    assert not np.allclose(f(window=9.0)[1:3], near[1:3])
+    np.testing.assert_allclose(f(window=9.0, parts=4), f(window=9.0), rtol=1e-6)
+
+
 def test_equal_labels_make_it_supervised_contrastive():
     gaps = jnp.zeros((N, N))
     got = supremix.supremix(Z, Z, gaps, lam=LAM, window=1.0)
@@ -200,6 +215,8 @@ def test_shares_depend_on_the_key_of_their_anchor():
     assert shares.shape == (200, 30) and (shares > 0).all() and (shares < 1).all()
     np.testing.assert_allclose(shares.mean(), 0.2, atol=0.01)
     np.testing.assert_allclose(shares.std(), np.sqrt(0.2 * 0.8 / 11), atol=0.01)
+    with pytest.raises(ValueError, match=r"^beta: expected two whole numbers"):
+        supremix.mixing_shares(keys, 3, beta=(2, 0))
     one = supremix.mixing_shares(keys[5:7], 30)
     np.testing.assert_allclose(one, shares[5:7], rtol=1e-6)
 
@@ -211,6 +228,7 @@ def test_shares_depend_on_the_key_of_their_anchor():
         ({"temperature": -1.0}, "^temperature: "),
         ({"lam": LAM[:2]}, r"^lam: expected shape \[n, m\]"),
         ({"rows": jnp.asarray([9] * N)}, "^rows: expected numbers"),
+        ({"parts": 0}, "^parts: expected None or >= 1, got 0"),
         ({"weight": "L1"}, "^kind: expected none, linear, .* got 'L1'"),
     ],
 )
