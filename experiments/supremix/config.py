@@ -68,7 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
         solarize=0.0,
     )
     config.data.augment = ConfigDict(images.typed(view))
-    config.model = images.small_resnet(stem_stride=1, width=8, projection=(64, 32))
+    config.model = images.small_resnet(width=8, grid=2, projection=(64, 32))
     config.model.widths = (256, 128)  # of the network for rows of tables
     config.loss = ConfigDict(
         dict(
@@ -94,7 +94,7 @@ def get_config(variant: str = "") -> ConfigDict:
     elif variant == "smoke":
         config.methods = ("supremix", "rnc", "l1")
         config.data.update(sets=("angles",), train_limit=200, batch_size=32)
-        config.model.update(stage_sizes=(1,), width=8, stem_stride=2, grid=2)
+        config.model.update(stage_sizes=(1,))
         config.model.update(projection=(16, 8), widths=(16,))
         config.optim.warmup_steps = 2
         config.train.update(num_steps=40, log_every=4, save_every=20)
