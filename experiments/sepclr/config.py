@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=1e-3),
-        train=dict(num_steps=500, log_every=10, save_every=250),
+        train=dict(num_steps=300, log_every=10, save_every=150),
     )
     config.methods = METHODS
     config.data = ConfigDict(
@@ -47,7 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.data.augment = ConfigDict(images.typed(view))
     # Of either encoder; `dim` numbers are the representation.
-    config.model = images.small_resnet(stem_stride=1, projection=(128,))
+    config.model = images.small_resnet(width=8, projection=(128,))
     config.model.dim = 16
     config.loss = ConfigDict(
         dict(
@@ -64,10 +64,13 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "digits":
         config.data.sets = ("digits",)
         config.data.rows_of_a_set = 1500
+        config.model.stem_stride = 1
     elif variant == "smoke":
         config.methods = ("sepclr", "common_only")
         config.data.update(sets=("digits",), rows_of_a_set=150, batch_size=32)
-        config.model.update(stage_sizes=(1,), width=8, grid=1, projection=(16,), dim=4)
+        config.model.update(
+            stage_sizes=(1,), stem_stride=1, grid=1, projection=(16,), dim=4
+        )
         config.optim.learning_rate = 1e-2
         config.train.update(num_steps=30, log_every=3, save_every=15)
         config.watch.update(every=15, rows=100)
@@ -83,7 +86,8 @@ def get_config(variant: str = "") -> ConfigDict:
         )
         config.data.augment.jitter.update(saturation=0.4, hue=0.1)
         # Two ResNet-18, a projection of 128 and 32 units.
-        config.model.update(stage_sizes=(2, 2, 2, 2), width=64, grid=1, dim=32)
+        config.model.update(stage_sizes=(2, 2, 2, 2), width=64, stem_stride=1)
+        config.model.update(grid=1, dim=32)
         config.loss.update(salient_weight=1000.0, information_less_weight=1000.0)
         # There the rate is constant; here a cosine, as in all experiments.
         config.optim.learning_rate = 3e-4

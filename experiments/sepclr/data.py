@@ -118,28 +118,19 @@ def layered(below, above, number: int, seed: int) -> Split:
     )
 
 
-def halved(image: np.ndarray) -> np.ndarray:
-    """Means of 2 x 2 pixels."""
-    n, h, w, c = image.shape
-    means = image.reshape(n, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
-    return means.astype(np.uint8)
-
-
-def both_splits(below, above, number: int, shrink=lambda x: x) -> tuple[Split, Split]:
+def both_splits(below, above, number: int) -> tuple[Split, Split]:
     """`layered` training and test rows of two image sets."""
 
     def part(found, split):
-        image = shrink(getattr(found, f"{split}_image"))
-        return image, getattr(found, f"{split}_label")
+        return getattr(found, f"{split}_image"), getattr(found, f"{split}_label")
 
     train = layered(part(below, "train"), part(above, "train"), number, seed=0)
     return train, layered(part(below, "test"), part(above, "test"), 1000, seed=1)
 
 
 def read_layers(data_dir: str, number: int) -> tuple[Split, Split]:
-    """Clothes of Fashion-MNIST, 14 x 14, and digits of MNIST over them."""
-    below, above = images.load("fashion"), images.load("mnist5k")
-    return both_splits(below, above, number, halved)
+    """Clothes of Fashion-MNIST, and digits of MNIST over them."""
+    return both_splits(images.load("fashion"), images.load("mnist5k"), number)
 
 
 def read_digits(data_dir: str, number: int) -> tuple[Split, Split]:
