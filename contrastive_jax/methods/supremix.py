@@ -147,7 +147,7 @@ def supremix_mixtures(
     every, itself = jnp.ones(gaps.shape, bool), jnp.eye(len(z), dtype=bool)
     negative = itself[:, :, None] & (gaps != 0)[:, None, :]
     low, high = sides(gaps, every, window)
-    share, positive = between((gaps, low), (gaps, high))
+    share, positive = between(gaps, low, gaps, high)
     share = jnp.where(negative, lam[:, None, :], share)
     there = negative | positive
 
@@ -266,11 +266,11 @@ def supremix(
         columns.append((mixed, (1 - lam) * gaps, jnp.zeros_like(where), apart))
     if mix_positives:
         low, high = sides(gaps, where, window)
-        below, above = (fixed, gaps, low), (fixed, gaps, high)
+        below, above = [fixed, gaps, low], [fixed, gaps, high]
         if parts is not None and parts < sizes["m"]:
             below = nearest(parts, gaps, *below)
             above = nearest(parts, -gaps, *above)
-        alpha, there = between(below[1:], above[1:])
+        alpha, there = between(*below[1:], *above[1:])
         mixed = alpha * below[0][:, :, None] + (1 - alpha) * above[0][:, None, :]
         flat = (len(gaps), -1)
         there = there.reshape(flat)
@@ -298,23 +298,27 @@ def sides(
 
 def nearest(
     k: int, gaps: Float[Array, "n m"], *arrays: Array
-) -> tuple[Shaped[Array, "n k"], ...]:
+) -> list[Shaped[Array, "n k"]]:
     """Of each array the k columns of greatest gaps, where the last one, a mask, is."""
     _, columns = jax.lax.top_k(jnp.where(arrays[-1], gaps, -jnp.inf), k)
-    return tuple(jnp.take_along_axis(x, columns, axis=1) for x in arrays)
+    return [jnp.take_along_axis(x, columns, axis=1) for x in arrays]
 
 
 def between(
-    low: tuple[Float[Array, "n j"], Bool[Array, "n j"]],
-    high: tuple[Float[Array, "n k"], Bool[Array, "n k"]],
+    low: Float[Array, "n j"],
+    is_low: Bool[Array, "n j"],
+    high: Float[Array, "n k"],
+    is_high: Bool[Array, "n k"],
 ) -> tuple[Float[Array, "n j k"], Bool[Array, "n j k"]]:
     """Share of j in the mixture of j and k whose label is the anchor's, and where.
 
     Args:
-      low: gaps of rows whose labels may lie below the anchor's, and which do.
-      high: the same above.
+      low: gaps of rows whose labels may lie below the anchor's.
+      is_low: which of them do.
+      high: gaps of rows whose labels may lie above.
+      is_high: which of them do.
     """
-    there = low[1][:, :, None] & high[1][:, None, :]
-    width = high[0][:, None, :] - low[0][:, :, None]
-    share = high[0][:, None, :] / jnp.where(there, width, 1)
+    there = is_low[:, :, None] & is_high[:, None, :]
+    width = high[:, None, :] - low[:, :, None]
+    share = high[:, None, :] / jnp.where(there, width, 1)
     return jnp.where(there, share, 0), there
