@@ -39,8 +39,8 @@ class Sets(NamedTuple):
     salient: str
 
 
-def rows_of(split: Split, rows: np.ndarray) -> Split:
-    """Some rows of a split, by number or by a mask."""
+def rows_of(split: Split, rows: np.ndarray | slice) -> Split:
+    """Some rows of a split, by number, mask or slice."""
     return Split(*(x[rows] for x in split))
 
 

@@ -30,7 +30,7 @@ class TwoEncoders(nn.Module):
     ) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
         return self.common(x, train=train), self.salient(x, train=train)
 
-    def encode(self, x: Float[Array, "n h w c"]) -> Float[Array, "n 2*d"]:
+    def encode(self, x: Float[Array, "n h w c"]) -> Float[Array, "n both"]:
         """Both representations side by side, the common one first."""
         return jnp.concatenate([self.common.encode(x), self.salient.encode(x)], axis=1)
 

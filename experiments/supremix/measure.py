@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -117,7 +117,7 @@ def ordinality(rows: Split, limit: int = 600) -> float:
     return spearman(gaps, -np.sum(z[i] * z[j], axis=1))
 
 
-def ordinality_curve(rows: Split, limit: int = 600) -> tuple[np.ndarray, np.ndarray]:
+def ordinality_curve(rows: Split, limit: int = 600) -> tuple[list, list]:
     """Mean cosine of pairs of features against the distance of their labels.
 
     Returns:
@@ -131,8 +131,8 @@ def ordinality_curve(rows: Split, limit: int = 600) -> tuple[np.ndarray, np.ndar
     place = np.digitize(gaps, edges)
     counts = np.bincount(place, minlength=BINS)
     there = counts > 0
-    means = (np.bincount(place, x, minlength=BINS) for x in (gaps, cosines))
-    x, y = (total[there] / counts[there] for total in means)
+    totals = (np.bincount(place, x, minlength=BINS) for x in (gaps, cosines))
+    x, y = ((total[there] / counts[there]).tolist() for total in totals)
     return x, y
 
 
@@ -141,7 +141,7 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames="k")
-def nearest_labels(bank: Split, asked: np.ndarray, *, k: int) -> jax.Array:
+def nearest_labels(bank: Any, asked: Any, *, k: int) -> jax.Array:
     """Mean label of the k nearest rows by cosine."""
     a, b = (similarity.l2_normalize(x) for x in (asked, bank.features))
     _, rows = search.nearest_neighbors(a, b, k=k)
