@@ -1,0 +1,1 @@
+"""SepCLR: what two sets share apart from what one of them has alone."""

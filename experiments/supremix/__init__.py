@@ -1,0 +1,1 @@
+"""SupReMix: mixtures of embeddings as hard pairs for regression."""
