@@ -17,6 +17,8 @@ import pathlib
 import shutil
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WRONG_INPUT, NON_FINITE, PREEMPTED = 2, 3, 75
@@ -95,12 +97,18 @@ def use_devices(count: int) -> None:
             jax.config.update("jax_num_cpu_devices", count)
 
 
-def compilation_cache() -> None:
-    """Keeps compiled programs between runs."""
+def compilation_cache(devices: Sequence[Any]) -> None:
+    """Keeps compiled programs between runs, but not those of several CPU devices.
+
+    XLA (jax 0.10.2 to 0.12.0) runs the collectives of a program for CPUs that it has
+    read from a cache in any order and mixes up what they send.
+    """
     import jax
 
     from contrastive_jax.data import packaged
 
+    if devices[0].platform == "cpu" and len(devices) > 1:
+        return
     jax.config.update("jax_compilation_cache_dir", str(packaged.cache_dir() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -279,7 +287,6 @@ def run(args: argparse.Namespace) -> int:
     )
     check_writable(workdir)
     use_devices(config.get("devices", 0))
-    compilation_cache()
     from contrastive_jax import parallel
 
     try:
@@ -287,6 +294,7 @@ def run(args: argparse.Namespace) -> int:
         configs.check(config, len(devices), checks)
     except (ValueError, configs.ConfigError) as e:
         raise WrongInput(f"{name}: {e}") from e
+    compilation_cache(devices)
     code = code_of(name)
     record = {"experiment": name, "variant": variant, "config": configs.plain(config)}
     record["code"] = code

@@ -165,7 +165,7 @@ def exchange_scratch(
     tiles = 16 * min(rows, tile) * min(batch if exchange == "tiles" else rows, tile)
     if exchange == "ring":
         return 2 * rows * width * (2 * element + 4) + tiles
-    tiles += 2 * 4 * min(min(rows, 2 * tile) * batch, strips.STRIP_SCORES)
+    tiles += 2 * 4 * min(min(rows, 2 * tile) * batch, strips.LARGE_STRIP)
     if rows * batch <= sums.KEPT_SCORES:
         tiles = 24 * rows * batch
     return 2 * batch * width * (element + 4) + tiles

@@ -23,6 +23,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jaxtyping
 import pytest
+from jax._src import compilation_cache, compiler
 from jax._src.interpreters import mlir
 
 QUICK = [
@@ -40,6 +41,22 @@ CACHE = os.environ.get("CONTRASTIVE_JAX_CACHE", "~/.cache/contrastive_jax")
 jax.config.update("jax_compilation_cache_dir", os.path.expanduser(f"{CACHE}/xla"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# XLA runs the collectives of a program for CPUs that it read from a cache in any order,
+# so that they get each other's numbers: programs of several devices are not kept.
+compile_or_get_cached = compiler.compile_or_get_cached
+
+
+@functools.wraps(compile_or_get_cached)
+def compile_anew(backend, computation, devices, *args, **kwargs):
+    """The program, from the cache if it is for one device."""
+    with pytest.MonkeyPatch.context() as patch:
+        if devices.size > 1:
+            patch.setattr(compilation_cache, "is_cache_used", lambda backend: False)
+        return compile_or_get_cached(backend, computation, devices, *args, **kwargs)
+
+
+compiler.compile_or_get_cached = compile_anew
 
 # A context of its own for every program takes 5 ms and stays with it, at 1 MB. The
 # function is internal: where it is not found, tests take longer and nothing else.

@@ -46,8 +46,10 @@ from contrastive_jax.parallel.tiles import (
     zeros,
 )
 
-# A strip of rows against all columns holds at most this many scores (32 MB).
-STRIP_SCORES = 2**23
+# A strip of rows against all columns holds at most this many scores, by backend: 32 MB,
+# and 1 GB where tiles are large.
+STRIP_SCORES = {"cpu": 2**23}
+LARGE_STRIP = 2**28
 
 # A kernel is `kernel(plan, rows, cols, weights) -> (loss [n], valid [n], grads)`, with
 # the gradients of sum(weights * loss) in rows and cols, or None when weights is None.
@@ -228,8 +230,13 @@ def absorb_strip(
 
 
 def strip_rows(n: int, m: int, tile: int) -> int:
-    """Rows of a strip: those of two tiles, or what STRIP_SCORES leaves by m columns."""
-    return block_size(n, max(min(2 * tile, STRIP_SCORES // m), 1))
+    """Rows of a strip: those of two tiles, or as many as `strip_scores` allows."""
+    return block_size(n, max(min(2 * tile, strip_scores() // m), 1))
+
+
+def strip_scores() -> int:
+    """The most scores of a strip on this backend."""
+    return STRIP_SCORES.get(jax.default_backend(), LARGE_STRIP)
 
 
 def softplus_and_sigmoid(x: Array) -> tuple[Array, Array]:

@@ -514,7 +514,9 @@ def pair_sums(
       plan: what is summed.
       mode: "tiled", "dense", or a choice by size (`choose_form`).
     """
-    m = None if cols is None else cols.x.shape[0]
-    form = choose_form(mode, rows.x.shape[0], m)
+    n, m = rows.x.shape[0], None if cols is None else cols.x.shape[0]
+    # The only candidate of a row has probability 1 to the bit by a division alone.
+    alone = plan.walk is sweep and (m == 1 or (m is None and n <= 2))
+    form = "dense" if alone else choose_form(mode, n, m)
     sums = {"tiled": tiled_sums, "kept": kept_sums, "dense": dense_sums}[form]
     return sums(plan, *vary_alike(rows, cols))

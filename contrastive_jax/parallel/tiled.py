@@ -44,11 +44,11 @@ from jaxtyping import Array, Bool, Float, Integer
 from contrastive_jax import numerics, pairs
 from contrastive_jax.parallel import collectives
 from contrastive_jax.parallel.strips import (
-    STRIP_SCORES,
     fused,
     info_nce_kernel,
     reduce_rows,
     sigmoid_kernel,
+    strip_scores,
 )
 from contrastive_jax.parallel.sums import (
     Mode,
@@ -337,8 +337,9 @@ def info_nce(
 ) -> Float[Array, "..."]:
     """InfoNCE, one way.
 
-    Operations: 6 n m d with the gradient; 8 beyond 131,072 candidates, and with
-    `extra`. Scratch: a strip of rows against all candidates, of at most 32 MB.
+    Operations: 6 n m d with the gradient; 8 beyond 131,072 candidates (a GPU or TPU:
+    262,144), and with `extra`. Scratch: a strip of rows against all candidates, of at
+    most 32 MB (1 GB).
     """
     rows, cols = two_sides(a, b, scale, where, where_candidates, exclude, segments)
     rows, cols = weigh(rows, cols, log_weights)
@@ -353,7 +354,7 @@ def info_nce(
     bounded = bounded and log_weights is None
     plan = Plan(("negatives",), tile_side(tile), bounded=bounded)
     few = choose_form(mode, n, m) != "tiled"
-    if few or extra is not None or STRIP_SCORES < 64 * m:
+    if few or extra is not None or strip_scores() < plan.tile // 4 * m:
         sums, _ = pair_sums(rows, cols, plan, mode)
         sums = add_extra(sums, rows, extra, plan, mode)
         loss = one_positive(sums.lse[0], positive, valid)

@@ -400,3 +400,15 @@ def test_killed_anywhere_ends_with_the_same_bits(tmp_path):
         for d in ("whole", "cut")
     ]
     assert results[0] == results[1]
+
+
+def test_programs_of_several_cpus_are_not_kept(monkeypatch):
+    """Read from a cache, XLA mixes up what their collectives send."""
+    kept = {}
+    monkeypatch.setattr(
+        type(jax.config), "update", lambda _, *item: kept.update([item])
+    )
+    run.compilation_cache(jax.devices()[:2])
+    assert not kept
+    run.compilation_cache(jax.devices()[:1])
+    assert "jax_compilation_cache_dir" in kept

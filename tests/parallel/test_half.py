@@ -168,3 +168,20 @@ def test_the_ring(name, dtype):
     np.testing.assert_allclose(value, [want] * 4, rtol=1e-5)
     tolerance = 4 * jnp.finfo(dtype).eps * jnp.abs(slope).max()
     np.testing.assert_allclose(grad[0].astype(jnp.float32), slope, atol=tolerance)
+
+
+def test_an_only_candidate_has_exactly_no_gradient(monkeypatch):
+    """A row of one candidate is certain of it, to the bit."""
+    monkeypatch.setattr(sums, "KEPT_SCORES", 0)
+    x = jax.tree.map(lambda x: x[:, None], data(32, jnp.float32))
+
+    @jax.jit
+    def run(x):
+        def each(x):
+            return [value_and_grad(form, name, x) for name in FORMS[:4]]
+
+        return jax.lax.map(each, x)
+
+    for value, grads in run(x):
+        assert not value.any()
+        assert not any(g.any() for g in grads.values())
