@@ -6,8 +6,8 @@ from contrastive_jax import training
 from contrastive_jax.tasks import images
 
 VARIANTS = ("", "emoji", "smoke", "paper")
-GATED = ("hydra", "no_gate", "hydra_arbitrary", "no_gate_arbitrary")
-METHODS = (*GATED, "supcon", "simclr")
+PAIRS = ("hydra", "no_gate", "hydra_arbitrary", "no_gate_arbitrary")
+METHODS = (*PAIRS, "supcon", "simclr")
 CHECKS = images.checks(
     change=-0.2,
     positive=("model.embedding", "model.hidden", "compared.rows"),
@@ -40,8 +40,9 @@ def get_config(variant: str = "") -> ConfigDict:
         normalize="before",  # as the current code; "after": the filter of the text
         temperature=0.1,
     )
-    # What run() trains; rows: test rows of the pictures.
-    config.compared = dict(methods=METHODS, rows=1000)
+    # What run() trains; temperature of SupCon and the rows without a gate; test rows of
+    # the pictures.
+    config.compared = dict(methods=METHODS, temperature=0.3, rows=1000)
     config.watch = images.watching(every=150, rows=1000)
     config.eval = images.evaluation()
 
@@ -84,7 +85,8 @@ def paper(config: ConfigDict) -> None:
     # 50 epochs of 195 batches.
     config.train.update(num_steps=9750, log_every=100, save_every=975)
     config.watch.update(every=975, rows=5000)
-    config.compared.methods = ("hydra", "no_gate", "supcon")
+    methods = ("hydra", "no_gate_arbitrary", "supcon")
+    config.compared.update(methods=methods, temperature=0.1)
 
 
 def paper_batch():
