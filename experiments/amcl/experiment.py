@@ -202,11 +202,16 @@ def evaluate(config, trained):
 
 
 def methods(config):
-    """{host_method_number of augmentations: changes} of all that are compared."""
-    out = {}
+    """{host_method_number of augmentations: changes} of all that are compared.
+
+    Hosts alone and with AMCL at every strength, the ablations at the last one.
+    """
+    out, last = {}, config.compared.strengths[-1]
     for host in config.compared.hosts:
         for letters in config.compared.strengths:
             for name in config.compared.methods:
+                if letters != last and name not in ("plain", "amcl"):
+                    continue
                 if host == "simsiam" and name == "amcl_sum":
                     continue  # there are no negatives
                 own = {"loss.host": host, "augmentations": letters}

@@ -37,10 +37,11 @@ def add_strengths(page, config, results):
     for host in config.compared.hosts:
         names = [k for k in results if k.startswith(host) and k.endswith("/linear")]
         methods = dict.fromkeys(k[len(host) + 1 :].rsplit("_", 1)[0] for k in names)
-        panels[host] = {
-            m: (numbers, [results[f"{host}_{m}_{n}/linear"] for n in numbers])
-            for m in methods
-        }
+        panels[host] = {}
+        for m in methods:  # ablations have the strongest augmentation only
+            keys = {n: f"{host}_{m}_{n}/linear" for n in numbers}
+            points = {n: results[key] for n, key in keys.items() if key in results}
+            panels[host][m] = list(points), list(points.values())
     page.section(
         "Accuracy and augmentation",
         "Linear probe of each host alone (plain), with several heads at one constant "

@@ -6,8 +6,8 @@ from contrastive_jax import training
 from contrastive_jax.tasks import images
 
 VARIANTS = ("", "emoji", "smoke", "paper")
-GATED = ("hydra", "no_gate", "hydra_arbitrary", "no_gate_arbitrary")
-METHODS = (*GATED, "supcon", "simclr")
+PAIRS = ("hydra", "no_gate", "hydra_arbitrary", "no_gate_arbitrary")
+METHODS = (*PAIRS, "supcon", "simclr")
 CHECKS = images.checks(
     change=-0.2,
     positive=("model.embedding", "model.hidden", "compared.rows"),
@@ -24,8 +24,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" is Fashion-MNIST."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=3e-3, warmup_steps=20, weight_decay=1e-4),
-        train=dict(num_steps=300, save_every=300),
+        optim=dict(learning_rate=1e-2, warmup_steps=20, weight_decay=1e-4),
+        train=dict(num_steps=600, save_every=600),
     )
     config.data = images.data("emoji" if variant == "emoji" else "fashion")
     config.model = images.small_resnet(
@@ -37,12 +37,13 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.loss = dict(
         mode="distinct",  # classes that may meet; "view": SimCLR, without labels
-        normalize="after",  # the filter as the text has it; "before": the current code
+        normalize="before",  # as the current code; "after": the filter of the text
         temperature=0.1,
     )
-    # What run() trains; rows: test rows of the pictures.
-    config.compared = dict(methods=METHODS, rows=1000)
-    config.watch = images.watching(every=100, rows=1000)
+    # What run() trains; temperature of SupCon and the rows without a gate; test rows of
+    # the pictures.
+    config.compared = dict(methods=METHODS, temperature=0.3, rows=1000)
+    config.watch = images.watching(every=150, rows=1000)
     config.eval = images.evaluation()
 
     if variant == "":
@@ -75,7 +76,7 @@ def paper(config: ConfigDict) -> None:
         embedding=512,
         hidden=1024,
     )
-    config.loss.update(mode="arbitrary", normalize="before")
+    config.loss.mode = "arbitrary"
     config.optim.update(
         learning_rate=1e-3,  # Adam
         warmup_steps=390,  # 2 epochs
@@ -84,7 +85,8 @@ def paper(config: ConfigDict) -> None:
     # 50 epochs of 195 batches.
     config.train.update(num_steps=9750, log_every=100, save_every=975)
     config.watch.update(every=975, rows=5000)
-    config.compared.methods = ("hydra", "no_gate", "supcon")
+    methods = ("hydra", "no_gate_arbitrary", "supcon")
+    config.compared.update(methods=methods, temperature=0.1)
 
 
 def paper_batch():

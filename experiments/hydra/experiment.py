@@ -25,15 +25,6 @@ from contrastive_jax.tasks import images
 from experiments.hydra import measure, report
 from experiments.hydra.model import ClassPairGate, GatedEncoder
 
-METHODS = {
-    "hydra": {},
-    "no_gate": {"model.gate": False},
-    "hydra_arbitrary": {"loss.mode": "arbitrary"},
-    "no_gate_arbitrary": {"loss.mode": "arbitrary", "model.gate": False},
-    "supcon": {"loss.mode": "identical", "model.gate": False},
-    "simclr": {"loss.mode": "view", "model.gate": False},
-}
-
 
 def num_classes(config):
     """Of the set."""
@@ -134,11 +125,24 @@ def evaluate(config, trained):
     return results
 
 
+def methods(config):
+    """{name: changes} of Hydra, its ablations and its baselines."""
+    plain = {"model.gate": False, "loss.temperature": config.compared.temperature}
+    every = {
+        "hydra": {},
+        "no_gate": plain,
+        "hydra_arbitrary": {"loss.mode": "arbitrary"},
+        "no_gate_arbitrary": plain | {"loss.mode": "arbitrary"},
+        "supcon": plain | {"loss.mode": "identical"},
+        "simclr": {"loss.mode": "view", "model.gate": False},
+    }
+    return {name: every[name] for name in config.compared.methods}
+
+
 def run(config, workdir):
     """Trains Hydra, its ablations and baselines; evaluates and writes the report."""
-    methods = {name: METHODS[name] for name in config.compared.methods}
     shared = (config, workdir, init, make_step, batches, encode)
-    trained = images.train_each(methods, *shared)
+    trained = images.train_each(methods(config), *shared)
     results = evaluate(config, trained)
     report.write(workdir, __doc__, config, results, trained, make_model, encode)
     return results

@@ -17,7 +17,7 @@ from experiments.amcl import experiment
 def test_what_is_compared():
     config = configs.get_config()
     methods = experiment.methods(config)
-    assert len(methods) == 2 * (2 * 4 + 3)
+    assert len(methods) == 2 * (2 + 4) + 2 + 3
     plain, adapted = methods["moco_plain_5"], methods["moco_amcl_5"]
     assert plain["model.heads"] == 1 and not plain["model.adaptive"]
     assert adapted == {"loss.host": "moco", "augmentations": "abcde"}
