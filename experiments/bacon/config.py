@@ -29,7 +29,7 @@ CHECKS = images.checks(
         "loss.soft": "[0, 1]",
         "estimate_every": "(0, inf)",
     },
-    choices={"methods": METHODS},
+    choices={"methods": METHODS, "eval.split": ("test", "held_out")},
 )
 
 
@@ -42,6 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.methods = METHODS
     config.data = images.data("fashion")
+    config.data.held_out = 0.05
     # The first classes are known; within known and new ones sizes fall from `largest`
     # by `ratio`. This share of the rows of known classes has its label.
     config.data.update(known=5, largest=1500, ratio=50.0, labelled=0.5)
@@ -66,8 +67,8 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.estimate_every = 100  # steps between estimates of class sizes
     config.watch = images.watching(every=100)
-    # Rows that clusters are made of, of training and test set.
-    config.eval = dict(rows=2000, k=20)
+    # Rows that are clustered and classified; "held_out" is what was chosen on.
+    config.eval = dict(split="test", rows=2000, k=20)
 
     if variant == "smoke":
         config.methods = ("bacon", "gcd")

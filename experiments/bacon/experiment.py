@@ -58,7 +58,7 @@ def make_model(config, axis_name=None):
     own = config.model
     whole = images.make_model(own, axis_name, batch_norm=False)
     pseudo = None if own.shared else images.make_model(own, axis_name).encoder
-    classifier = CosineClassifier(own.num_classes)
+    classifier = CosineClassifier(own.num_classes, axis_name)
     return Branches(whole.encoder, whole.head, pseudo, classifier)
 
 
