@@ -35,7 +35,7 @@ def outside(config):
     like, _ = inside(config, "test", 1)
     for name in data.out:
         if name == "others":
-            image, label = whole(data, data.name, "test", 0)
+            image, label = whole(data, data.name, config.eval.split, limit)
             out[name] = image[label >= data.known]
         else:
             image, _ = whole(data, name, "test", limit)
@@ -46,7 +46,7 @@ def outside(config):
 def whole(data, name, split, limit):
     """All rows of a split, or `limit` rows spread over it."""
     place = dict(data_dir=data.data_dir, size=data.size)
-    held_out = data.held_out if split == "train" else 0.0
+    held_out = 0.0 if split == "test" else data.held_out
     if split == "test" and name == data.name:
         split = data.test_split
     parts = list(
