@@ -21,7 +21,11 @@ CHECKS = images.checks(
     change=-0.2,
     positive=("loss.num_classes", "loss.per_class", "loss.neighbors", "epsilon"),
     not_negative=("loss.topk", "loss.contrast", "data.known", "eval.out_limit"),
-    ranges={"loss.decay": "[0, 1]", "eval.neighbor": "(0, inf)"},
+    ranges={
+        "loss.decay": "[0, 1]",
+        "eval.neighbor": "(0, inf)",
+        "data.others": "[0, inf)",
+    },
     choices={
         "loss.objective": OBJECTIVES,
         "methods": METHODS,
@@ -42,8 +46,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = images.data("fashion")
     config.data.held_out = 0.05
     # Classes that are trained on (the first ones; 0 for all), and what is not: sets by
-    # name, or "others", the test rows of the other classes.
+    # name, or "others", rows of these other classes.
     config.data.update(known=0, out=("mnist5k", "animals", "digits", "solar"))
+    config.data.others = (8, 9)
     config.model = images.small_resnet(grid=1)
     config.loss = dict(
         objective="palm",  # "contrastive": SupCon, SimCLR without labels
@@ -60,7 +65,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.watch = images.watching(every=100)
     # Rows of the training set that scores are relative to, of its test set and of each
     # other set (0: all); which neighbor the kNN score takes. The split "held_out", with
-    # fewer known classes and the others outside, is what values were chosen on.
+    # fewer known classes and others of them outside, is what values were chosen on.
     config.eval = dict(
         split="test",
         train_limit=5000,
@@ -117,7 +122,8 @@ def get_config(variant: str = "") -> ConfigDict:
 def digits(config: ConfigDict) -> None:
     """Digits 0 to 5 of 8 x 8 pixels against 6 to 9, with a small network."""
     config.data = images.data("digits", batch_size=128)
-    config.data.update(known=6, out=("others",), held_out=0.15)
+    config.data.update(known=6, out=("others",), others=(6, 7, 8, 9))
+    config.data.held_out = 0.15
     config.model.update(stage_sizes=(1,), width=16, stem_stride=1, projection=(32, 32))
     config.loss.num_classes = 6
     config.watch.update(every=20, rows=200)

@@ -35,8 +35,10 @@ def outside(config):
     like, _ = inside(config, "test", 1)
     for name in data.out:
         if name == "others":
-            image, label = whole(data, data.name, config.eval.split, limit)
-            out[name] = image[label >= data.known]
+            # No row of these classes was trained on.
+            split = "test" if config.eval.split == "test" else "train"
+            image, label = whole(data, data.name, split, limit)
+            out[name] = image[np.isin(label, data.others)]
         else:
             image, _ = whole(data, name, "test", limit)
             out[name] = resized(image, like.shape[1:])
