@@ -73,9 +73,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "smoke":
         config.methods = ("bacon", "gcd")
         config.data = images.data("digits", batch_size=64)
-        config.data.update(
-            known=5, largest=100, ratio=5.0, labelled=0.5, held_out=0.15
-        )
+        config.data.update(known=5, largest=100, ratio=5.0, labelled=0.5, held_out=0.15)
         config.model.update(
             stage_sizes=(1,), width=8, stem_stride=1, projection=(32, 16)
         )
@@ -89,6 +87,7 @@ def get_config(variant: str = "") -> ConfigDict:
     elif variant == "paper":
         # CIFAR-100-LT (code's defaults); a ResNet stands for DINO's ViT-B/16, whose
         # weights are not here.
+        config.data = images.data("fashion")  # crops and mirror images
         config.data.update(
             name="cifar100",
             data_dir="~/tensorflow_datasets",

@@ -13,8 +13,9 @@ Special about it:
 Reference: Bai et al. 2023, arXiv:2310.01376; JianhongBai/BaCon.
 
 Deviations: networks trained from scratch instead of the last block of DINO's ViT, each
-branch with its own; a small projection head; features standardized before the classifier (DINO's are
-normalized); one optimiser (no gradient passes between the branches, so it is two); temperature 0.2 of the unsupervised term, 1 in the code;
+branch with its own; a small projection head; features standardized before the
+classifier (DINO's come out of a layer norm); one optimiser (no gradient passes between
+the branches, so it is two); temperature 0.2 of the unsupervised term, 1 in the code;
 equal numbers of labelled and other rows in a batch instead of on average.
 """
 
