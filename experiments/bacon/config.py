@@ -71,7 +71,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = dict(split="test", rows=2000, k=20)
 
     if variant == "smoke":
-        config.methods = ("bacon", "gcd")
+        config.methods = ("bacon",)
         config.data = images.data("digits", batch_size=64)
         config.data.update(known=5, largest=100, ratio=5.0, labelled=0.5, held_out=0.15)
         config.model.update(

@@ -79,7 +79,7 @@ def get_config(variant: str = "") -> ConfigDict:
         digits(config)
     elif variant == "smoke":
         digits(config)
-        config.methods = ("palm", "cross_entropy")
+        config.methods = ("palm",)
         config.train.update(num_steps=40, log_every=5, save_every=20)
     elif variant == "paper":
         config.data.update(
