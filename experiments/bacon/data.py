@@ -27,20 +27,19 @@ class Tail(NamedTuple):
 def long_tail(config):
     """The rows of a config, the same for all seeds."""
     data, total = config.data, config.model.num_classes
-    whole = sets.load(data.name, data.data_dir)
+    image, label = whole(config, "train")
     tails = [
         long_tail_sizes(number, largest=data.largest, ratio=data.ratio)
         for number in (data.known, total - data.known)
     ]
     sizes = np.concatenate(tails)
-    label = whole.train_label
     rows = long_tail_rows(label, sizes, seed=0)
     label = label[rows]
     # Of each known class the first rows: they were drawn in random order.
     place = np.concatenate([np.arange(size) for size in sizes])
     told = np.ceil(data.labelled * sizes[label])
     labelled = (label < data.known) & (place < told)
-    return Tail(whole.train_image[rows], label, labelled, sizes)
+    return Tail(image[rows], label, labelled, sizes)
 
 
 def batches(config, start_step):
@@ -67,16 +66,24 @@ def batches(config, start_step):
         }
 
 
-def test_rows(config):
-    """Test images and their classes, which are of equal size."""
+def asked_rows(config):
+    """Images and classes of `eval.split`; the classes are of equal size."""
+    split = config.eval.split
+    split = config.data.test_split if split == "test" else split
+    return whole(config, split, config.eval.rows)
+
+
+def whole(config, split, limit=0):
+    """Images and classes of a split, or of `limit` rows spread over it."""
     data = config.data
     parts = sets.one_pass(
         data.name,
-        data.test_split,
+        split,
         data_dir=data.data_dir,
         size=data.size,
+        held_out=data.held_out,
         batch_size=1000,
-        limit=config.eval.rows,
+        limit=limit,
     )
     image, label = zip(*parts, strict=True)
     return np.concatenate(image), np.concatenate(label)

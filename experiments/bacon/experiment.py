@@ -7,13 +7,14 @@ Special about it:
   self-distillation over views (`losses.dino`) and cross entropy of labelled rows.
 - Its debiased soft labels are positives of a soft contrast, of frequent classes only
   some: `bacon.debiased_labels`, `drawn_counts`, `confident_rows`, `soft_contrastive`.
-- One config key each: `loss.soft=0` (GCD beside a classifier), `loss.power=0` (uniform
-  sizes), `model.shared` (SimGCD), `loss.pseudo=0` (GCD: k-means on the other branch).
+- One config key each: `loss.soft=0` (no soft contrast), `loss.power=0` (uniform sizes),
+  `model.shared` (SimGCD), `loss.pseudo=0` (GCD: k-means on the other branch).
 
 Reference: Bai et al. 2023, arXiv:2310.01376; JianhongBai/BaCon.
 
 Deviations: networks trained from scratch instead of the last block of DINO's ViT, each
-branch with its own; a small projection head; one optimiser (no gradient passes between
+branch with its own; a small projection head; features standardized before the
+classifier (DINO's come out of a layer norm); one optimiser (no gradient passes between
 the branches, so it is two); temperature 0.2 of the unsupervised term, 1 in the code;
 equal numbers of labelled and other rows in a batch instead of on average.
 """
@@ -35,7 +36,6 @@ from experiments.bacon.model import Branches, CosineClassifier
 UNIFORM = {"loss.power": 0.0, "loss.kappa": 0.0, "loss.beta": 0.0}
 METHODS = {
     "bacon": {},
-    "without_soft": {"loss.soft": 0.0},
     "uniform": UNIFORM,
     "simgcd": {"loss.soft": 0.0, "model.shared": True, **UNIFORM},
     "gcd": {"loss.soft": 0.0, "loss.pseudo": 0.0},
@@ -58,7 +58,7 @@ def make_model(config, axis_name=None):
     own = config.model
     whole = images.make_model(own, axis_name, batch_norm=False)
     pseudo = None if own.shared else images.make_model(own, axis_name).encoder
-    classifier = CosineClassifier(own.num_classes)
+    classifier = CosineClassifier(own.num_classes, axis_name)
     return Branches(whole.encoder, whole.head, pseudo, classifier)
 
 

@@ -51,7 +51,7 @@ def estimate(config, encode):
 
 def predict_each(config, trained, encode, classify):
     """{name: Predicted}: by clusters of the features, and "name_classifier"."""
-    image, label = data.test_rows(config)
+    image, label = data.asked_rows(config)
     tail = data.long_tail(config)
     thirds = np.array_split(np.argsort(-tail.sizes, kind="stable"), 3)
     parts = {

@@ -6,22 +6,31 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from contrastive_jax import similarity
+from contrastive_jax import models, similarity
 
 
 class CosineClassifier(nn.Module):
-    """Cosines of features and class vectors.
+    """Cosines of standardized features and class vectors.
+
+    Pooled features behind a ReLU point in nearly one direction; not standardized, all
+    rows have nearly the same cosines at first, and one class takes the new rows.
 
     Attributes:
       num_classes: number of classes.
+      axis_name: device axis that batch statistics are shared over, or None.
       dtype: compute type; the cosines are of float32.
     """
 
     num_classes: int
+    axis_name: str | None = None
     dtype: DTypeLike = "float32"
 
     @nn.compact
-    def __call__(self, features: Float[Array, "n d"]) -> Float[Array, "n k"]:
+    def __call__(
+        self, features: Float[Array, "n d"], *, train: bool
+    ) -> Float[Array, "n k"]:
+        norm = models.BatchNorm(self.axis_name, use_scale=False, use_bias=False)
+        features = norm(features, train=train)
         shape = (self.num_classes, features.shape[1])
         vectors = self.param("vectors", jax.nn.initializers.normal(1.0), shape)
         return similarity.cosine(features, jnp.asarray(vectors))
@@ -49,7 +58,7 @@ class Branches(nn.Module):
         z = similarity.l2_normalize(self.head(features, train=train))
         if self.pseudo_encoder is not None:
             features = self.pseudo_encoder(x, train=train)
-        return self.classifier(features), z
+        return self.classifier(features, train=train), z
 
     def encode(self, x: Float[Array, "n h w c"]) -> Float[Array, "n d"]:
         """Features of the contrastive branch, for evaluation."""
@@ -58,4 +67,4 @@ class Branches(nn.Module):
     def classify(self, x: Float[Array, "n h w c"]) -> Float[Array, "n k"]:
         """Class scores, for evaluation."""
         encoder = self.encoder if self.pseudo_encoder is None else self.pseudo_encoder
-        return self.classifier(encoder(x, train=False))
+        return self.classifier(encoder(x, train=False), train=False)

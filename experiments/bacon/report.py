@@ -58,20 +58,28 @@ def write(workdir, doc, config, results, predicted, trained, logged):
 
 
 def confusion(predicted, names):
-    """One matrix for each method."""
-    figure = Figure(figsize=(3.0 * len(predicted) + 1.2, 3.8), layout="constrained")
-    grid = figure.subplots(1, len(predicted), squeeze=False)[0]
-    for axes, (name, given) in zip(grid, predicted.items(), strict=True):
+    """One matrix for each method, three beside each other."""
+    columns = min(3, len(predicted))
+    rows = -(-len(predicted) // columns)
+    size = (2.6 * columns + 1.0, 2.7 * rows + 0.3)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    used, left = list(grid.flat[: len(predicted)]), grid.flat[len(predicted) :]
+    for axes, (name, given) in zip(used, predicted.items(), strict=True):
         counts = np.zeros((len(names), len(names)))
         np.add.at(counts, (given.label, given.predicted), 1)
         share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         drawn = axes.imshow(share, vmin=0, vmax=100, cmap="viridis")
         axes.set_title(name, fontsize=9)
-        axes.set_xlabel("matched class", fontsize=8)
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
-        axes.set_yticks(range(len(names)), names, fontsize=6)
-    grid[0].set_ylabel("true class", fontsize=8)
-    figure.colorbar(drawn, ax=list(grid), label="rows of the class (%)")
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+    for axes in left:
+        axes.set_axis_off()
+    for axes in used[-columns:]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
+    figure.supxlabel("matched class", fontsize=9)
+    figure.supylabel("true class", fontsize=9)
+    figure.colorbar(drawn, ax=list(grid.flat), label="rows of the class (%)")
     return figure
 
 

@@ -21,8 +21,17 @@ CHECKS = images.checks(
     change=-0.2,
     positive=("loss.num_classes", "loss.per_class", "loss.neighbors", "epsilon"),
     not_negative=("loss.topk", "loss.contrast", "data.known", "eval.out_limit"),
-    ranges={"loss.decay": "[0, 1]", "eval.neighbor": "(0, inf)"},
-    choices={"loss.objective": OBJECTIVES, "methods": METHODS, "data.out": OUTSIDE},
+    ranges={
+        "loss.decay": "[0, 1]",
+        "eval.neighbor": "(0, inf)",
+        "data.others": "[0, inf)",
+    },
+    choices={
+        "loss.objective": OBJECTIVES,
+        "methods": METHODS,
+        "data.out": OUTSIDE,
+        "eval.split": ("test", "held_out"),
+    },
 )
 
 
@@ -37,8 +46,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = images.data("fashion")
     config.data.held_out = 0.05
     # Classes that are trained on (the first ones; 0 for all), and what is not: sets by
-    # name, or "others", the test rows of the other classes.
+    # name, or "others", rows of these other classes.
     config.data.update(known=0, out=("mnist5k", "animals", "digits", "solar"))
+    config.data.others = (8, 9)
     config.model = images.small_resnet(grid=1)
     config.loss = dict(
         objective="palm",  # "contrastive": SupCon, SimCLR without labels
@@ -54,16 +64,22 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.watch = images.watching(every=100)
     # Rows of the training set that scores are relative to, of its test set and of each
-    # other set (0: all); which neighbor the kNN score takes.
+    # other set (0: all); which neighbor the kNN score takes. The split "held_out", with
+    # fewer known classes and others of them outside, is what values were chosen on.
     config.eval = dict(
-        train_limit=5000, test_limit=2000, out_limit=1000, neighbor=50, k=20
+        split="test",
+        train_limit=5000,
+        test_limit=2000,
+        out_limit=1000,
+        neighbor=50,
+        k=20,
     )
 
     if variant == "digits":
         digits(config)
     elif variant == "smoke":
         digits(config)
-        config.methods = ("palm", "cross_entropy")
+        config.methods = ("palm",)
         config.train.update(num_steps=40, log_every=5, save_every=20)
     elif variant == "paper":
         config.data.update(
@@ -106,11 +122,12 @@ def get_config(variant: str = "") -> ConfigDict:
 def digits(config: ConfigDict) -> None:
     """Digits 0 to 5 of 8 x 8 pixels against 6 to 9, with a small network."""
     config.data = images.data("digits", batch_size=128)
-    config.data.update(known=6, out=("others",))
+    config.data.update(known=6, out=("others",), others=(6, 7, 8, 9))
+    config.data.held_out = 0.15
     config.model.update(stage_sizes=(1,), width=16, stem_stride=1, projection=(32, 32))
     config.loss.num_classes = 6
     config.watch.update(every=20, rows=200)
-    config.eval.update(train_limit=0, test_limit=0, k=5, neighbor=5)
+    config.eval.update(train_limit=0, test_limit=0, out_limit=0, k=5, neighbor=5)
 
 
 def paper_batch():

@@ -35,8 +35,10 @@ def outside(config):
     like, _ = inside(config, "test", 1)
     for name in data.out:
         if name == "others":
-            image, label = whole(data, data.name, "test", 0)
-            out[name] = image[label >= data.known]
+            # No row of these classes was trained on.
+            split = "test" if config.eval.split == "test" else "train"
+            image, label = whole(data, data.name, split, limit)
+            out[name] = image[np.isin(label, data.others)]
         else:
             image, _ = whole(data, name, "test", limit)
             out[name] = resized(image, like.shape[1:])
@@ -46,7 +48,7 @@ def outside(config):
 def whole(data, name, split, limit):
     """All rows of a split, or `limit` rows spread over it."""
     place = dict(data_dir=data.data_dir, size=data.size)
-    held_out = data.held_out if split == "train" else 0.0
+    held_out = 0.0 if split == "test" else data.held_out
     if split == "test" and name == data.name:
         split = data.test_split
     parts = list(

@@ -32,7 +32,7 @@ def score_each(config, trained, encode, head):
         data.inside(config, split, limit)
         for split, limit in (
             ("train", config.eval.train_limit),
-            ("test", config.eval.test_limit),
+            (config.eval.split, config.eval.test_limit),
         )
     )
     others = data.outside(config)

@@ -30,6 +30,33 @@ def test_batches_are_half_labelled_whatever_device_sees_them():
     np.testing.assert_array_equal(again["image"], batch["image"])
 
 
+def test_rows_to_choose_on_are_not_trained_on():
+    config = configs.get_config("smoke")
+    trained = {x.tobytes() for x in data.long_tail(config).image}
+    config.eval.split, config.eval.rows = "held_out", 0
+    image, label = data.asked_rows(config)
+    assert set(label) == set(range(10))
+    assert not trained & {x.tobytes() for x in image}
+
+
+def test_images_from_disk_make_a_tail(monkeypatch):
+    """As the paper variant reads them: by size, from a TFDS folder."""
+    config = configs.get_config("paper")
+    config.data.update(largest=6, ratio=3.0)
+    label = np.repeat(np.arange(100, dtype=np.int32), 6)
+    image = np.zeros((600, 32, 32, 3), np.uint8)
+
+    def one_pass(name, split, *, data_dir, size, **_):
+        assert (name, split, size) == ("cifar100", "train", 32) and data_dir
+        yield from zip(np.split(image, 2), np.split(label, 2), strict=True)
+
+    monkeypatch.setattr(data.sets, "one_pass", one_pass)
+    tail = data.long_tail(config)
+    assert tail.sizes[[0, 79, 80, 99]].tolist() == [6, 2, 6, 2]
+    assert tail.image.shape == (tail.sizes.sum(), 32, 32, 3)
+    assert tail.labelled[tail.label < 80].any() and not tail.labelled[-1]
+
+
 def test_accuracies_of_parts():
     label = np.array([0, 0, 1, 2])
     parts = {"all": label >= 0, "known": label < 2, "new": label >= 2}

@@ -19,6 +19,21 @@ def test_known_and_other_classes_are_apart():
     assert batch["label"].max() < 6
 
 
+def test_values_are_chosen_without_the_outsiders_of_the_test():
+    """On rows held out of fewer classes, and on classes between."""
+    config = configs.get_config("smoke")
+    config.data.update(known=4, others=(4, 5))
+    config.eval.split = "held_out"
+    trained = {x.tobytes() for x in data.inside(config, "train")[0]}
+    held, label = data.inside(config, "held_out")
+    others = data.outside(config)["others"]
+    image, classes = data.whole(config.data, "digits", "train", 0)
+    asked = {x.tobytes() for x in image[(classes == 4) | (classes == 5)]}
+    assert set(label) == set(range(4))
+    assert not trained & {x.tobytes() for x in [*held, *others]}
+    assert {x.tobytes() for x in others} == asked
+
+
 def test_images_are_brought_to_one_shape():
     gray = np.full((2, 4, 4, 1), 60, np.uint8)
     color = np.zeros((2, 6, 6, 3), np.uint8)
