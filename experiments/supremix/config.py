@@ -68,7 +68,7 @@ def get_config(variant: str = "") -> ConfigDict:
         solarize=0.0,
     )
     config.data.augment = ConfigDict(images.typed(view))
-    config.model = images.small_resnet(width=8, grid=2, projection=(64, 32))
+    config.model = images.small_resnet(width=8, grid=4, projection=(64, 32))
     config.model.widths = (256, 128)  # of the network for rows of tables
     config.loss = ConfigDict(
         dict(
