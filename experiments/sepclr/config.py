@@ -5,14 +5,19 @@ from ml_collections import ConfigDict
 from contrastive_jax import training
 from contrastive_jax.tasks import images
 
-METHODS = ("sepclr", "no_jem", "common_only")
+METHODS = ("sepclr", "no_jem", "common_only", "cvae")
 VARIANTS = ("", "digits", "smoke", "paper")
 CHECKS = training.Checks(
     change=-1.0,
     positive=("dim", "map_rows", "projection", "rows_of_a_set", "tau"),
     not_negative=("information_less_weight", "jem_weight", "salient_weight"),
     ranges=images.RANGES,
-    choices=images.CHOICES | {"eval.split": ("test", "held_out"), "methods": METHODS},
+    choices=images.CHOICES
+    | {
+        "eval.split": ("test", "held_out"),
+        "loss.objective": ("sepclr", "cvae"),
+        "methods": METHODS,
+    },
     free=("data.data_dir", "data.sets"),
     optional=images.OPTIONAL,
 )
@@ -51,6 +56,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.dim = 16
     config.loss = ConfigDict(
         dict(
+            objective="sepclr",
             salient_weight=10.0,
             information_less_weight=10.0,
             jem_weight=10.0,  # k-JEM; 0 turns it off
