@@ -80,7 +80,7 @@ class Autoencoder(nn.Module):
 
 def counted(is_target: Bool[Array, " n"], width: int) -> Bool[Array, "n both"]:
     """Which numbers count: all of a target, the common half of a background."""
-    return is_target[:, None] | (jnp.arange(width) < width // 2)
+    return is_target[:, None] | (jnp.arange(width) < width // 2)[None, :]
 
 
 def negative_elbo(

@@ -144,7 +144,9 @@ def _unit(x: np.ndarray) -> np.ndarray:
 def collapse(features: jax.Array) -> dict[str, jax.Array]:
     """Effective rank of centered features, mean cosine of features as they are."""
     return {
-        "effective_rank": effective_rank(features - jnp.mean(features, axis=0)),
+        "effective_rank": effective_rank(
+            features - jnp.mean(features, axis=0, keepdims=True)
+        ),
         "mean_cosine": average_cosine(features),
     }
 
