@@ -70,7 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "digits":
         config.data.sets = ("digits",)
         config.data.rows_of_a_set = 1500
-        config.model.stem_stride = 1
+        config.model.update(stem_stride=1, grid=2)
     elif variant == "smoke":
         config.methods = ("sepclr",)
         config.data.update(sets=("digits",), rows_of_a_set=150, batch_size=32)

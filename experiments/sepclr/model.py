@@ -23,7 +23,8 @@ class Compressed(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], *, train: bool) -> Array:
-        return nn.Dense(self.dim)(self.network(x, train=train))
+        # A bias would vanish in the normalization of the head: its gradient is noise.
+        return nn.Dense(self.dim, use_bias=False)(self.network(x, train=train))
 
 
 class TwoEncoders(nn.Module):
