@@ -5,14 +5,19 @@ from ml_collections import ConfigDict
 from contrastive_jax import training
 from contrastive_jax.tasks import images
 
-METHODS = ("sepclr", "no_jem", "common_only")
+METHODS = ("sepclr", "no_jem", "common_only", "cvae")
 VARIANTS = ("", "digits", "smoke", "paper")
 CHECKS = training.Checks(
     change=-1.0,
     positive=("dim", "map_rows", "projection", "rows_of_a_set", "tau"),
     not_negative=("information_less_weight", "jem_weight", "salient_weight"),
     ranges=images.RANGES,
-    choices=images.CHOICES | {"eval.split": ("test", "held_out"), "methods": METHODS},
+    choices=images.CHOICES
+    | {
+        "eval.split": ("test", "held_out"),
+        "loss.objective": ("sepclr", "cvae"),
+        "methods": METHODS,
+    },
     free=("data.data_dir", "data.sets"),
     optional=images.OPTIONAL,
 )
@@ -22,8 +27,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" takes two sets."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=1e-3),
-        train=dict(num_steps=300, log_every=10, save_every=150),
+        optim=dict(learning_rate=3e-3),
+        train=dict(num_steps=400, log_every=10, save_every=200),
     )
     config.methods = METHODS
     config.data = ConfigDict(
@@ -37,7 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     view = dict(
         size=None,
-        crop=images.crop(0.4, "linear"),
+        crop=images.crop(0.6, "linear"),
         affine=None,
         flip=0.0,
         jitter=dict(p=0.8, brightness=0.4, contrast=0.4, saturation=0.0, hue=0.0),
@@ -51,7 +56,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.dim = 16
     config.loss = ConfigDict(
         dict(
-            salient_weight=10.0,
+            objective="sepclr",
+            salient_weight=1.0,  # these three: as released for CheXpert
             information_less_weight=10.0,
             jem_weight=10.0,  # k-JEM; 0 turns it off
             tau=0.5,
@@ -64,9 +70,9 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "digits":
         config.data.sets = ("digits",)
         config.data.rows_of_a_set = 1500
-        config.model.stem_stride = 1
+        config.model.update(stem_stride=1, grid=2)
     elif variant == "smoke":
-        config.methods = ("sepclr", "common_only")
+        config.methods = ("sepclr",)
         config.data.update(sets=("digits",), rows_of_a_set=150, batch_size=32)
         config.model.update(
             stage_sizes=(1,), stem_stride=1, grid=1, projection=(16,), dim=4

@@ -93,7 +93,7 @@ def split_numbers(total: int) -> tuple[np.ndarray, np.ndarray]:
 def read_angles() -> tuple[Rows, Rows]:
     """Scans of the digits 2, 3, 4, 5 and 7, turned by twice the label less 90 degrees.
 
-    The scans are real (scikit-learn's, 8 x 8, here 16 x 16), their turns are drawn:
+    The scans are real (scikit-learn's, 8 x 8, here 32 x 32), their turns are drawn:
     uniform labels in [0, 90].
     """
     from scipy import ndimage
@@ -102,7 +102,7 @@ def read_angles() -> tuple[Rows, Rows]:
     found = load_digits()
     rows = np.flatnonzero(np.isin(found.target, (2, 3, 4, 5, 7)))
     label = np.random.default_rng(0).uniform(0, 90, len(rows))
-    large = ndimage.zoom(found.images[rows], (1, 2, 2), order=1)
+    large = ndimage.zoom(found.images[rows], (1, 4, 4), order=1)
     turned = [
         ndimage.rotate(x, 2 * t - 90, reshape=False, order=1)
         for x, t in zip(large, label, strict=True)

@@ -1,7 +1,7 @@
 """What SupReMix's features are worth: errors of readouts, order of labels, collapse."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -137,7 +137,18 @@ def ordinality_curve(rows: Split, limit: int = 600) -> tuple[list, list]:
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
-    return np.asarray(similarity.l2_normalize(jnp.asarray(x)))
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+@jax.jit
+def collapse(features: jax.Array) -> dict[str, jax.Array]:
+    """Effective rank of centered features, mean cosine of features as they are."""
+    return {
+        "effective_rank": effective_rank(
+            features - jnp.mean(features, axis=0, keepdims=True)
+        ),
+        "mean_cosine": average_cosine(features),
+    }
 
 
 @functools.partial(jax.jit, static_argnames="k")
@@ -148,7 +159,7 @@ def nearest_labels(bank: Any, asked: Any, *, k: int) -> jax.Array:
     return jnp.mean(bank.label[rows], axis=1)
 
 
-def watch(config, frozen: Callable) -> Mapping[str, float]:
+def watch(config, frozen: Callable) -> dict[str, float]:
     """Error of the nearest training rows on held-out ones, and signs of collapse.
 
     "knn_mae" in the unit reported; "effective_rank" of the features without their
@@ -159,9 +170,5 @@ def watch(config, frozen: Callable) -> Mapping[str, float]:
     asked = encode(frozen, found.held_out, rows) if found.held_out.total else bank
     predicted = nearest_labels(bank, asked.features, k=config.eval.k)
     errors = np.abs(np.asarray(predicted) - asked.label)
-    center = asked.features.mean(axis=0)
-    return {
-        "knn_mae": found.scale * float(errors.mean()),
-        "effective_rank": float(effective_rank(asked.features - center)),
-        "mean_cosine": float(average_cosine(asked.features)),
-    }
+    signs = {key: float(x) for key, x in collapse(jnp.asarray(asked.features)).items()}
+    return {"knn_mae": found.scale * float(errors.mean()), **signs}

@@ -1,9 +1,10 @@
 """SepCLR: layered images, leakage of both sides, contrastive PCA."""
 
+import jax
 import numpy as np
 import pytest
 
-from experiments.sepclr import data, measure
+from experiments.sepclr import data, measure, model
 
 
 def test_layers_have_both_factors_and_backgrounds_one():
@@ -65,3 +66,20 @@ def test_contrastive_pca_finds_what_targets_alone_have():
     for side, pixel in ((common, 0), (salient, 1)):
         correlation = np.corrcoef(side[is_target, 0], image[is_target, 0, pixel, 0])
         assert abs(correlation[0, 1]) > 0.95
+
+
+def test_elbo_counts_the_salient_code_of_targets_only():
+    """Against cross entropy and divergence of Gaussians, by hand."""
+    rng = np.random.default_rng(0)
+    logits, mean, log_variance = (
+        rng.normal(size=size).astype(np.float32)
+        for size in [(3, 2, 2, 1), (3, 4), (3, 4)]
+    )
+    image = rng.uniform(size=logits.shape).astype(np.float32)
+    is_target = np.array([True, False, True])
+    p = 1 / (1 + np.exp(-logits))
+    pixels = -(image * np.log(p) + (1 - image) * np.log(1 - p)).sum(axis=(1, 2, 3))
+    codes = 0.5 * (mean**2 + np.exp(log_variance) - log_variance - 1)
+    codes[1, 2:] = 0
+    found = jax.jit(model.negative_elbo)(logits, image, mean, log_variance, is_target)
+    np.testing.assert_allclose(found, (pixels + codes.sum(axis=1)).mean(), rtol=1e-5)

@@ -21,7 +21,7 @@ def test_turned_digits():
     found = data.load("angles", "", 200, 0.25)
     assert (found.train.total, found.held_out.total) == (150, 50)
     part = found.test.read(np.arange(40))
-    assert part["x"].shape == (40, 16, 16, 1) and part["x"].dtype == np.uint8
+    assert part["x"].shape == (40, 32, 32, 1) and part["x"].dtype == np.uint8
     assert 0 <= part["label"].min() and part["label"].max() <= 90
     with pytest.raises(ValueError, match=r"data.sets: expected names of agedb, angles"):
         data.load("moons", "", 200, 0.0)
