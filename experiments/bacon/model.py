@@ -13,7 +13,7 @@ class CosineClassifier(nn.Module):
     """Cosines of standardized features and class vectors.
 
     Pooled features behind a ReLU point in nearly one direction; not standardized, all
-    rows have nearly the same cosines at first, and one class takes the new rows.
+    rows have nearly the same cosines at first.
 
     Attributes:
       num_classes: number of classes.
