@@ -27,6 +27,7 @@ CHECKS = images.checks(
     ranges={
         "angles": "(0, inf)",
         "blocks": "(0, inf)",
+        "chunk": "[0, inf)",
         "dropout": "[0, 1)",
         "jigsaw_widths": "(0, inf)",
         "loss.every": "(0, inf)",
@@ -55,6 +56,7 @@ def get_config(variant: str = "") -> ConfigDict:
         scales=2,
         angles=8,
         max_order=2,
+        chunk=4,  # images transformed at a time; fast on a CPU, 0 (all) on a GPU
         normalize=True,  # batch normalization of the coefficients
         width=32,  # channels of the first convolution
         blocks=(32,),  # channels of each residual block
@@ -77,10 +79,10 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "smoke":
         images.use_digits(config)
-        config.methods = ("scatsimclr", "simclr")
+        config.methods = ("scatsimclr",)
         config.data.held_out = 0.1
         config.model.grid = 2
-        config.model.scattering.update(angles=4, width=16, blocks=(), grid=2)
+        config.model.scattering.update(angles=2, width=8, blocks=(), grid=2, chunk=0)
         config.model.pretext.update(rotation_widths=(16, 16), dropout=0.1)
         config.optim.learning_rate = 2e-2
     elif variant == "paper":
@@ -103,6 +105,7 @@ def get_config(variant: str = "") -> ConfigDict:
             scales=2,  # paper, the best of its ablation
             angles=16,  # paper, the best of its ablation
             normalize=False,  # code: made, but never called
+            chunk=0,
             width=256,  # code, for 12 blocks and more
             blocks=(128,) * 30,  # code, ScatSimCLR-30
             grid=4,  # code

@@ -1,7 +1,9 @@
 """The report: accuracy, parameters, curves; wavelets and what they see of images."""
 
+import functools
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
@@ -52,7 +54,8 @@ def maps(image: np.ndarray, *, scales: int, angles: int, max_order: int) -> Figu
       max_order: of the scattering transform.
     """
     sizes = dict(scales=scales, angles=angles, max_order=max_order)
-    s = np.asarray(models.scattering_2d(jnp.asarray(image[..., 0]), **sizes))
+    transform = jax.jit(functools.partial(models.scattering_2d, **sizes))
+    s = np.asarray(transform(jnp.asarray(image[..., 0])))
     paths = models.scattering_paths(**sizes)
     half = angles // 2
     wanted = [((), ())]
