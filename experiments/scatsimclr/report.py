@@ -113,7 +113,7 @@ def write(workdir, doc, config, results, trained, encode) -> pathlib.Path:
     test = images.encode_split(
         images.pixels, config.data, "test", limit=1000, keep=1000
     )
-    first = [int(np.argmax(test.label == c)) for c in np.unique(test.label)[:5]]
+    first = [int(np.argmax(test.label == c)) for c in np.unique(test.label)[:4]]
     page.section(
         "Scattering maps",
         "Coefficients of test images, one brightness for a column. Of order 2 the "
