@@ -13,7 +13,8 @@ Special about it:
 Reference: Kinakh et al. 2021, arXiv:2108.13939; vkinakh/scatsimclr.
 
 Deviations: a quarter of the images of a batch have the pretext task, not all
-(`loss.every`); tiles are cut from one view, without a further augmentation of each; the
+(`loss.every`); images are turned after their view is drawn, since a flip after a turn
+changes its label (`loss.turn_first`: as in the paper); tiles are cut from one view, without a further augmentation of each; the
 35 orders are drawn by `jigsaw_permutations` (those of the released code are in a file
 of their own); views and transformed images pass the encoder together, so they share
 batch statistics; the cosine decay spans all steps (in the code it is stepped by epoch
