@@ -47,10 +47,10 @@ def make_inputs(
 
     Returns:
       `inputs(image, rng, step, axis_name)`; the arguments are those of
-      `tasks.images.two_views`. Turned images are augmented after their turn, all four
-      of them; tiles are those of one view, each as large as the view.
+      `tasks.images.two_views`. All four turns of an image are there, each with a view
+      of its own; tiles are those of one view, each as large as the view.
     """
-    orders = None
+    orders, turn = None, jax.vmap(pretext.rotate90, (0, None))
     if loss.pretext == "jigsaw":
         orders = jnp.asarray(pretext.jigsaw_permutations(loss.permutations))
 
@@ -68,7 +68,7 @@ def make_inputs(
                 )
             keys, unit = keys[:: loss.every], unit[:: loss.every]
             turns = range(1 if orders is not None else TURNS)
-            sources += [jax.vmap(pretext.rotate90, (0, None))(unit, k) for k in turns]
+            sources += [turn(unit, k if loss.turn_first else 0) for k in turns]
             rngs += [randomness.fold_keys(keys, 2 + k) for k in turns]
         rng = jnp.concatenate(rngs)
         views = jax.vmap(augment)(rng, jnp.concatenate(sources))
@@ -76,6 +76,9 @@ def make_inputs(
         if not loss.pretext:
             return x, None
         if orders is None:
+            if not loss.turn_first:
+                parts = enumerate(jnp.split(others, TURNS))
+                others = jnp.concatenate([turn(part, k) for k, part in parts])
             label = jnp.repeat(jnp.arange(TURNS), len(keys))
             return x, Puzzle(others[:, None], label, rng)
         drawn = randomness.fold_keys(rng, 0)

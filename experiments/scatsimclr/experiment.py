@@ -13,11 +13,14 @@ Special about it:
 Reference: Kinakh et al. 2021, arXiv:2108.13939; vkinakh/scatsimclr.
 
 Deviations: a quarter of the images of a batch have the pretext task, not all
-(`loss.every`); tiles are cut from one view, without a further augmentation of each; the
-35 orders are drawn by `jigsaw_permutations` (those of the released code are in a file
-of their own); views and transformed images pass the encoder together, so they share
-batch statistics; the cosine decay spans all steps (in the code it is stepped by epoch
-over a period counted in batches).
+(`loss.every`); images are turned after their view is drawn, since a flip after a turn
+changes its label (`loss.turn_first`: as in the paper); tiles are cut from one view,
+without a further augmentation of each; the 35 orders are drawn by `jigsaw_permutations`
+(those of the released code are in a file of their own); views and transformed images
+pass the encoder together, so they share batch statistics; the cosine decay spans all
+steps (in the code it is stepped by epoch over a period counted in batches); the paper
+trains on STL-10's unlabelled images, too, but `paper` reads only the 5,000 labelled
+ones of its training split.
 """
 
 import functools
@@ -120,7 +123,8 @@ def evaluate(config, trained):
     Beside raw pixels and the untrained encoder: the scattering coefficients alone.
     """
     own = config.model.scattering
-    sizes = {name: own[name] for name in ("scales", "angles", "max_order", "grid")}
+    names = ("scales", "angles", "max_order", "chunk", "grid")
+    sizes = {name: own[name] for name in names}
     frozen = images.encoders(trained, init, encode)
     frozen["scattering"] = functools.partial(log_coefficients, **sizes)
     results = images.evaluate_encoders(frozen, config.data, **config.eval)

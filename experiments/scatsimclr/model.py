@@ -26,12 +26,10 @@ def pool(x: Float[Array, "n h w c"], grid: int) -> Float[Array, "n g g c"]:
 
 
 def coefficients(
-    image: Float[Array, "n h w c"], *, scales: int, angles: int, max_order: int
+    image: Float[Array, "n h w c"], **sizes: int
 ) -> Float[Array, "n h2 w2 d"]:
-    """Scattering of every channel, paths of the first channel first."""
-    s = models.scattering_2d(
-        jnp.moveaxis(image, -1, 1), scales=scales, angles=angles, max_order=max_order
-    )
+    """`models.scattering_2d` of every channel, paths of the first channel first."""
+    s = models.scattering_2d(jnp.moveaxis(image, -1, 1), **sizes)
     n, c, paths, h, w = s.shape
     return jnp.moveaxis(s.reshape(n, c * paths, h, w), 1, -1)
 
@@ -52,6 +50,7 @@ class ScatteringEncoder(nn.Module):
       scales: scales of the scattering transform.
       angles: its angles.
       max_order: its order, 1 or 2.
+      chunk: images (or channels) that it transforms at a time; 0 for all.
       normalize: whether its coefficients are batch-normalized.
       width: channels of the first convolution.
       blocks: channels of each residual block, none of which has a stride.
@@ -63,6 +62,7 @@ class ScatteringEncoder(nn.Module):
     scales: int
     angles: int
     max_order: int
+    chunk: int
     normalize: bool
     width: int
     blocks: Sequence[int]
@@ -75,8 +75,8 @@ class ScatteringEncoder(nn.Module):
         self, x: Float[Array, "n h w c"], *, train: bool
     ) -> Float[Array, "n d"]:
         shared = dict(axis_name=self.axis_name, dtype=self.dtype)
-        sizes = dict(scales=self.scales, angles=self.angles, max_order=self.max_order)
-        x = coefficients(x, **sizes)
+        names = ("scales", "angles", "max_order", "chunk")
+        x = coefficients(x, **{name: getattr(self, name) for name in names})
         if self.normalize:
             x = models.BatchNorm(**shared)(x, train=train)
         x = ConvNorm(self.width, 3, **shared)(x, train=train)

@@ -186,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
                 results = tables.save(file, best[key])
     fresh = list(best.values())
     for method in sorted(skipped):
-        print(f"{method}: not installed, left out (extra `bench`)")
+        print(f"{method}: not installed, left out (extra `bench`, or --peer)")
     tables.show(fresh)
     if not fresh:
         return 1

@@ -19,11 +19,16 @@ def plain(_, image):
     return image
 
 
-def drawn(**changes):
-    """Views and puzzle of a step without augmentation."""
+def flipped(_, image):
+    """A view that is the mirror image."""
+    return image[:, ::-1]
+
+
+def drawn(augment=plain, **changes):
+    """Views and puzzle of a step."""
     loss = configs.get_config("smoke").loss
     loss.update(every=2, **changes)
-    inputs = data.make_inputs(loss, plain)
+    inputs = data.make_inputs(loss, augment)
 
     @jax.jit
     def run(image):
@@ -32,13 +37,16 @@ def drawn(**changes):
     return run(IMAGES)
 
 
-def test_one_in_two_images_is_turned_four_times():
-    x, puzzle = drawn(pretext="rotation")
-    np.testing.assert_allclose(x, np.concatenate([UNIT, UNIT]))
+@pytest.mark.parametrize("turn_first", [False, True])
+def test_one_in_two_images_is_turned_four_times(turn_first):
+    x, puzzle = drawn(flipped, pretext="rotation", turn_first=turn_first)
+    np.testing.assert_allclose(x, np.concatenate([UNIT, UNIT])[:, :, ::-1])
     assert puzzle.pieces.shape == (16, 1, 9, 9, 1) and len(puzzle.rng) == 16
     assert np.bincount(puzzle.label).tolist() == [4] * 4
     for i, (piece, label) in enumerate(zip(puzzle.pieces, puzzle.label, strict=True)):
-        want = np.rot90(UNIT[2 * (i % 4)], -int(label))
+        # A mirror image turned to the right is one turned to the left, and mirrored.
+        turns = int(label) if turn_first else -int(label)
+        want = np.rot90(UNIT[2 * (i % 4)][:, ::-1], turns)
         np.testing.assert_allclose(piece[0], want)
 
 
