@@ -102,8 +102,8 @@ def prototype_likelihood(
     Examples:
       >>> p = jnp.array([[1.0, 0.0], [0.0, 1.0]])
       >>> mixture = jnp.array([[1.0, 0.0]])
-      >>> print(prototype_likelihood(p[:1], p, mixture, temperature=1.0).round(4))
-      0.3133
+      >>> f"{prototype_likelihood(p[:1], p, mixture, temperature=1.0):.4f}"
+      '0.3133'
     """
     numerics.check_shapes(
         features=(features, "n d"),

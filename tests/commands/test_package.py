@@ -28,6 +28,7 @@ RUNS = {
     "optax",
     "orbax-checkpoint",
     "pillow",
+    "pyarrow",
     "rich",
     "safetensors",
     "scikit-learn",

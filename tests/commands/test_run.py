@@ -74,7 +74,7 @@ def written(folder):
         (["simclr:smoke", "--devices", "4000"], "devices: expected 0"),
         (
             ["simclr:smoke", "--set", "data.name=cifar11"],
-            "data.name: expected one of digits.*got 'cifar11'",
+            "data.name: expected one of animals, digits.*got 'cifar11'",
         ),
         (
             ["simclr:smoke", "--set", "data.data_dir=nowhere"],
