@@ -21,9 +21,10 @@ LARGER = {
     "approx_ndcg": "each place is a sum over all candidates",
     "lambda_loss": "pairs of the candidates of each anchor",
     "neural_ndcg": "a permutation matrix for each anchor",
+    "supremix": "a mixture of any two candidates for each anchor",
 }
-# These compare n pairs with each other.
-OF_PAIRS = ("cosent",)
+# These compare n pairs, or n numbers, with each other.
+OF_PAIRS = ("cosent", "label_alignment")
 MULTIPLE = 20
 # The others run on demand: compiling takes seconds.
 QUICK = ("uniformity", "relational_distance", "angular_loss", "fast_ap")
