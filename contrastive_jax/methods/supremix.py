@@ -190,8 +190,8 @@ def supremix(
     of mixture it is `losses.weighted_supervised_contrastive`. An anchor without any
     positive drops out.
 
-    Holds n * m * m numbers (n * (2 m + parts^2) with `parts`), never the mixtures: their
-    scores are those of their parts, mixed.
+    Holds n * m * m numbers, n * (2 m + parts^2) with `parts`, never the mixtures: the
+    scores of a mixture are those of its parts, mixed.
 
     Args:
       anchors: z_i, meant to have length 1.
