@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from contrastive_jax import training
 from contrastive_jax.tasks import images
 
-VARIANTS = ("", "digits", "smoke", "paper")
+VARIANTS = ("", "digits", "coarse", "smoke", "paper")
 OBJECTIVES = ("palm", "contrastive", "cross_entropy")
 METHODS = (
     "palm",
@@ -24,6 +24,7 @@ CHECKS = images.checks(
     ranges={
         "loss.decay": "[0, 1]",
         "eval.neighbor": "(0, inf)",
+        "data.merge": "[1, inf)",
         "data.others": "[0, inf)",
     },
     choices={
@@ -49,6 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
     # name, or "others", rows of these other classes.
     config.data.update(known=0, out=("mnist5k", "animals", "digits", "solar"))
     config.data.others = (8, 9)
+    config.data.merge = 1  # this many classes in a row make one coarse class
     config.model = images.small_resnet(grid=1)
     config.loss = dict(
         objective="palm",  # "contrastive": SupCon, SimCLR without labels
@@ -77,6 +79,10 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "digits":
         digits(config)
+    elif variant == "coarse":  # classes of two kinds each
+        digits(config)
+        config.data.merge = 2
+        config.loss.num_classes = 3
     elif variant == "smoke":
         digits(config)
         config.methods = ("palm",)
@@ -122,7 +128,7 @@ def get_config(variant: str = "") -> ConfigDict:
 def digits(config: ConfigDict) -> None:
     """Digits 0 to 5 of 8 x 8 pixels against 6 to 9, with a small network."""
     config.data = images.data("digits", batch_size=128)
-    config.data.update(known=6, out=("others",), others=(6, 7, 8, 9))
+    config.data.update(known=6, out=("others",), others=(6, 7, 8, 9), merge=1)
     config.data.held_out = 0.15
     config.model.update(stage_sizes=(1,), width=16, stem_stride=1, projection=(32, 32))
     config.loss.num_classes = 6

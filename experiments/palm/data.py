@@ -11,7 +11,7 @@ from contrastive_jax.tasks import images
 def batches(config, start_step):
     """Shuffled images and labels of the classes that are trained on."""
     data = config.data
-    if not data.known:
+    if not data.known and data.merge == 1:
         return images.batches(data, seed=config.seed, start_step=start_step)
     image, label = inside(config, "train")
     return array_batches(
@@ -26,7 +26,7 @@ def inside(config, split, limit=0):
     """Images and labels of a split of the classes that are trained on."""
     image, label = whole(config.data, config.data.name, split, limit)
     kept = label < (config.data.known or label.max() + 1)
-    return image[kept], label[kept]
+    return image[kept], label[kept] // config.data.merge
 
 
 def outside(config):
