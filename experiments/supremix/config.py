@@ -43,7 +43,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" takes four sets."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=3e-3, warmup_steps=20),
+        optim=dict(learning_rate=1e-2, warmup_steps=20),
         train=dict(num_steps=600, log_every=20, save_every=300),
     )
     config.methods = METHODS
@@ -96,7 +96,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update(sets=("angles",), train_limit=200, batch_size=32)
         config.model.update(stage_sizes=(1,))
         config.model.update(projection=(16, 8), widths=(16,))
-        config.optim.warmup_steps = 2
+        config.optim.update(learning_rate=3e-3, warmup_steps=2)
         config.train.update(num_steps=40, log_every=4, save_every=20)
         config.watch.update(every=20, rows=100)
         config.eval.update(few_labels=20, map_rows=60, k=5)
