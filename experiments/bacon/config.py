@@ -52,7 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
         pseudo=1.0,  # weight of the classifier; 0 leaves the contrastive branch alone
         soft=0.5,  # share of the soft contrast in the supervised part
         supervised=0.35,  # share of what labels say, in both branches
-        regularizer=1.0,
+        regularizer=2.0,
         power=1.1,  # of the estimated class sizes in the regularizer; 0: uniform
         kappa=0.5,  # of the debiased labels
         alpha=0.0,
@@ -78,7 +78,7 @@ def get_config(variant: str = "") -> ConfigDict:
             stage_sizes=(1,), width=8, stem_stride=1, projection=(32, 16)
         )
         config.optim.warmup_steps = 2
-        config.loss.update(teacher_warmup=10, soft_from=5)
+        config.loss.update(teacher_warmup=10, soft_from=5, regularizer=1.0)
         config.optim.learning_rate = 1e-2
         config.train.update(num_steps=40, log_every=2, save_every=20)
         config.estimate_every = 20
@@ -114,7 +114,7 @@ def get_config(variant: str = "") -> ConfigDict:
             projection=(2048, 2048, 256),  # of the DINO head, without its last map
             num_classes=100,
         )
-        config.loss.unsupervised_temperature = 1.0  # code
+        config.loss.update(unsupervised_temperature=1.0, regularizer=1.0)  # code
         # 42 steps are an epoch of about 10,800 rows; 30 and 1 epochs (code).
         config.loss.update(teacher_warmup=1260, soft_from=42)
         config.estimate_every = 420  # 10 epochs (code)
