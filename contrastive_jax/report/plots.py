@@ -227,7 +227,8 @@ def histograms(
 
     Args:
       panels: {title: {name: [n] values}}. The axis spans three times the range of the
-        first name of a panel (1 % to 99 %); values beyond it are in the outermost bins.
+        first name of a panel (1 % to 99 %), but ends where all values end; values
+        beyond it are in the outermost bins.
       xlabel: the score, with its unit.
       colors: color of each name; see `method_colors`.
     """
@@ -238,7 +239,9 @@ def histograms(
     for axes, (title, groups) in zip(grid, panels.items(), strict=True):
         low, high = np.quantile(np.asarray(next(iter(groups.values()))), [0.01, 0.99])
         room = max(high - low, 1e-6)
-        bins = np.linspace(low - room, high + room, 40)
+        every = np.concatenate([np.ravel(values) for values in groups.values()])
+        low, high = max(low - room, every.min()), min(high + room, every.max())
+        bins = np.linspace(low, max(high, low + 1e-6), 40)
         for name, values in groups.items():
             axes.hist(
                 np.clip(values, bins[0], bins[-1]),

@@ -45,11 +45,14 @@ def add_set(page, config, name, found, scored, features, place):
         "Mean cosine of two rows' features (centered) against the distance of their "
         "labels. Ordered features fall all the way; classes fall once and stay.",
     )
-    curves = {m: measure.ordinality_curve(rows) for m, rows in features.items()}
+    curves = {}
+    for m, rows in features.items():
+        gaps, cosines = measure.ordinality_curve(rows)
+        curves[m] = [float(f"{found.scale * x:.2g}") for x in gaps], cosines
     page.figure(
         plots.lines(
             {name: curves},
-            xlabel=f"distance of labels ({found.unit} / {found.scale:g})",
+            xlabel=f"distance of labels ({found.unit})",
             ylabel="mean cosine",
             colors=colors,
         ),
