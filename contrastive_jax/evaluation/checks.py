@@ -9,8 +9,19 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float64, Int64, Shaped
+from threadpoolctl import threadpool_limits
 
 Given = Shaped[Array | np.ndarray, "*shape"]
+SMALL = 2**24  # numbers
+
+
+def few_threads(x: np.ndarray) -> threadpool_limits:
+    """A context in which scikit-learn takes one thread, unless the data are large.
+
+    Threads of small products wait for each other longer than they compute; on a machine
+    that other programs share, many times as long.
+    """
+    return threadpool_limits(1 if x.size < SMALL else None)
 
 
 def on_host(x: Given, name: str) -> np.ndarray:

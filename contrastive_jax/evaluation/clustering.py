@@ -80,7 +80,8 @@ def kmeans(
     numerics.check_positive(restarts=restarts, num_iterations=num_iterations)
     seed = int(jax.random.randint(rng, (), 0, np.iinfo(np.int32).max))
     options: dict[str, Any] = dict(n_init=restarts, max_iter=num_iterations)
-    model: Any = KMeans(k, random_state=seed, **options).fit(x)
+    with checks.few_threads(x):
+        model: Any = KMeans(k, random_state=seed, **options).fit(x)
     return Clusters(model.cluster_centers_, model.labels_, float(model.inertia_))
 
 

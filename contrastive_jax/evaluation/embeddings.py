@@ -248,6 +248,7 @@ def plane(features: Embeddings, *, seed: int = 0) -> Float[np.ndarray, "n 2"]:
     numerics.check_shapes(features=(features, "n d"))
     rows = checks.reals(features, "features")
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    if len(rows) < 500:
-        return PCA(2, random_state=seed).fit_transform(rows)
-    return TSNE(init="pca", random_state=seed).fit_transform(rows)
+    with checks.few_threads(rows):
+        if len(rows) < 500:
+            return PCA(2, random_state=seed).fit_transform(rows)
+        return TSNE(init="pca", random_state=seed).fit_transform(rows)

@@ -224,13 +224,20 @@ def _probe(
     seed: int,
 ) -> ProbeResult:
     """Chooses a strength on held-out training rows, then fits on all of them."""
-    x, y, queries, targets = arrays
+    x = arrays[0]
     strengths = sorted(strengths, reverse=True)  # of equally good ones the first wins
     if not strengths:
         raise ValueError("strengths: expected at least one, got none")
     numerics.check_positive(strengths=np.asarray(strengths))
     if not 0 < held_out < 1:
         raise ValueError(f"held_out: expected a fraction in (0, 1), got {held_out}")
+    with checks.few_threads(x):
+        return _fit_best(readout, score, arrays, strengths, held_out, seed)
+
+
+def _fit_best(readout, score, arrays, strengths, held_out, seed) -> ProbeResult:
+    """`_probe` of checked arguments; strengths from the largest to the smallest."""
+    x, y, queries, targets = arrays
     pipeline = Pipeline([("scale", StandardScaler()), ("readout", readout)])
     best = strengths[0]
     if len(strengths) > 1:

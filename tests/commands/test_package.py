@@ -35,6 +35,7 @@ RUNS = {
     "scipy",
     "tensorboardx",
     "tensorflow-datasets",
+    "threadpoolctl",
     "tokenizers",
 }
 
