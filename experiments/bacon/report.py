@@ -96,6 +96,7 @@ def class_sizes(sizes, names):
         axes.plot(places + shift, estimated, label=name, **style)
     axes.set_yscale("log")
     axes.set_xticks(places, names, rotation=30, fontsize=8)
+    axes.set_xlabel("class")
     axes.set_ylabel("training rows")
     axes.legend(fontsize=7, ncols=2)
     return figure
