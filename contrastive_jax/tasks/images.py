@@ -46,6 +46,9 @@ Encode = Callable[[jax.Array], jax.Array]
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 
+# Images in pictures of neighbors and views, and neighbors of each.
+SHOWN = 8
+
 # What the keys of the sections below may hold, see `training.Checks`.
 VIEW_RANGES = {
     "brightness": "[0, inf)",
@@ -712,7 +715,7 @@ def add_features(page: Report, data: Section, encode: Encode) -> None:
         maps.embedding_map(plane(test.features), test.label, class_names),
         "2-D map of test embeddings coloured by class",
     )
-    shown = np.linspace(0, len(test.label) - 1, 8).astype(int)
+    shown = np.linspace(0, len(test.label) - 1, SHOWN).astype(int)
     nearest = nearest_others(test.features, shown)
     page.section(
         "Nearest neighbours",
@@ -744,12 +747,12 @@ def draw_views(augment: Augment, rng: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def nearest_others(features: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """Eight nearest other rows of some rows by cosine, best first."""
+    """The `SHOWN` nearest other rows of some rows by cosine, best first."""
 
     @jax.jit
     def run(features):
         unit, own = similarity.l2_normalize(features), jnp.asarray(shown)
-        found = search.nearest_neighbors(unit[own], unit, k=8, exclude=own[:, None])
+        found = search.nearest_neighbors(unit[own], unit, k=SHOWN, exclude=own[:, None])
         return found[1]
 
     return np.asarray(run(features))

@@ -5,6 +5,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from contrastive_jax.report import page as page_module
+from contrastive_jax.tasks import images
 from contrastive_jax.training import config as configs
 from contrastive_jax.training import metrics
 from launch import run
@@ -168,6 +169,7 @@ def test_smoke_run_learns_and_reads_every_key(case, tmp_path, read_keys, monkeyp
     config = case.config(case.variant)
     config.devices = 1
     monkeypatch.setattr(page_module, "DPI", 30)
+    monkeypatch.setattr(images, "SHOWN", 3)
     monkeypatch.setattr(page_module.Report, "figure", draw_as_it_is)
     read_keys.clear()
     results = experiment.run(config, tmp_path)
