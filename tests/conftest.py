@@ -19,6 +19,9 @@ import resource
 import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Threads of small matrix products wait for each other longer than they compute.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax
 import jaxtyping

@@ -112,10 +112,15 @@ def average_cosine(x: Embeddings) -> Float[Array, ""]:
       Ethayarajh 2019, arXiv:1909.00512 (anisotropy).
     """
     numerics.check_shapes(x=(x, "n d"))
-    x = _unit(x, "x")
-    n = len(x)
-    if n < 2:
-        raise ValueError(f"x: expected at least two rows, got {n}")
+    if len(x) < 2:
+        raise ValueError(f"x: expected at least two rows, got {len(x)}")
+    return _average_cosine(x)
+
+
+@jax.jit
+def _average_cosine(x):
+    """`average_cosine` as one program."""
+    x, n = _unit(x, "x"), len(x)
     return (jnp.sum(jnp.sum(x, axis=0) ** 2) - jnp.sum(x * x)) / (n * (n - 1.0))
 
 
@@ -173,6 +178,12 @@ def effective_rank(x: Embeddings, *, eps: numerics.Number = 0.0) -> Float[Array,
     """
     numerics.check_shapes(x=(x, "n d"))
     numerics.check_nonnegative(eps=eps)
+    return _effective_rank(x, eps)
+
+
+@jax.jit
+def _effective_rank(x, eps):
+    """`effective_rank` as one program."""
     x = numerics.at_least_f32(x, "x")
     x = x / similarity.unit_of_length(x)
     values = jnp.linalg.svd(x, compute_uv=False)

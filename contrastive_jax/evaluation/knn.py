@@ -71,20 +71,26 @@ def knn_classify(
     others = n if test is not None else n - 1
     if not 1 <= k <= others:
         raise ValueError(f"k: expected 1 to {others} (rows to compare with), got {k}")
+    if vote == "majority":
+        temperature = jnp.inf
+    sizes = dict(k=k, num_classes=num_classes, chunk=chunk)
+    return _classify(train, labels, test, temperature, **sizes)
+
+
+@functools.partial(jax.jit, static_argnames=("k", "num_classes", "chunk"))
+def _classify(train, labels, test, temperature, *, k, num_classes, chunk):
+    """`knn_classify` of checked arguments, as one program."""
     train = similarity.l2_normalize(numerics.at_least_f32(train, "train"))
     if test is None:
-        test, exclude = train, jnp.arange(n)[:, None]
+        test, exclude = train, jnp.arange(len(train))[:, None]
     else:
         test = similarity.l2_normalize(numerics.at_least_f32(test, "test"))
         exclude = None
     scores, indices = nearest_neighbors(test, train, k=k, exclude=exclude, chunk=chunk)
-    if vote == "majority":
-        temperature = jnp.inf
-    return _most_votes(scores, labels[indices], temperature, num_classes=num_classes)
+    return _most_votes(scores, labels[indices], temperature, num_classes)
 
 
-@functools.partial(jax.jit, static_argnames="num_classes")
-def _most_votes(scores, labels, temperature, *, num_classes) -> Int[Array, " q"]:
+def _most_votes(scores, labels, temperature, num_classes) -> Int[Array, " q"]:
     """Class with the largest sum of weights among the neighbors of each row."""
     # The best neighbor has weight 1: the same result, and no overflow.
     weights = jnp.exp((scores - scores[:, :1]) / temperature)

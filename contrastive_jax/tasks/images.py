@@ -46,6 +46,9 @@ Encode = Callable[[jax.Array], jax.Array]
 Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 
+# Images in pictures of neighbors and views, and neighbors of each.
+SHOWN = 8
+
 # What the keys of the sections below may hold, see `training.Checks`.
 VIEW_RANGES = {
     "brightness": "[0, inf)",
@@ -343,8 +346,13 @@ def init_variables(model: nn.Module, data: Section, seed: int) -> Any:
     shape = (size, size, 3)  # images read from disk are cut to size and have colour
     if not size:
         shape = sets.load(data["name"], data["data_dir"]).train_image.shape[1:]
-    init = jax.jit(functools.partial(model.init, train=False))
-    return init(jax.random.key(seed), jnp.zeros((2, *shape)))
+    return fresh_variables(model, jax.random.key(seed), shape)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "shape"))
+def fresh_variables(model: nn.Module, rng: jax.Array, shape: tuple[int, ...]) -> Any:
+    """Variables for rows of a shape, compiled once for equal models."""
+    return model.init(rng, jnp.zeros((2, *shape)), train=False)
 
 
 def make_views(data: Section) -> tuple[Augment, Augment]:
@@ -707,12 +715,8 @@ def add_features(page: Report, data: Section, encode: Encode) -> None:
         maps.embedding_map(plane(test.features), test.label, class_names),
         "2-D map of test embeddings coloured by class",
     )
-    shown = np.linspace(0, len(test.label) - 1, 8).astype(int)
-    unit = similarity.l2_normalize(jnp.asarray(test.features))
-    _, nearest = search.nearest_neighbors(
-        unit[shown], unit, k=8, exclude=jnp.asarray(shown)[:, None]
-    )
-    nearest = np.asarray(nearest)
+    shown = np.linspace(0, len(test.label) - 1, SHOWN).astype(int)
+    nearest = nearest_others(test.features, shown)
     page.section(
         "Nearest neighbours",
         "Test images and their nearest other test images by cosine of the features; "
@@ -729,11 +733,26 @@ def add_features(page: Report, data: Section, encode: Encode) -> None:
         "grid of query images with their nearest neighbours",
     )
     page.section("What the model sees", "Test images and random views of them.")
-    unit = to_unit(test.image[shown])
-    rows = {"image": np.asarray(unit)}
-    augments = make_views(data)
-    compiled = {augment: jax.jit(jax.vmap(augment)) for augment in augments}
-    for i, augment in enumerate(augments):
-        keys = jax.random.split(jax.random.key(i), len(unit))
-        rows[f"view {i + 1}"] = np.asarray(compiled[augment](keys, unit))
+    unit = test.image[shown].astype(np.float32) / 255
+    rows = {"image": unit}
+    for i, augment in enumerate(make_views(data)):
+        rows[f"view {i + 1}"] = np.asarray(draw_views(augment, jax.random.key(i), unit))
     page.figure(pictures.image_rows(rows), "augmented views")
+
+
+@functools.partial(jax.jit, static_argnames="augment")
+def draw_views(augment: Augment, rng: jax.Array, image: jax.Array) -> jax.Array:
+    """A random view of each image."""
+    return jax.vmap(augment)(jax.random.split(rng, len(image)), image)
+
+
+def nearest_others(features: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """The `SHOWN` nearest other rows of some rows by cosine, best first."""
+
+    @jax.jit
+    def run(features):
+        unit, own = similarity.l2_normalize(features), jnp.asarray(shown)
+        found = search.nearest_neighbors(unit[own], unit, k=SHOWN, exclude=own[:, None])
+        return found[1]
+
+    return np.asarray(run(features))

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import difflib
+import functools
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -56,6 +57,7 @@ class Checks:
         compared with that of its last three.
       change: how much it must change at least; negative for what has to fall.
       smoke: the variants that tests run; "paper" for "smoke" gives their recipes.
+      steps: further variants of which they take the step alone, and its recipe.
       stages: values of `config.stage` whose steps differ; none when there is one step.
       paper_rows: rows of the batch with which a test runs one step of the recipe.
       positive: keys of numbers above 0, besides those of all experiments (POSITIVE).
@@ -72,6 +74,7 @@ class Checks:
     metric: str = "loss"
     change: float = -0.1
     smoke: tuple[str, ...] = ("smoke",)
+    steps: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     paper_rows: int = 8
     positive: tuple[str, ...] = ()
@@ -81,9 +84,10 @@ class Checks:
     free: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
 
-    def range_of(self, key: str) -> str:
-        """The interval that a number has to lie in; "" when none is known."""
-        table = {
+    @functools.cached_property
+    def intervals(self) -> dict[str, str]:
+        """Of all numbers, those of every experiment too."""
+        return {
             **dict.fromkeys(POSITIVE, "(0, inf)"),
             **dict.fromkeys(NOT_NEGATIVE, "[0, inf)"),
             **RANGES,
@@ -91,7 +95,10 @@ class Checks:
             **dict.fromkeys(self.not_negative, "[0, inf)"),
             **self.ranges,
         }
-        return longest(table, key, "")
+
+    def range_of(self, key: str) -> str:
+        """The interval that a number has to lie in; "" when none is known."""
+        return longest(self.intervals, key, "")
 
     def choices_of(self, key: str) -> tuple[str, ...]:
         """The words that a key may hold; () when none are known."""
@@ -105,8 +112,12 @@ def ends_in(key: str, name: str) -> bool:
 
 def longest(table: Mapping[str, V], key: str, default: V) -> V:
     """The value of the longest name in a table that a key ends in."""
-    names = [name for name in table if ends_in(key, name)]
-    return table[max(names, key=len)] if names else default
+    parts = key.split(".")
+    for i in range(len(parts)):
+        name = ".".join(parts[i:])
+        if name in table:
+            return table[name]
+    return default
 
 
 def defaults(

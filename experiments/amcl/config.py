@@ -14,7 +14,7 @@ VARIANTS = (
 )
 CHECKS = images.checks(
     change=-0.2,
-    smoke=("smoke", "smoke_moco", "smoke_simsiam"),
+    steps=("smoke_moco", "smoke_simsiam"),
     positive=("heads", "lower", "upper", "score_width", "compared.rows"),
     not_negative=("loss.beta", "loss.queue_size"),
     ranges={"loss.decay": "[0, 1]"},

@@ -53,10 +53,8 @@ def make_optimizer(config):
 def init(config):
     """The state at step 0."""
     net, tx = make_model(config), make_optimizer(config)
-    x = jnp.zeros((2, *data.shape_of(config)))
-    variables = jax.jit(lambda key, x: net.init(key, x, train=False))(
-        jax.random.key(config.seed), x
-    )
+    rng, shape = jax.random.key(config.seed), data.shape_of(config)
+    variables = images.fresh_variables(net, rng, shape)
     return training.TrainState(
         **training.init_fields(
             config.seed, variables["params"], tx, variables.get("batch_stats", {})

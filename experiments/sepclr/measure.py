@@ -3,14 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from contrastive_jax.evaluation import effective_rank, knn, probe
 from contrastive_jax.tasks import images
 from experiments.sepclr import data
-
-rank = jax.jit(effective_rank)
 
 
 class Sides(NamedTuple):
@@ -122,5 +119,5 @@ def watch(config, frozen: Callable) -> dict[str, float]:
                 num_classes=int(max(label.max(), wanted.max())) + 1,
             )
             out[f"{side}_to_{factor}"] = balanced(np.asarray(predicted), wanted)
-        out[f"{side}_rank"] = float(rank(test - test.mean(axis=0)))
+        out[f"{side}_rank"] = float(effective_rank(test - test.mean(axis=0)))
     return out

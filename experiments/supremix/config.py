@@ -92,7 +92,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "ablation":
         config.methods = ("supremix", "no_mixtures", "negatives_only", "positives_only")
     elif variant == "smoke":
-        config.methods = ("supremix", "rnc")
+        config.methods = ("supremix",)
         config.data.update(sets=("angles",), train_limit=200, batch_size=32)
         config.model.update(stage_sizes=(1,))
         config.model.update(projection=(16, 8), widths=(16,))

@@ -71,11 +71,12 @@ class Case:
             getattr(module, "stand_in", lambda _: None)(monkeypatch)
 
 
-# One case per smoke variant, and one per step that is trained.
+# One case per smoke variant, and one per step: of those and of `CHECKS.steps`.
 RUNS = [Case(n, v) for n in NAMES for v in load(n)[0].CHECKS.smoke]
 STEPS = [
-    Case(run.experiment, run.variant, stage)
-    for run in RUNS
-    if hasattr(load(run.experiment)[1], "make_step")
-    for stage in run.checks.stages or ("",)
+    Case(n, v, stage)
+    for n in NAMES
+    if hasattr(load(n)[1], "make_step")
+    for v in (*load(n)[0].CHECKS.smoke, *load(n)[0].CHECKS.steps)
+    for stage in load(n)[0].CHECKS.stages or ("",)
 ]

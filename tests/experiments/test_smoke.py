@@ -5,6 +5,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from contrastive_jax.report import page as page_module
+from contrastive_jax.tasks import images
 from contrastive_jax.training import config as configs
 from contrastive_jax.training import metrics
 from launch import run
@@ -27,7 +28,8 @@ def test_configs(name, variant):
 @pytest.mark.parametrize("name", NAMES)
 def test_variants_and_checks(name):
     module, _ = load(name)
-    assert {"", "smoke", "paper", *module.CHECKS.smoke} <= set(module.VARIANTS)
+    checked = {*module.CHECKS.smoke, *module.CHECKS.steps}
+    assert {"", "smoke", "paper", *checked} <= set(module.VARIANTS)
     with pytest.raises(ValueError, match="variant: expected"):
         module.get_config("no such variant")
 
@@ -152,12 +154,23 @@ MARKED = [
 ]
 
 
+original_figure = page_module.Report.figure
+
+
+def draw_as_it_is(self, figure, alt):
+    """`Report.figure` without arranging the parts, which takes longer than drawing."""
+    figure.set_layout_engine("none")
+    original_figure(self, figure, alt)
+
+
 @pytest.mark.parametrize("case", MARKED, ids=str)
 def test_smoke_run_learns_and_reads_every_key(case, tmp_path, read_keys, monkeypatch):
     _, experiment = load(case.experiment)
     config = case.config(case.variant)
     config.devices = 1
     monkeypatch.setattr(page_module, "DPI", 30)
+    monkeypatch.setattr(images, "SHOWN", 3)
+    monkeypatch.setattr(page_module.Report, "figure", draw_as_it_is)
     read_keys.clear()
     results = experiment.run(config, tmp_path)
     assert results and all(np.isfinite(x) for x in results.values())

@@ -1,11 +1,46 @@
 """SupReMix: readers of sets, slices by density, order of labels, faces in a folder."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
+from contrastive_jax import training
 from contrastive_jax.data import DataMissing
-from experiments.supremix import data, measure
+from experiments.supremix import config as configs
+from experiments.supremix import data, experiment, measure
+
+
+def other_method(name):
+    """The smoke config of a method that its run leaves out."""
+    config = configs.get_config("smoke")
+    assert name not in config.methods
+    return training.config.changed(config, experiment.METHODS[name])
+
+
+@pytest.mark.parametrize("name", ["rnc", "l1"])
+def test_methods_that_the_smoke_run_leaves_are_built(name):
+    config = other_method(name)
+    state = jax.eval_shape(lambda: experiment.init(config))
+    batch = {
+        "x": jax.ShapeDtypeStruct((8, 32, 32, 1), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((8,), jnp.float32),
+    }
+    after, _ = jax.eval_shape(experiment.make_step(config), state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+@pytest.mark.experiments
+@pytest.mark.parametrize("name", ["rnc", "l1"])
+def test_and_evaluated(name):
+    config = other_method(name)
+    batch = next(experiment.batches(config, 0))
+    step = jax.jit(experiment.make_step(config))
+    state, metrics = step(experiment.init(config), batch)
+    results = experiment.evaluate(config, state)
+    assert all(np.isfinite(x) for x in (*metrics.values(), *results.values()))
+    assert ("head_mae" in results) == (name == "l1")
 
 
 def rows_with(labels, features=None):
