@@ -1,16 +1,11 @@
-"""Chains and their sorting, marked spans, adapters, and measures of detectors."""
+"""Chains and their sorting, marked spans, and measures of detectors."""
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from contrastive_jax import models
 from experiments.cdpo import data, measure
 from experiments.cdpo.config import get_config
-from experiments.cdpo.model import lora_init, lora_merge
 
 
 def test_a_trace_has_the_value_after_every_operation():
@@ -79,30 +74,6 @@ def test_spans_of_characters_become_labels():
     assert got.critical.tolist() == [[0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
     assert data.number_in("C(10, 5), or equivalently 252") == "252"
     assert data.number_in("2^(n-1)") is None
-
-
-def test_adapters_change_nothing_at_first_and_then_only_what_they_are_for():
-    model = models.Decoder(vocab_size=5, width=8, depth=3, heads=2, mlp_width=8)
-    tokens = jnp.zeros((1, 2), jnp.int32)
-    base = jax.jit(model.init)(jax.random.key(0), tokens)["params"]
-    settings = ConfigDict(dict(rank=2, targets="mlp", blocks=2))
-    factors = lora_init(jax.random.key(1), base, settings)
-    layers = [f"block_{i}/{x}/kernel" for i in (1, 2) for x in ("down", "gate_up")]
-    assert sorted(factors) == layers
-    jax.tree.map(np.testing.assert_array_equal, lora_merge(base, factors, 2.0), base)
-    moved = jax.tree.map(jnp.ones_like, factors)
-    merged = lora_merge(base, moved, 2.0)
-    want = base["block_1"]["down"]["kernel"] + 4.0  # 2 x the sum of two products
-    np.testing.assert_allclose(merged["block_1"]["down"]["kernel"], want, rtol=1e-6)
-    same = ("embed", "block_0")
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        {k: merged[k] for k in same},
-        {k: base[k] for k in same},
-    )
-    settings.update(targets="all", blocks=3)
-    every = lora_init(jax.random.key(1), base, settings)
-    assert len(every) == 3 * 4
 
 
 def test_localization_by_hand():
