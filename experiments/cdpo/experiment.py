@@ -243,6 +243,7 @@ def run_champ(config, workdir):
     marked = sets.marked
     scores = measure.detectors(config, make_model(config), weights, marked.tokens)
     results = measure.localization(scores, marked.critical, marked.response)
-    results["solutions"] = len(marked.tokens)
+    share = marked.critical.sum(axis=1) / marked.response.sum(axis=1)
+    results |= {"first/chance": float(share.mean()), "solutions": len(share)}
     report.write_champ(workdir, __doc__, config, results, sets, scores, language)
     return results
