@@ -63,7 +63,7 @@ def get_config(variant: str = "") -> ConfigDict:
     # Tuned on false answers, or made to lie by three of them; the first is the one of
     # the pictures, others have rules of their own ("icd_by_prompt").
     config.amateurs = ("tuned", "prompt")
-    config.tune = ConfigDict(dict(num_steps=60, learning_rate=1e-3, batch_size=8))
+    config.tune = ConfigDict(dict(num_steps=20, learning_rate=3e-3, batch_size=8))
     # Adapters; None tunes all weights.
     config.tune.lora = ConfigDict(dict(rank=8, alpha=16.0, targets="all", blocks=30))
     # The weaker model of contrastive decoding.
@@ -81,7 +81,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant in ("synthetic", "smoke"):
         config.model.path = ""
         config.amateurs = ("tuned",)
-        config.tune.update(num_steps=300, batch_size=192)
+        config.tune.update(num_steps=300, learning_rate=1e-3, batch_size=192)
         config.tune.lora = None
         config.data.questions = 600
         config.rule.layers = (1, 2, 3)
