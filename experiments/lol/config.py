@@ -39,7 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=3e-3, warmup_steps=100),
-        train=dict(num_steps=2500, log_every=50, save_every=500),
+        train=dict(num_steps=2500, log_every=1, save_every=500),
     )
     # Questions with one true answer and `false` ones: from `file`, about countries, or
     # (model.path empty) about a synthetic corpus with myths, which models learn.
@@ -83,6 +83,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.amateurs = ("tuned",)
         config.tune.update(num_steps=300, learning_rate=1e-3, batch_size=192)
         config.tune.lora = None
+        config.train.log_every = 50
         config.data.questions = 600
         config.rule.layers = (1, 2, 3)
         config.eval.batch_size = 400

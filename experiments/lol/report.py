@@ -75,7 +75,7 @@ def colors_of(config):
     lol = colors[main[6]]
     found = {"base": colors["base"], "read out early": "black", "LOL at it": lol}
     found["ICD, weight 1 + lambda"] = colors[main[5]]
-    rest = iter([*(colors[n] for n in main[7:8]), "tab:olive", "tab:cyan"])
+    rest = iter([*(colors[n] for n in main[7:8]), "navy", "darkgreen"])
     for gamma in rule.gammas:
         found[f"LOL, gamma {gamma:g}"] = next(rest, "0.7") if gamma else lol
     return found
