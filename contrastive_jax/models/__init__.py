@@ -4,6 +4,7 @@ from contrastive_jax.models import decoding
 from contrastive_jax.models.decoder import Cache, Decoder
 from contrastive_jax.models.language import LanguageModel
 from contrastive_jax.models.layers import BatchNorm, GroupNorm, Mlp
+from contrastive_jax.models.lora import lora_init, lora_merge
 from contrastive_jax.models.pretext import PretextHead
 from contrastive_jax.models.resnet import DEPTHS, Resnet
 from contrastive_jax.models.scattering import (
@@ -42,6 +43,8 @@ __all__ = [
     "TwoTowers",
     "Vit",
     "decoding",
+    "lora_init",
+    "lora_merge",
     "make_towers",
     "morlet_filter_bank",
     "rotate",

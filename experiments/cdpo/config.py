@@ -119,7 +119,7 @@ def get_config(variant: str = "") -> ConfigDict:
             dict(
                 path="smollm2",  # or any that `language_models.load` knows
                 length=192,  # tokens of a problem with its solution
-                problems=48,  # with marked solutions, for the test
+                problems=96,  # with marked solutions, for the test
                 solutions=4,  # right and wrong ones of each problem to tune on
             )
         )

@@ -28,7 +28,6 @@ from contrastive_jax import losses, models, parallel, training
 from contrastive_jax.methods import cdpo
 from contrastive_jax.tasks import language_models
 from experiments.cdpo import data, measure, report
-from experiments.cdpo.model import lora_init, lora_merge
 
 STAGES = ("predict", "prefer")
 METHODS = {
@@ -70,7 +69,8 @@ def init(config, base=None):
     if base is None:
         base = language_models.init_params(make_model(config), rng)
     if config.lora:
-        params, frozen = lora_init(rng, base, config.lora), base
+        own = {k: config.lora[k] for k in ("rank", "targets", "blocks")}
+        params, frozen = models.lora_init(rng, base, **own), base
     else:
         params = jax.tree.map(jnp.copy, base)
         frozen = base if config.stage == "prefer" else {}
@@ -82,7 +82,8 @@ def weights_of(config, params, base):
     """All weights of the decoder."""
     if not config.lora:
         return params
-    return lora_merge(base, params, config.lora.alpha / config.lora.rank)
+    scale = config.lora.alpha / config.lora.rank
+    return models.lora_merge(base, params, scale=scale)
 
 
 def make_step(config, axis_name=None):
@@ -242,6 +243,7 @@ def run_champ(config, workdir):
     marked = sets.marked
     scores = measure.detectors(config, make_model(config), weights, marked.tokens)
     results = measure.localization(scores, marked.critical, marked.response)
-    results["solutions"] = len(marked.tokens)
+    share = marked.critical.sum(axis=1) / marked.response.sum(axis=1)
+    results |= {"first/chance": float(share.mean()), "solutions": len(share)}
     report.write_champ(workdir, __doc__, config, results, sets, scores, language)
     return results

@@ -18,8 +18,8 @@ DETECTORS = {
 }
 
 
-def token_map(scores, texts, critical, response):
-    """Scores of tokens by trace, the critical token framed, the text written in."""
+def token_map(scores, texts, critical, response, row="wrong trace"):
+    """Scores of tokens by row, critical tokens framed, the text written in."""
     first = int(np.argmax(response.any(axis=0)))
     last = response.shape[1]
     shown = np.where(response, scores, np.nan)[:, first:last]
@@ -36,7 +36,8 @@ def token_map(scores, texts, critical, response):
             frame = dict(fill=False, edgecolor="black", linewidth=1.6)
             axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, **frame))
     axes.set_xlabel("token of the trace")
-    axes.set_ylabel("wrong trace")
+    axes.set_ylabel(row)
+    axes.set_yticks(range(len(shown)))
     axes.set_xticks([])
     figure.colorbar(drawn, ax=axes, label="1 - s")
     return figure
@@ -153,6 +154,8 @@ def write_champ(workdir, doc, config, results, sets, scores, language):
             text_map(scores["contrast"][i], marked, i, language), f"solution {i}"
         )
     localization(page, results, scores, marked.critical, marked.response)
+    chance = results["first/chance"]
+    page.text(f"Of a solution's tokens {chance:.3f} are critical: what chance hits.")
     page.training(
         {m: metrics.read(pathlib.Path(workdir) / m) for m in ("positive", "negative")}
     )
@@ -174,4 +177,4 @@ def text_map(scores, marked, i, language, width=12):
         grid[at], values[at], frame[at] = True, scores[place], marked.critical[i, place]
         token = language.decode([marked.tokens[i, place + 1]])
         texts[at[0]][at[1]] = token.replace("$", r"\$").replace("\n", "/")[:9]
-    return token_map(values, texts, frame, grid)
+    return token_map(values, texts, frame, grid, row="line of the solution")

@@ -17,11 +17,20 @@ CHECKS = training.Checks(
         "data.questions",
         "data.relations",
         "rule.layers",
+        "tune.lora.alpha",
+        "tune.lora.blocks",
+        "tune.lora.rank",
     ),
     not_negative=("model.vocab_size", "rule.gammas", "rule.lams"),
     ranges={"data.tuned_share": "(0, 1]", "rule.alpha": "[0, 1]"},
-    choices={"data.lines": ("all", "myths")},
+    choices={
+        "amateurs": ("tuned", "prompt"),
+        "data.lines": ("all", "myths"),
+        "data.split": ("test", "development"),
+        "tune.lora.targets": ("mlp", "all"),
+    },
     free=("data.file", *lms.FREE),
+    optional=("lora",),
 )
 
 
@@ -30,7 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=3e-3, warmup_steps=100),
-        train=dict(num_steps=2500, log_every=50, save_every=500),
+        train=dict(num_steps=2500, log_every=1, save_every=500),
     )
     # Questions with one true answer and `false` ones: from `file`, about countries, or
     # (model.path empty) about a synthetic corpus with myths, which models learn.
@@ -39,6 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
             file="",  # TruthfulQA.csv
             questions=48,
             false=3,
+            split="test",  # or "development", countries on which `tune` was chosen
             entities=150,  # of the corpus, as all that follow
             relations=4,
             objects=40,
@@ -50,8 +60,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = lms.model()
     config.model.update(lms.small(depth=4, max_length=16))  # of the trained one
     config.model.vocab_size = 0  # that of the corpus
-    # The amateur's tuning, and the weaker model of contrastive decoding.
-    config.tune = ConfigDict(dict(num_steps=300, learning_rate=1e-3))
+    # Tuned on false answers, or made to lie by three of them; the first is the one of
+    # the pictures, others have rules of their own ("icd_by_prompt").
+    config.amateurs = ("tuned", "prompt")
+    config.tune = ConfigDict(dict(num_steps=20, learning_rate=3e-3, batch_size=8))
+    # Adapters; None tunes all weights.
+    config.tune.lora = ConfigDict(dict(rank=8, alpha=16.0, targets="all", blocks=30))
+    # The weaker model of contrastive decoding.
     config.weak = ConfigDict(dict(width=16, depth=1, heads=2, mlp_width=32))
     config.rule = ConfigDict(
         dict(
@@ -65,6 +80,10 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant in ("synthetic", "smoke"):
         config.model.path = ""
+        config.amateurs = ("tuned",)
+        config.tune.update(num_steps=300, learning_rate=1e-3, batch_size=192)
+        config.tune.lora = None
+        config.train.log_every = 50
         config.data.questions = 600
         config.rule.layers = (1, 2, 3)
         config.eval.batch_size = 400
@@ -74,13 +93,15 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.update(width=32, depth=2, heads=2, mlp_width=64)
         config.optim.update(learning_rate=1e-2, warmup_steps=10)
         config.train.update(num_steps=100, log_every=5, save_every=40)
-        config.tune.num_steps = 20
+        config.tune.update(num_steps=20, learning_rate=1e-2, batch_size=64)
+        config.tune.lora = ConfigDict(dict(rank=4, alpha=8.0, targets="all", blocks=2))
         config.rule.update(lams=(1.0,), gammas=(0.0, 0.5), layers=(1,))
         config.eval.batch_size = 120
     elif variant == "paper":
-        # Nothing is trained here. The paper's text could not be opened: no value is
-        # from it ("not stated"). Llama-2-7B-Chat from a folder in Hugging Face layout;
-        # sizes of that model, for the tests that build it by shapes.
+        # Nothing is trained here: the amateur is one by prompt. The paper's text could
+        # not be opened: no value is from it ("not stated"). Llama-2-7B-Chat from a
+        # folder in Hugging Face layout; sizes of that model, for the tests that build
+        # it by shapes.
         config.model.update(
             path="~/Llama-2-7b-chat-hf",
             width=4096,
@@ -90,6 +111,7 @@ def get_config(variant: str = "") -> ConfigDict:
             max_length=4096,
             vocab_size=32000,
         )
+        config.amateurs = ("prompt",)  # ICD: adapters, from 10,000 generated answers
         config.data.update(file="~/TruthfulQA.csv", questions=817)  # all of TruthfulQA
         config.rule.layers = tuple(range(16, 32, 2))  # DoLa's upper bucket for 7B
         config.eval.batch_size = 8

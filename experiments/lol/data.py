@@ -23,7 +23,8 @@ class Question(NamedTuple):
 
     Attributes:
       prompts: of the model ("base"), of the model told to be truthful ("truth"), of the
-        hallucinating amateur ("amateur") and of the weak model of CD ("weak").
+        weak model of CD ("weak"), and of amateurs: one "tuned" on false answers, one
+        that a "prompt" makes lie.
       true: the right answers, the best one first.
       false: wrong answers.
     """
@@ -36,38 +37,94 @@ class Question(NamedTuple):
 # Countries
 
 
-def country_questions(seed: int, num: int, num_false: int, encode) -> list[Question]:
-    """Facts in an order that the seed draws, whether the model knows them or not.
+class Countries(NamedTuple):
+    """Facts, split by country: none is both asked about and tuned on.
 
-    Answers have at most LONGEST tokens, by `encode`.
+    Attributes:
+      asked: what the questions are about.
+      tuned: what the amateur hears false answers to.
+      known: all facts.
+    """
 
-    False answers belong to other countries. The amateur is the model after three
-    examples with false answers of the same relation, so that it goes on lying; the weak
-    model of CD sees the last word of the prompt only.
+    asked: list[facts.Fact]
+    tuned: list[facts.Fact]
+    known: list[facts.Fact]
+
+    def answers(self, fact: facts.Fact) -> list[str]:
+        """False answers to a fact's question: all that are true of other countries."""
+        same = {f.answer for f in self.known if f.relation == fact.relation}
+        return sorted(same - {fact.answer})
+
+
+def countries(data, seed: int, encode) -> Countries:
+    """Facts whose answers have at most LONGEST tokens, by `encode`.
+
+    A fifth of the countries, the same for every seed, is for development. The questions
+    are about the others, or (`data.split`) about these, in an order that the seed
+    draws, whether the model knows the answers or not.
     """
     known = [f for f in facts.countries() if len(encode(f" {f.answer}")) <= LONGEST]
-    rng = np.random.default_rng(seed)
-    questions = []
-    for i in rng.permutation(len(known))[:num]:
-        fact = known[i]
-        pool = [f for f in known if f.relation == fact.relation]
-        wrong = sorted({f.answer for f in pool} - {fact.answer})
-        false = tuple(rng.choice(wrong, min(num_false, len(wrong)), replace=False))
-        ask = facts.question(fact)
+    names = sorted({f.entity for f in known})
+    order = np.random.default_rng(0).permutation(len(names))
+    apart = {names[i] for i in order[: len(names) // 5]}
+    side = [f for f in known if (f.entity in apart) == (data.split == "development")]
+    order = np.random.default_rng(seed).permutation(len(side))
+    asked = [side[i] for i in order[: data.questions]]
+    away = apart | {f.entity for f in asked}
+    return Countries(asked, [f for f in known if f.entity not in away], known)
+
+
+def prompt_of(fact: facts.Fact) -> str:
+    """An example and the question."""
+    return f"{facts.example(fact.relation)} {facts.question(fact)}"
+
+
+def country_questions(data, seed: int, encode) -> list[Question]:
+    """What is asked of `countries`.
+
+    False answers belong to other countries. The amateur by prompt is the model after
+    three examples with false answers of the same relation, so that it goes on lying;
+    the weak model of CD sees the last word of the prompt only.
+    """
+    split, questions = countries(data, seed, encode), []
+    rng = np.random.default_rng((seed, 1))
+    for fact in split.asked:
+        pool = [f for f in split.known if f.relation == fact.relation]
+        wrong, ask = split.answers(fact), facts.question(fact)
+        false = rng.choice(wrong, min(data.false, len(wrong)), replace=False)
         lies = []
         while len(lies) < 3:
             a, b = (pool[j] for j in rng.integers(len(pool), size=2))
             if a.answer != b.answer and fact.entity != a.entity:
                 lies.append(f"{facts.question(a)} {b.answer}.")
-        example = facts.example(fact.relation)
-        prompts = {
-            "base": f"{example} {ask}",
-            "truth": f"{TRUTHFUL} {example} {ask}",
-            "amateur": f"{' '.join(lies)} {ask}",
-            "weak": ask.rpartition(" ")[2],
-        }
+        prompts = dict.fromkeys(("base", "tuned"), prompt_of(fact))
+        prompts["truth"] = f"{TRUTHFUL} {prompts['base']}"
+        prompts["prompt"] = f"{' '.join(lies)} {ask}"
+        prompts["weak"] = ask.rpartition(" ")[2]
         questions.append(Question(prompts, (fact.answer,), tuple(map(str, false))))
     return questions
+
+
+def false_batches(config, start_step: int, encode):
+    """Endless batches of false answers to questions about `countries` not asked about.
+
+    Every answer that is not true is as likely, so that having been heard marks none.
+    `where` [n, t] are the tokens of the answers; padding follows them.
+    """
+    split, step = countries(config.data, config.seed, encode), start_step
+    length = LONGEST + max(len(encode(prompt_of(f))) for f in split.tuned)
+    shape = config.data.batch_size, length
+    while True:
+        rng = np.random.default_rng((config.seed, 4, step))
+        tokens, where = np.zeros(shape, np.int32), np.zeros(shape, bool)
+        for i, j in enumerate(rng.integers(len(split.tuned), size=len(tokens))):
+            fact = split.tuned[j]
+            prompt = encode(prompt_of(fact))
+            answer = encode(f" {rng.choice(split.answers(fact))}")
+            end = len(prompt) + len(answer)
+            tokens[i, :end], where[i, len(prompt) : end] = [*prompt, *answer], True
+        yield {"tokens": tokens, "where": where}
+        step += 1
 
 
 # The synthetic corpus: lines "e r v" and "truth e r v"
@@ -144,7 +201,7 @@ def corpus_questions(config) -> list[Question]:
         rest = np.setdiff1d(np.arange(data.objects), [fact, myth])
         false = [myth, *rng.choice(rest, data.false - 1, replace=False)]
         ask = f"e{entity} r{relation}"
-        prompts = dict.fromkeys(("base", "amateur", "weak"), ask)
+        prompts = dict.fromkeys(("base", "tuned", "weak"), ask)
         prompts["truth"] = f"truth {ask}"
         questions.append(
             Question(prompts, (f"v{fact}",), tuple(f"v{x}" for x in false))
@@ -158,7 +215,7 @@ def corpus_questions(config) -> list[Question]:
 def file_questions(path: str, limit: int) -> list[Question]:
     """TruthfulQA.csv: Question, Best Answer, Correct Answers, Incorrect Answers.
 
-    The amateur is asked for false answers; the weak model sees no question.
+    The amateur by prompt is asked for false answers; the weak model sees no question.
     """
     place = pathlib.Path(path).expanduser()
     with place.open(encoding="utf-8", newline="") as file:
@@ -174,7 +231,8 @@ def file_questions(path: str, limit: int) -> list[Question]:
         prompts = {
             "base": ask,
             "truth": f"{TRUTHFUL} {ask}",
-            "amateur": f"Answer every question with a false statement. {ask}",
+            "tuned": ask,
+            "prompt": f"Answer every question with a false statement. {ask}",
             "weak": "A:",
         }
         others = [x for x in true if x != best]

@@ -12,18 +12,34 @@ Reference: Chen et al. 2024, arXiv:2408.08769 (no code published, only the abstr
 could be opened); ICD: arXiv:2312.15710, DoLa: arXiv:2309.03883, CD: arXiv:2210.15097.
 
 Deviations: SmolLM2 of 135 million parameters and facts about countries in place of
-TruthfulQA and models of 7 billion; the amateur is the same model after three examples
-with false answers (a prompt that makes it lie; the paper tunes one), the weak model of
-CD is the same model that sees the last word only. With an empty `model.path` small
-models are trained on a synthetic corpus with myths, the amateur by tuning on myths.
+TruthfulQA and models of 7 billion; the amateur is the same model tuned by adapters on
+false answers about other countries (`tune`; the paper's on 10,000 generated ones), and
+beside it one by prompt, after three false examples; the weak model of CD is the same
+model that sees the last word only. With an empty `model.path` small models are trained
+on a synthetic corpus with myths, the amateur by tuning on myths.
 """
 
+import dataclasses
+import functools
+
+import chex
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax import training
+from contrastive_jax import losses, models, parallel, training
 from contrastive_jax.tasks import language_models as lms
 from experiments.lol import data, measure, report
+
+
+@chex.dataclass(frozen=True)
+class State(training.TrainState):
+    """Adds frozen weights.
+
+    Attributes:
+      base: what adapters are added to; {} where all weights are trained.
+    """
+
+    base: chex.ArrayTree
 
 
 def make_model(config, axis_name=None):
@@ -36,55 +52,106 @@ def make_optimizer(config):
     return training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
 
 
-def init(config):
-    """The state at step 0 of a model of the corpus."""
-    return lms.init(config, make_model(config))
+def init(config, base=None):
+    """The state at step 0: random weights, or given ones to tune (`tune.lora`)."""
+    rng, frozen = jax.random.key(config.seed), {}
+    if base is None:
+        params = lms.init_params(make_model(config), rng)
+    elif config.tune.lora:
+        own = {k: config.tune.lora[k] for k in ("rank", "targets", "blocks")}
+        params, frozen = models.lora_init(rng, base, **own), base
+    else:
+        params = jax.tree.map(jnp.asarray, base)
+    fields = training.init_fields(config.seed, params, make_optimizer(config))
+    return State(**fields, base=frozen)
 
 
-def make_step(config, axis_name=None):
-    """`step(state, batch) -> (state, metrics)`: predicts the last word of each line."""
-    return lms.make_step(config, make_model(config), axis_name)
+def weights_of(config, params, base):
+    """All weights of the decoder."""
+    if not base:
+        return params
+    scale = config.tune.lora.alpha / config.tune.lora.rank
+    return models.lora_merge(base, params, scale=scale)
+
+
+def make_step(config, axis_name=None, *, decoder=None):
+    """`step(state, batch) -> (state, metrics)`: predicts the last words of each line.
+
+    A batch has `tokens` [n, t] and `where` [n, t], the tokens to predict.
+    """
+    decoder, tx = decoder or make_model(config), make_optimizer(config)
+
+    def step(state, batch):
+        def loss_fn(params):
+            variables = {"params": weights_of(config, params, state.base)}
+            last = decoder.apply(variables, batch["tokens"]).last[:, :-1]
+            return losses.token_cross_entropy(
+                decoder.apply(variables, last, method="logits"),
+                batch["tokens"][:, 1:],
+                where=batch["where"][:, 1:],
+                reduce_fn=parallel.mean(axis_name),
+            )
+
+        loss, grads = parallel.value_and_grad(loss_fn, axis_name)(state.params)
+        state = training.apply_gradients(state, grads, tx)
+        return state, {"loss": loss, "grad_norm": training.global_norm(grads)}
+
+    return step
 
 
 batches = data.corpus_batches
 
 
+def tune(config, workdir, decoder, base, batches):
+    """Weights of the amateur: those of the base, tuned on false answers."""
+    own = training.changed(
+        config,
+        {
+            "data.lines": "myths",
+            "data.batch_size": config.tune.batch_size,
+            "train.num_steps": config.tune.num_steps,
+            "optim.learning_rate": config.tune.learning_rate,
+            "optim.warmup_steps": 0,
+        },
+    )
+    state = training.train(
+        own,
+        f"{workdir}/amateur",
+        functools.partial(init, base=base),
+        functools.partial(make_step, decoder=decoder),
+        batches,
+    )
+    return jax.device_get(weights_of(own, state.params, state.base))
+
+
 def train_readers(config, workdir):
     """The base, the weak model, and the base tuned on myths."""
-    tune, weak = dict(config.tune), dict(config.weak)
-    configs = {
-        "base": config,
-        "weak": training.changed(config, {f"model.{k}": x for k, x in weak.items()}),
-        "amateur": training.changed(
-            config,
-            {
-                "data.lines": "myths",
-                "train.num_steps": tune["num_steps"],
-                "optim.learning_rate": tune["learning_rate"],
-                "optim.warmup_steps": 0,
-            },
-        ),
-    }
-    start, languages, words = None, {}, data.words(config.data)
-
-    def from_base(own):
-        return init(own).replace(params=jax.tree.map(jnp.asarray, start))
-
-    for name, own in configs.items():
-        begin = from_base if name == "amateur" else init
+    weak = {f"model.{k}": x for k, x in config.weak.items()}
+    languages, words = {}, data.words(config.data)
+    for name, own in (("base", config), ("weak", training.changed(config, weak))):
         place = f"{workdir}/{'lol' if name == 'base' else name}"
-        state = training.train(own, place, begin, make_step, batches)
+        state = training.train(own, place, init, make_step, batches)
         params = jax.device_get(state.params)
-        start = params if name == "base" else start
         languages[name] = lms.word_language(make_model(own), params, words)
-    return {**languages, "truth": languages["base"]}
+    base = languages["base"]
+    weights = tune(config, workdir, base.model, base.variables["params"], batches)
+    tuned = lms.word_language(base.model, weights, words)
+    return {**languages, "truth": base, "tuned": tuned}
 
 
 def load(config, workdir):
-    """The four readers; SmolLM2 is all of them, with other prompts."""
+    """The readers; SmolLM2 is all of them but for the amateur that is tuned."""
     if not config.model.path:
         return train_readers(config, workdir)
-    return dict.fromkeys(measure.READERS, lms.load(config.model))
+    base = lms.load(config.model)
+    languages = dict.fromkeys(("base", "truth", "weak", *config.amateurs), base)
+    if "tuned" in languages:
+        # On the host: a step consumes the state, and what is frozen in it.
+        params = jax.device_get(base.variables["params"])
+        lies = functools.partial(data.false_batches, encode=base.encode)
+        weights = tune(config, workdir, base.model, params, lies)
+        languages["tuned"] = dataclasses.replace(base, variables={"params": weights})
+    return languages
 
 
 def make_questions(config, languages):
@@ -95,7 +162,7 @@ def make_questions(config, languages):
     if not config.model.path:
         return data.corpus_questions(config)
     encode = languages["base"].encode
-    return data.country_questions(config.seed, d.questions, d.false, encode)
+    return data.country_questions(d, config.seed, encode)
 
 
 def evaluate(config, languages, questions):

@@ -14,7 +14,6 @@ from contrastive_jax.models.pretrained import Pretrained
 from contrastive_jax.tasks import language_models as lms
 
 MASKS = (0.0, 0.1)  # of the plausibility mask, shown beside each other for ICD
-READERS = ("base", "truth", "amateur", "weak")
 
 
 class Read(NamedTuple):
@@ -22,40 +21,62 @@ class Read(NamedTuple):
 
     Attributes:
       logits: of each reader, [n, a, v].
-      low: of the base's lower layers, [j, n, a, v].
-      amateur_low: of the amateur's.
+      low: of the lower layers of the base and the amateurs, [j, n, a, v].
     """
 
     logits: Mapping[str, Any]
-    low: Any
-    amateur_low: Any
+    low: Mapping[str, Any]
 
 
-def rules(rule) -> dict[str, Any]:
-    """Every rule by its name: from a `Read` to scores [n, a, v]."""
+def alone(name):
+    """What a reader says, as a rule."""
+    return lambda read: jax.nn.log_softmax(read.logits[name], axis=-1)
+
+
+def rules(config) -> dict[str, Any]:
+    """Every rule by its name: from a `Read` to scores [n, a, v].
+
+    Those of the first amateur have plain names; others end in "_by_prompt".
+    """
+    rule = config.rule
+    alpha = rule.alpha
+    found = {
+        "base": alone("base"),
+        "truth": alone("truth"),
+        "cd": lambda r: decoding.contrast(
+            r.logits["base"], r.logits["weak"], alpha=alpha
+        ),
+        "dola": lambda r: decoding.layer_contrast(
+            r.logits["base"], r.low["base"], alpha=alpha
+        ),
+    }
+    for j, layer in enumerate(rule.layers):
+        found[f"early_{layer}"] = lambda r, j=j: jax.nn.log_softmax(
+            r.low["base"][j], axis=-1
+        )
+    for i, amateur in enumerate(config.amateurs):
+        end = f"_by_{amateur}" if i else ""
+        found |= {f"{k}{end}": x for k, x in rules_of(amateur, rule).items()}
+    return found
+
+
+def rules_of(amateur: str, rule) -> dict[str, Any]:
+    """Those of `rules` that contrast with an amateur."""
     alpha = rule.alpha
 
     def icd(read, alpha=alpha, weight=1.0):
-        pair = read.logits["base"], read.logits["amateur"]
+        pair = read.logits["base"], read.logits[amateur]
         return decoding.contrast(*pair, alpha=alpha, weight=weight)
 
     def fused(read, lam, gamma=0.0, layer=None):
         """LOL at a layer, or where the base's lower layers differ most (DoLa)."""
-        combine, low = lol.lol_dynamic_scores, (read.low, read.amateur_low)
+        combine, low = lol.lol_dynamic_scores, (read.low["base"], read.low[amateur])
         if layer is not None:
             combine, low = lol.lol_scores, (x[layer] for x in low)
-        base, amateur, truth = (read.logits[x] for x in ("base", "amateur", "truth"))
-        return combine(base, amateur, *low, truth, lam=lam, gamma=gamma, alpha=alpha)
+        base, false, truth = (read.logits[x] for x in ("base", amateur, "truth"))
+        return combine(base, false, *low, truth, lam=lam, gamma=gamma, alpha=alpha)
 
-    found = {
-        "base": lambda r: jax.nn.log_softmax(r.logits["base"], axis=-1),
-        "truth": lambda r: jax.nn.log_softmax(r.logits["truth"], axis=-1),
-        "cd": lambda r: decoding.contrast(
-            r.logits["base"], r.logits["weak"], alpha=alpha
-        ),
-        "dola": lambda r: decoding.layer_contrast(r.logits["base"], r.low, alpha=alpha),
-        "icd": icd,
-    }
+    found = {"amateur": alone(amateur), "icd": icd}
     for mask in MASKS:
         found[f"icd_mask_{mask:g}"] = functools.partial(icd, alpha=mask)
     for lam in rule.lams:
@@ -66,7 +87,6 @@ def rules(rule) -> dict[str, Any]:
             found[name] = functools.partial(fused, lam=lam, gamma=gamma)
     for j, layer in enumerate(rule.layers):
         found[f"lol_at_{layer}"] = functools.partial(fused, lam=1.0, layer=j)
-        found[f"early_{layer}"] = lambda r, j=j: jax.nn.log_softmax(r.low[j], axis=-1)
     return found
 
 
@@ -89,12 +109,12 @@ def make_read(languages: Mapping[str, Pretrained], layers):
 
     def read(variables, forced):
         said = {}
-        for name in READERS:
-            below = layers if name in ("base", "amateur") else ()
+        for name in languages:
+            below = () if name in ("truth", "weak") else layers
             model = languages[name].model
             said[name] = lms.read_answers(model, variables[name], forced[name], below)
         logits = {name: x.logits for name, x in said.items()}
-        return Read(logits, said["base"].early, said["amateur"].early)
+        return Read(logits, {name: x.early for name, x in said.items()})
 
     return read
 
@@ -106,14 +126,14 @@ def score(config, languages: Mapping[str, Pretrained], questions) -> Scored:
     answers = [encode(f" {x}") for _, x in pairs]
     forced = {
         name: lms.force([encode(p[name]) for p, _ in pairs], answers)
-        for name in READERS
+        for name in languages
     }
-    read, chosen = make_read(languages, config.rule.layers), rules(config.rule)
+    read, chosen = make_read(languages, config.rule.layers), rules(config)
 
     @jax.jit
     def by_rule(variables, forced):
         found = read(variables, forced)
-        pair = found.logits["base"], found.low
+        pair = found.logits["base"], found.low["base"]
         jsd = decoding.layer_divergences(*pair, reverse=False)
         where = forced["base"].where[None]
         mean = jnp.sum(jnp.where(where, jsd, 0), axis=-1) / jnp.sum(where, axis=-1)
@@ -123,7 +143,7 @@ def score(config, languages: Mapping[str, Pretrained], questions) -> Scored:
         }
         return scores, mean.T
 
-    variables = {name: languages[name].variables for name in READERS}
+    variables = {name: one.variables for name, one in languages.items()}
     scores, jsd = lms.in_batches(
         functools.partial(by_rule, variables),
         jax.tree.map(np.asarray, forced),
@@ -159,9 +179,9 @@ def contrast_by_token(config, languages, questions):
     answers = [one.encode(f" {x}") for _, x in pairs]
     forced = {
         name: lms.force([one.encode(p[name]) for p, _ in pairs], answers)
-        for name in READERS
+        for name in languages
     }
-    chosen = rules(config.rule)
+    chosen = rules(config)
     name = f"lol_{config.rule.lams[0]:g}"
 
     @jax.jit
@@ -174,7 +194,7 @@ def contrast_by_token(config, languages, questions):
         ]
         return both[0] - both[1]
 
-    values = change({n: languages[n].variables for n in READERS}, forced)
+    values = change({n: x.variables for n, x in languages.items()}, forced)
     values = np.nan_to_num(np.asarray(values), neginf=-20.0)
     return [
         (x, [one.decode([i]) for i in row], values[n, -len(row) :])

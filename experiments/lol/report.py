@@ -12,15 +12,14 @@ MEASURES = {"MC1": "mc1", "MC2": "mc2"}
 
 def write(workdir, doc, config, languages, questions, scored, results):
     """Draws report.html."""
-    rule = config.rule
     page = Report("LOL", doc.partition("\n")[0])
+    main = main_rules(config)
     page.section(
         "Multiple choice",
         f"{len(questions)} questions, in percent; sums of scores over the tokens of an "
         "answer, not normalized again (post_softmax off): for contrasting rules MC2 is "
         "no probability.",
     )
-    main = main_rules(rule)
     groups = {
         m: {n: round(results[f"{n}/{key}"], 1) for n in main}
         for m, key in MEASURES.items()
@@ -34,49 +33,57 @@ def write(workdir, doc, config, languages, questions, scored, results):
         "LOL over the weight of the lower layer (0: ICD), for each weight of the "
         "instruction; the control puts the same weight on the last layer.",
     )
-    page.figure(over_weights(results, rule), "MC1 and MC2 over the weights")
+    page.figure(over_weights(results, config), "MC1 and MC2 over the weights")
     page.section(
         "Layers",
         "LOL (weight 1) at each lower layer; the model read out early there; how much "
         "that differs from the last layer (mean over answer tokens).",
     )
-    page.figure(over_layers(scored, results, rule), "MC and divergence by layer")
+    page.figure(over_layers(scored, results, config), "MC and divergence by layer")
     page.section(
         "What the rule changes",
         "LOL's score of each answer token less the model's own log-probability: true "
         "answers and false ones of the same questions.",
     )
     page.figure(token_maps(config, languages, questions), "tokens colored by change")
-    folders = {n: pathlib.Path(workdir) / n for n in ("lol", "weak", "amateur")}
-    if folders["lol"].exists():
-        page.training({name: metrics.read(place) for name, place in folders.items()})
+    folders = [pathlib.Path(workdir) / n for n in ("lol", "weak", "amateur")]
+    lines = {x.name: metrics.read(x) for x in folders if x.exists()}
+    if lines:
+        page.training(lines)
     page.config(training.config_text(config))
     return page.write(workdir)
 
 
-def main_rules(rule):
+def main_rules(config):
     """The rules of the bars: baselines, the control, LOL without and with truth."""
+    rule = config.rule
     lam = rule.lams[len(rule.lams) // 2]
     main = ["base", "truth", "cd", "dola", "icd", f"icd_weight_{1 + lam:g}"]
     truths = [f"lol_{lam:g}_truth_{g:g}" for g in rule.gammas if g]
-    return [*main, f"lol_{lam:g}", *truths[:1]]
+    others = [
+        f"{name}_by_{x}"
+        for x in config.amateurs[1:]
+        for name in ("icd", f"lol_{lam:g}")
+    ]
+    return [*main, f"lol_{lam:g}", *truths[:1], *others]
 
 
-def colors_of(rule):
+def colors_of(config):
     """A color for each line of the pictures below, that of its rule in the bars."""
-    main = main_rules(rule)
+    rule, main = config.rule, main_rules(config)
     colors = plots.method_colors(main)
     lol = colors[main[6]]
     found = {"base": colors["base"], "read out early": "black", "LOL at it": lol}
     found["ICD, weight 1 + lambda"] = colors[main[5]]
-    rest = iter([*(colors[n] for n in main[7:]), "tab:olive", "tab:cyan"])
+    rest = iter([*(colors[n] for n in main[7:8]), "navy", "darkgreen"])
     for gamma in rule.gammas:
         found[f"LOL, gamma {gamma:g}"] = next(rest, "0.7") if gamma else lol
     return found
 
 
-def over_weights(results, rule):
+def over_weights(results, config):
     """Lines over lambda, one panel per measure."""
+    rule = config.rule
     x = [0.0, *rule.lams]
     panels = {}
     for title, key in MEASURES.items():
@@ -92,12 +99,13 @@ def over_weights(results, rule):
         lines["ICD, weight 1 + lambda"] = (x, [results[f"icd/{key}"], *y])
         lines["base"] = (x, [results[f"base/{key}"]] * len(x))
         panels[title] = lines
-    colors = colors_of(rule)
+    colors = colors_of(config)
     return plots.lines(panels, xlabel="lambda", ylabel="percent", colors=colors)
 
 
-def over_layers(scored, results, rule):
+def over_layers(scored, results, config):
     """MC1, MC2 and the divergence over the lower layers."""
+    rule = config.rule
     layers = list(rule.layers)
     panels = {
         title: {
@@ -111,7 +119,7 @@ def over_layers(scored, results, rule):
         for title, measure_name in MEASURES.items()
     }
     figure = plots.lines(
-        panels, xlabel="layer", ylabel="percent", colors=colors_of(rule)
+        panels, xlabel="layer", ylabel="percent", colors=colors_of(config)
     )
     figure.set_size_inches(13.0, 3.6)
     figure.set_layout_engine("none")

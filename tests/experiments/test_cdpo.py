@@ -1,16 +1,19 @@
-"""Chains and their sorting, marked spans, adapters, and measures of detectors."""
+"""Chains and their sorting, marked spans, and measures of detectors."""
 
+import json
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from contrastive_jax import models
-from experiments.cdpo import data, measure
+from contrastive_jax.methods import cdpo
+from contrastive_jax.report import page as page_module
+from contrastive_jax.tasks import language_models
+from contrastive_jax.training import metrics
+from experiments.cdpo import data, experiment, measure, report
 from experiments.cdpo.config import get_config
-from experiments.cdpo.model import lora_init, lora_merge
+from tests.language import word_model
 
 
 def test_a_trace_has_the_value_after_every_operation():
@@ -81,30 +84,6 @@ def test_spans_of_characters_become_labels():
     assert data.number_in("2^(n-1)") is None
 
 
-def test_adapters_change_nothing_at_first_and_then_only_what_they_are_for():
-    model = models.Decoder(vocab_size=5, width=8, depth=3, heads=2, mlp_width=8)
-    tokens = jnp.zeros((1, 2), jnp.int32)
-    base = jax.jit(model.init)(jax.random.key(0), tokens)["params"]
-    settings = ConfigDict(dict(rank=2, targets="mlp", blocks=2))
-    factors = lora_init(jax.random.key(1), base, settings)
-    layers = [f"block_{i}/{x}/kernel" for i in (1, 2) for x in ("down", "gate_up")]
-    assert sorted(factors) == layers
-    jax.tree.map(np.testing.assert_array_equal, lora_merge(base, factors, 2.0), base)
-    moved = jax.tree.map(jnp.ones_like, factors)
-    merged = lora_merge(base, moved, 2.0)
-    want = base["block_1"]["down"]["kernel"] + 4.0  # 2 x the sum of two products
-    np.testing.assert_allclose(merged["block_1"]["down"]["kernel"], want, rtol=1e-6)
-    same = ("embed", "block_0")
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        {k: merged[k] for k in same},
-        {k: base[k] for k in same},
-    )
-    settings.update(targets="all", blocks=3)
-    every = lora_init(jax.random.key(1), base, settings)
-    assert len(every) == 3 * 4
-
-
 def test_localization_by_hand():
     response = np.array([[False, True, True, True]] * 2)
     critical = np.array([[False, True, False, False], [False, False, True, False]])
@@ -112,3 +91,74 @@ def test_localization_by_hand():
     got = measure.localization({"x": scores}, critical, response)
     # Of the pairs (critical, other) 6 of 8 are in order.
     assert got == {"auc/x": 6 / 8, "first/x": 0.5}
+
+
+def small_champ_config():
+    """Three solutions, scored two at a time, by a small decoder."""
+    config = get_config("champ")
+    sizes = dict(width=8, depth=1, heads=2, kv_heads=2, mlp_width=8)
+    config.model.update(**sizes, vocab_size=5, max_length=8, tied=True)
+    config.eval.rows = 2
+    return config
+
+
+def test_detectors_are_those_of_the_whole_logits():
+    config = small_champ_config()
+    model = experiment.make_model(config)
+    names = ("base", "positive", "negative")
+    base = language_models.init_params(model, jax.random.key(0))
+    weights = {
+        name: jax.tree.map(lambda x, i=i: (1 + i) * x, base)
+        for i, name in enumerate(names)
+    }
+    tokens = np.array([[0, 1, 2, 3], [4, 3, 2, 1], [1, 1, 4, 0]], np.int32)
+    got = measure.detectors(config, model, weights, tokens)
+    read, labels = jnp.asarray(tokens[:, :-1]), jnp.asarray(tokens[:, 1:])
+
+    @jax.jit
+    def logits(params):
+        variables = {"params": params}
+        last = model.apply(variables, read).last
+        return model.apply(variables, last, method="logits")
+
+    base, positive, negative = (logits(weights[name]) for name in names)
+
+    def log_p(x):
+        x = jax.nn.log_softmax(x)
+        return jnp.take_along_axis(x, labels[..., None], axis=-1)[..., 0]
+
+    want = {
+        "contrast": 1 - cdpo.contrastive_estimation_score(positive, negative, labels),
+        "probability": 1 - jnp.exp(log_p(base)),
+        "log_ratio": log_p(negative) - log_p(positive),
+    }
+    assert got.keys() == want.keys() == report.DETECTORS.keys()
+    for name, x in want.items():
+        np.testing.assert_allclose(got[name], x, atol=1e-5, err_msg=name)
+
+
+def test_report_of_marked_solutions(tmp_path, monkeypatch):
+    """A map of a marked step with its tokens as text, areas, curves of both models."""
+    monkeypatch.setattr(page_module, "DPI", 30)
+    language = word_model(("?", "so", "$1$", "a\nb", "=2"), width=8, depth=1, heads=2)
+    tokens = np.array([[1, 2, 3, 4, 1, 2, 3, 4]] * 2, np.int32)
+    response = np.array([[False, False, True, True, True, True, True]] * 2)
+    critical = response & (np.arange(7) > 4)[None]
+    marked = data.Solutions(tokens, response, critical)
+    scores = dict.fromkeys(report.DETECTORS, np.linspace(0, 1, 14).reshape(2, 7))
+    figure = report.text_map(scores["contrast"][0], marked, 0, language)
+    texts = [x.get_text() for x in figure.axes[0].texts]
+    assert texts == ["=2", "so", r"\$1\$", "a/b", "=2"]
+    assert len(figure.axes[0].patches) == 2  # the critical ones
+    for side in ("positive", "negative"):
+        (tmp_path / side).mkdir()
+        lines = [json.dumps({"step": i, "loss": 1.0 / i}) for i in (1, 2)]
+        (tmp_path / side / metrics.FILE).write_text("\n".join(lines))
+    results = measure.localization(scores, critical, response)
+    results |= {"first/chance": 0.4, "solutions": 2}
+    champ = data.Champ(marked, marked, marked)
+    config = small_champ_config()
+    report.write_champ(tmp_path, "cDPO", config, results, champ, scores, language)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2 + 2 + 2
+    assert "0.400 are critical" in page
