@@ -270,7 +270,7 @@ def batches(
 ) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
     """Rows of every batch, the longest first, and the shape it is padded to.
 
-    Lengths are rounded up to 8, 12, 16, 24, 32, 48 and so on; as many rows as
+    Lengths are rounded up, with 16 widths up to 256 tokens (`rounded`); as many rows as
     `batch_tokens` has room for, in powers of two.
 
     Examples:
@@ -289,14 +289,14 @@ def batches(
 
 
 def rounded(length: int) -> int:
-    """The next number of 8, 12, 16, 24, 32, 48, 64, ...
+    """The next multiple of 8, above 64 of 16, above 128 of 32, and so on.
 
     Examples:
-      >>> [rounded(n) for n in (1, 8, 9, 13, 100)]
-      [8, 8, 12, 16, 128]
+      >>> [rounded(n) for n in (1, 8, 9, 65, 100, 129)]
+      [8, 8, 16, 80, 112, 160]
     """
-    power = max(8, 1 << (length - 1).bit_length())
-    return power * 3 // 4 if length <= power * 3 // 4 and power > 8 else power
+    step = max(8, (1 << (length - 1).bit_length()) // 8)
+    return -(-length // step) * step
 
 
 # From a folder
