@@ -248,6 +248,7 @@ def test_sentence_transformers_embeds_as_we_do(tmp_path):
     pairs, texts = [["a", "b c"], ["d e f", "a"]], TEXTS
     made = {name: make_encoder(**sizes) for name, sizes in CASES.items()}
     made |= {name: make_encoder(pooling=(name,)) for name in ("cls", "max", "sqrt")}
+    made["two"] = make_encoder(pooling=("cls", "max", "mean"))
     made["prompt"] = dataclasses.replace(make_encoder(), prompt="a b ")
     check = []
     for name, encoder in made.items():

@@ -517,10 +517,11 @@ def read_list(file: pathlib.Path) -> list[dict[str, Any]]:
     return value
 
 
+# In the order in which sentence-transformers puts vectors side by side.
 POOLING_KEYS = {
     "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_mean_sqrt_len_tokens": "sqrt",
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",

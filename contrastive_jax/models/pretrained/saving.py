@@ -17,8 +17,9 @@ import jax
 import numpy as np
 
 from contrastive_jax.models.encoder import Encoder
+from contrastive_jax.models.pooling import POOLERS
 from contrastive_jax.models.pretrained import encoder_names
-from contrastive_jax.models.pretrained.encoders import TextEncoder
+from contrastive_jax.models.pretrained.encoders import POOLING_KEYS, TextEncoder
 
 SPECIAL = {
     "unk_token": ("[UNK]", "<unk>"),
@@ -28,12 +29,6 @@ SPECIAL = {
     "mask_token": ("[MASK]", "<mask>"),
 }
 CLASSES = {"bert": "Bert", "roberta": "Roberta", "deberta-v2": "DebertaV2"}
-MODES = {
-    "cls": "pooling_mode_cls_token",
-    "mean": "pooling_mode_mean_tokens",
-    "max": "pooling_mode_max_tokens",
-    "sqrt": "pooling_mode_mean_sqrt_len_tokens",
-}
 ACTIVATION = {
     "Tanh": "torch.nn.modules.activation.Tanh",
     "GELU": "torch.nn.modules.activation.GELU",
@@ -104,7 +99,7 @@ def add_modules(encoder, params, width, files, tensors) -> int:
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
     files["1_Pooling/config.json"] = {
         "word_embedding_dimension": recipe.model.width,
-        **{key: name in recipe.pooling for name, key in MODES.items()},
+        **pooling_config(recipe.pooling),
     }
     for i, activation in enumerate(recipe.dense):
         place, layer = f"{len(modules)}_Dense", params[f"dense_{i}"]
@@ -130,6 +125,18 @@ def add_modules(encoder, params, width, files, tensors) -> int:
         for i, (name, place) in enumerate(modules)
     ]
     return width
+
+
+def pooling_config(names: tuple[str, ...]) -> dict[str, Any]:
+    """1_Pooling/config.json: which poolers, in the form that all versions read.
+
+    That form has one order of several poolers; another one needs version 6.
+    """
+    keys = {key: name for key, name in POOLING_KEYS.items() if name in POOLERS}
+    if names == tuple(name for name in keys.values() if name in names):
+        return {key: name in names for key, name in keys.items()}
+    modes = ["mean_sqrt_len_tokens" if name == "sqrt" else name for name in names]
+    return {"pooling_mode": modes}
 
 
 def write(folder, files, tensors, tokenizer, card) -> None:
