@@ -8,7 +8,7 @@
     encode = functools.partial(encoder.encode, encoder.params)
 
 Every set is read once per process, each of its texts is embedded once. Results are in
-percent.
+percent. `train_tokenizer` and `new_encoder` begin from scratch.
 """
 
 import functools
@@ -16,11 +16,13 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Int, Key
 
-from contrastive_jax import evaluation, search
+from contrastive_jax import evaluation, models, search
 from contrastive_jax.data import sentences
 from contrastive_jax.models import pretrained
 from contrastive_jax.training.config import Section
@@ -64,6 +66,69 @@ def load_path(path: str, dtype: str, param_dtype: str) -> pretrained.TextEncoder
     """What `load` returns."""
     folder = sentences.model(path) if path in PACKAGED else path
     return pretrained.load_encoder(folder, dtype=dtype, param_dtype=param_dtype)
+
+
+# From scratch
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def small(**changes: Any) -> ml_collections.ConfigDict:
+    """The section of a small encoder that is trained from scratch."""
+    section = dict(width=128, depth=2, heads=4, mlp_width=512, max_length=64)
+    return ml_collections.ConfigDict(section | dict(dropout=0.1) | changes)
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+    """A lower-casing WordPiece tokenizer as BERT has it, trained on texts.
+
+    Args:
+      texts: what it is trained on.
+      vocab_size: most tokens, the five special ones included.
+
+    References:
+      Devlin et al. 2019, arXiv:1810.04805, section 3 (30,000 tokens, [CLS] and [SEP]).
+    """
+    import tokenizers
+    from tokenizers import decoders, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import models as kinds
+
+    tokenizer = tokenizers.Tokenizer(kinds.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=[*SPECIAL], show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    ends = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=ends,
+    )
+    return tokenizer
+
+
+def new_encoder(
+    section: ml_collections.ConfigDict, tokenizer: Any, rng: Key[Array, ""]
+) -> pretrained.TextEncoder:
+    """A random encoder of the tokens of a tokenizer, with the head of a masked LM.
+
+    Args:
+      section: fields of `models.Encoder` but the size of the vocabulary, as `small`.
+      tokenizer: a `tokenizers.Tokenizer`.
+      rng: of its parameters.
+    """
+    encoder = models.Encoder(tokenizer.get_vocab_size(), **section.to_dict())
+    first, second = jax.random.split(rng)
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    params = {
+        "encoder": jax.jit(encoder.init)(first, tokens)["params"],
+        "head": models.token_head_init(second, encoder.vocab_size, encoder.width),
+    }
+    recipe = pretrained.Recipe(encoder)
+    return pretrained.TextEncoder(recipe, params, tokenizer, encoder.max_length)
 
 
 # Evaluation

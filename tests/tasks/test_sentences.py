@@ -1,5 +1,6 @@
 """Evaluation of sentence encoders and mining, with an encoder that counts letters."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -58,6 +59,19 @@ def test_mined_negatives_are_no_copies_of_the_answer():
         sentences.mine(encode, ["a"], ["x"], corpus, k=1)
     with pytest.raises(ValueError, match=r"positives: expected 1 \(the queries\)"):
         sentences.mine(encode, ["a"], ["ab", "b"], corpus, k=1)
+
+
+def test_from_scratch():
+    tokenizer = sentences.train_tokenizer(["a cat sat", "A cat ran, cats run"] * 9, 60)
+    assert tokenizer.token_to_id("[PAD]") == 0
+    assert tokenizer.encode("CAT").tokens == ["[CLS]", "cat", "[SEP]"]
+    section = sentences.small(width=8, depth=1, heads=2, mlp_width=8, max_length=16)
+    encoder = sentences.new_encoder(section, tokenizer, jax.random.key(0))
+    vectors = encoder.encode(encoder.params, ["a cat", "cats run"])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    size = tokenizer.get_vocab_size()
+    assert encoder.params["head"]["bias"].shape == (size,)
+    assert encoder.recipe.model.vocab_size == size
 
 
 @pytest.mark.slow
