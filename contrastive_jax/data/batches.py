@@ -2,16 +2,17 @@
 
 A set is `Rows`: examples read by number, from memory or from files. `row_batches` draws
 endless shuffled batches of them; `class_batches` as many examples of each of some
-classes. Grain shuffles by a keyed permutation of indices, in constant memory whatever
-the size of the set, and builds batches ahead of time in threads of its own.
+classes, `unique_batches` no text twice, `length_batches` texts of like length. Grain
+shuffles by a keyed permutation of indices, in constant memory whatever the size of the
+set, and builds batches ahead of time in threads of its own.
 
 No batch holds a row twice, so no row is its own negative.
 """
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -245,6 +246,167 @@ def class_batches(
         return by_class[np.concatenate(chosen)]
 
     return read_ahead(rows, grain.MapDataset.range(ENDLESS).map(numbers), start_step)
+
+
+def unique_batches(
+    rows: Rows,
+    texts: Sequence[Any] | np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+) -> Iterator[Batch]:
+    """Endless batches in which no text comes twice, so that none is its own negative.
+
+    Batch t depends on (seed, t) only. An epoch is a new order of all rows; those left
+    over by its batches, and copies of a text beyond one per batch, wait for another.
+
+    Args:
+      rows: the set.
+      texts: what must not come twice: of every row a text or any other value, or
+        several of them, [num_examples, c] (a pair, say), of which none may be one of
+        another row's.
+      batch_size: rows per batch.
+      seed: seed of the order.
+      start_step: number of the first batch; batch t is the same wherever one starts.
+
+    Raises:
+      ValueError: texts that are not one row per example, or fewer different ones than
+        rows in a batch.
+
+    Examples:
+      >>> texts = ["a", "b", "a", "c"]
+      >>> source = unique_batches(
+      ...     array_rows({"x": np.arange(4)}), texts, batch_size=2, seed=0
+      ... )
+      >>> [sorted({texts[i] for i in next(source)["x"]}) for _ in range(2)]
+      [['a', 'b'], ['a', 'c']]
+    """
+    groups = same_text(texts)
+    if len(groups) != rows.total:
+        raise ValueError(f"texts: expected {rows.total} rows, got {len(groups)}")
+    counts = np.bincount(groups)
+    # As many batches as there are rows for when each takes a text once.
+    total = rows.total // batch_size if batch_size > 0 else 0
+    while total and np.minimum(counts, total).sum() // batch_size < total:
+        total = int(np.minimum(counts, total).sum() // batch_size)
+    if not total:
+        raise ValueError(
+            f"batch_size: expected 1 to {len(counts)} (the different texts), got "
+            f"{batch_size}"
+        )
+
+    def plan(epoch):
+        """Rows of every batch of an epoch, [total, batch_size].
+
+        Rows lie text by text, texts in any order, and are dealt out like cards: copies
+        of a text, which lie together, go to different batches.
+        """
+        rng = np.random.default_rng((seed, epoch))
+        order = rng.permutation(rows.total)
+        text = rng.permutation(len(counts))[groups[order]]
+        order = order[np.argsort(text, kind="stable")]
+        text = np.sort(text)
+        place = np.arange(len(order)) - np.searchsorted(text, text)
+        order = order[place < total]
+        spare = len(order) - total * batch_size
+        order = np.delete(order, rng.permutation(len(order))[:spare])
+        return order.reshape(batch_size, total).T[rng.permutation(total)]
+
+    return epochs_ahead(rows, plan, total, start_step)
+
+
+def same_text(texts: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """A number per row, the same for rows that share a text, themselves or by others.
+
+    Examples:
+      >>> same_text([["a", "b"], ["c", "d"], ["b", "e"]]).tolist()
+      [0, 1, 0]
+    """
+    values = np.asarray(texts)
+    _, ids = np.unique(values, return_inverse=True)
+    ids = ids.reshape(len(values), -1)
+    groups = np.arange(len(ids))
+    while True:
+        least = np.full(ids.max(initial=0) + 1, len(ids))
+        np.minimum.at(least, ids, groups[:, None])
+        joined = least[ids].min(axis=1)
+        if np.array_equal(joined, groups):
+            return np.unique(groups, return_inverse=True)[1]
+        groups = joined
+
+
+def length_batches(
+    rows: Rows,
+    lengths: np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    pool: int = 64,
+) -> Iterator[Batch]:
+    """Endless shuffled batches of rows of about the same length, for little padding.
+
+    Batch t depends on (seed, t) only. Of a new order of all rows, those of every `pool`
+    batches are sorted by length; the batches come in any order. An epoch leaves out the
+    rows that are too few for a batch.
+
+    Args:
+      rows: the set.
+      lengths: length of every row, [num_examples].
+      batch_size: rows per batch.
+      seed: seed of the order.
+      start_step: number of the first batch; batch t is the same wherever one starts.
+      pool: batches sorted at a time, at least 1; with 1 batches are as any.
+
+    Raises:
+      ValueError: lengths that are not one per row, a batch larger than the set, a pool
+        below 1.
+
+    Examples:
+      >>> lengths = np.array([9, 1, 8, 2])
+      >>> source = length_batches(
+      ...     array_rows({"n": lengths}), lengths, batch_size=2, seed=0
+      ... )
+      >>> sorted(sorted(next(source)["n"].tolist()) for _ in range(2))
+      [[1, 2], [8, 9]]
+    """
+    lengths = np.asarray(lengths)
+    if lengths.shape != (rows.total,):
+        raise ValueError(
+            f"lengths: expected shape [{rows.total}], got {list(lengths.shape)}"
+        )
+    check_batch_size(rows.total, batch_size)
+    if pool < 1:
+        raise ValueError(f"pool: expected at least 1, got {pool}")
+    total = rows.total // batch_size
+
+    def plan(epoch):
+        rng = np.random.default_rng((seed, epoch))
+        order = rng.permutation(rows.total)[: total * batch_size]
+        of_pool = np.arange(len(order)) // (pool * batch_size)
+        order = order[np.lexsort((lengths[order], of_pool))]
+        return order.reshape(total, batch_size)[rng.permutation(total)]
+
+    return epochs_ahead(rows, plan, total, start_step)
+
+
+def epochs_ahead(
+    rows: Rows, plan: Callable[[int], np.ndarray], total: int, start_step: int
+) -> Iterator[Batch]:
+    """Batches whose rows are planned an epoch at a time, read in the background.
+
+    Args:
+      rows: the set.
+      plan: number of an epoch to the rows of its batches, [total, batch_size].
+      total: batches per epoch.
+      start_step: number of the first batch.
+    """
+    planned = functools.lru_cache(maxsize=2)(plan)
+    indices = grain.MapDataset.range(ENDLESS).map(
+        lambda t: planned(t // total)[t % total]
+    )
+    return read_ahead(rows, indices, start_step)
 
 
 def array_batches(

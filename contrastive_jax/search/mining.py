@@ -24,6 +24,7 @@ def hard_negatives(
     margin: numerics.Number = 0.0,
     relative_margin: numerics.Number = 0.0,
     skip: int = 0,
+    within: int | None = None,
     chunk: int = 4096,
 ) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
     """The k best-scoring rows of a corpus that are below each query's positives.
@@ -43,6 +44,8 @@ def hard_negatives(
       margin: in units of the score, >= 0.
       relative_margin: share of the positive's score, in [0, 1]; 0.05 is usual.
       skip: so many of the hardest are left out, >= 0.
+      within: none beyond this rank is returned, ranks counted from 1 among all rows
+        that are no positives, those above the bound too; no limit when None.
       chunk: rows and columns of one tile.
 
     Returns:
@@ -72,6 +75,8 @@ def hard_negatives(
         raise ValueError(f"k: expected 1 to {n} (the corpus), got {k}")
     if not 0 <= skip <= n - k:
         raise ValueError(f"skip: expected 0 to {n - k} (the corpus less k), got {skip}")
+    if within is not None and within < 1:
+        raise ValueError(f"within: expected at least 1, got {within}")
     numerics.check_nonnegative(margin=margin)
     numerics.check_fraction(relative_margin=relative_margin)
     positives = numerics.check_integer(positives, "positives")
@@ -82,12 +87,13 @@ def hard_negatives(
     queries = numerics.at_least_f32(queries, "queries")
     corpus = numerics.at_least_f32(corpus, "corpus")
     margins = margin, relative_margin
-    best = mined(queries, corpus, positives, margins, k + skip, min(chunk, n))
+    limit = n if within is None else within
+    best = mined(queries, corpus, positives, margins, limit, k + skip, min(chunk, n))
     return best[0][:, skip:], best[1][:, skip:]
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5))
-def mined(queries, corpus, positives, margins, k, chunk):
+@functools.partial(jax.jit, static_argnums=(5, 6))
+def mined(queries, corpus, positives, margins, limit, k, chunk):
     """Scores and rows of the k hardest, tile by tile."""
     n, d = corpus.shape
     tiles = jnp.pad(corpus, ((0, -n % chunk), (0, 0))).reshape(-1, chunk, d)
@@ -96,18 +102,23 @@ def mined(queries, corpus, positives, margins, k, chunk):
     def of_query(x, own, bound):
         def merge(best, tile):
             start, y = tile
+            *best, above = best
             rows = start + jnp.arange(chunk, dtype=jnp.int32)
             scores = similarity.matmul(x[None, :], y)[0]
             left_out = jnp.any(own[:, None] == rows[None, :], axis=0) | (rows >= n)
+            above += jnp.sum(~left_out & (scores > bound))
             scores = jnp.where(~left_out & (scores <= bound), scores, -jnp.inf)
             # Earlier rows stand first, so that they win ties.
             scores = jnp.concatenate([best[0], scores])
             rows = jnp.concatenate([best[1], rows])
             scores, places = jax.lax.top_k(scores, k)
-            return (scores, jnp.where(scores == -jnp.inf, -1, rows[places])), None
+            rows = jnp.where(scores == -jnp.inf, -1, rows[places])
+            return (scores, rows, above), None
 
-        nothing = jnp.full(k, -jnp.inf, x.dtype), jnp.full(k, -1, jnp.int32)
-        return jax.lax.scan(merge, nothing, (starts, tiles))[0]
+        nothing = jnp.full(k, -jnp.inf, x.dtype), jnp.full(k, -1, jnp.int32), 0
+        scores, rows, above = jax.lax.scan(merge, nothing, (starts, tiles))[0]
+        ranked = above + jnp.arange(k) < limit
+        return jnp.where(ranked, scores, -jnp.inf), jnp.where(ranked, rows, -1)
 
     def bound_of(x, own):
         scores = similarity.matmul(x[None, :], corpus[jnp.maximum(own, 0)])[0]

@@ -3,6 +3,7 @@
     python -m launch.bench losses --sizes 1024 4096 8192
     python -m launch.bench distances
     python -m launch.bench decode --peer ENVIRONMENT/bin/python
+    python -m launch.bench encode --peer ENVIRONMENT/bin/python
     python -m launch.bench scattering --peer ENVIRONMENT/bin/python
     python -m launch.bench tokens
     python -m launch.bench grad_cache
@@ -27,9 +28,11 @@ plot of all of them beside it; later calls replace what they measure anew.
 tokens. `decode` has SmolLM2 decode 20 prompts; rows are those of a batch, the width is
 the number of new tokens, and times are those of a batch. Its peer is transformers
 4.46.3, by the interpreter after --peer, since it needs other versions than ours of what
-both use; `same_as_ours` counts equal texts. `scattering` is of as many random images as
-rows, width their side, beside kymatio 0.3.0 by the interpreter after --peer. `ring` and
-`largest` only compile: scratch per device of a program for 8 devices, and the most
+both use; `same_as_ours` counts equal texts. `encode` embeds as many texts as rows, of
+at most `width` tokens, by all-MiniLM-L6-v2, tokenizing included; its peer is sentence-
+transformers, by the interpreter after --peer. `scattering` is of as many random images
+as rows, width their side, beside kymatio 0.3.0 by the interpreter after --peer. `ring`
+and `largest` only compile: scratch per device of a program for 8 devices, and the most
 pairs whose scratch and gradients fit into 1 GiB. `compile` starts twice with one
 persistent cache. `accuracy` compares a saturated batch with float64. `tables` measures
 nothing and prints what is saved as Markdown.
@@ -45,6 +48,7 @@ import tempfile
 from launch.bench import (
     decode,
     devices,
+    encode,
     losses,
     measure,
     scattering,
@@ -69,10 +73,11 @@ def cases(bench: str, args: argparse.Namespace) -> list[list]:
             for method in methods
             if rows <= args.stretch * losses.largest(task, method)
         ]
-    if bench in ("tokens", "decode", "scattering"):
+    if bench in ("tokens", "decode", "encode", "scattering"):
         module, usual = {
             "tokens": (tokens, ([1024, 4096], 576)),
             "decode": (decode, ([1, 8], 48)),
+            "encode": (encode, ([500], 256)),
             "scattering": (scattering, ([48], 32)),
         }[bench]
         return [
@@ -114,6 +119,7 @@ MEASURE = {
     "distances": losses.measure_loss,
     "tokens": tokens.measure_tokens,
     "decode": decode.measure_decode,
+    "encode": encode.measure_encode,
     "scattering": scattering.measure_scattering,
     "grad_cache": devices.measure_grad_cache,
     "ring": devices.measure_ring,

@@ -104,7 +104,7 @@ def child(
 def installed(method: str) -> bool:
     """Whether the library of a method is there."""
     library = method.partition("/")[0]
-    if library in ("transformers", "kymatio"):
+    if library in ("transformers", "kymatio", "sbert"):
         return "BENCH_PEER" in os.environ
     if library in (*TORCH, "jax", "optax", "tokamax"):
         return importlib.util.find_spec(library) is not None

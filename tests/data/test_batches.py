@@ -145,3 +145,86 @@ def test_epoch_batches_cover_every_epoch_and_start_anywhere():
         data.epoch_batches(arrays, batch_size=12, seed=0)
     with pytest.raises(ValueError, match="arrays: expected one length"):
         data.epoch_batches({**arrays, "z": np.arange(3)}, batch_size=2, seed=0)
+
+
+TEXTS = np.array([0, 1, 0, 2, 3, 0, 4, 5, 6, 1])
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 4, 7])
+def test_no_text_comes_twice(batch_size):
+    source = data.unique_batches(
+        data.array_rows(ROWS), TEXTS, batch_size=batch_size, seed=0
+    )
+    batches = take(source, 60)
+    for rows in batches:
+        assert len(set(TEXTS[rows])) == batch_size == len(set(rows))
+    counts = np.bincount(np.concatenate(batches), minlength=10)
+    # Texts as often as the batches allow, those that stand alone the most.
+    assert counts.min() > 0
+    if batch_size < 4:  # all rows fit
+        assert counts.max() - counts.min() <= 0.35 * counts.max()
+
+
+def test_texts_of_a_pair_are_nobody_elses():
+    pairs = [["a", "b"], ["b", "c"], ["d", "e"], ["c", "f"], ["g", "h"]]
+    assert batching.same_text(pairs).tolist() == [0, 0, 1, 0, 2]
+    rows = data.array_rows({"x": np.arange(5)})
+    for batch in take(data.unique_batches(rows, pairs, batch_size=3, seed=1), 9):
+        assert {2, 4} < set(batch)
+
+
+def test_batches_of_like_length():
+    lengths = np.random.default_rng(0).integers(1, 100, 200)
+    rows = data.array_rows({"x": np.arange(200)})
+    options = dict(batch_size=10, seed=0)
+    sorted_ones = take(data.length_batches(rows, lengths, **options), 40)
+    for epoch in (sorted_ones[:20], sorted_ones[20:]):
+        assert sorted(np.concatenate(epoch)) == list(range(200))
+    any_ones = take(data.length_batches(rows, lengths, pool=1, **options), 40)
+
+    def padding(batches):
+        return np.mean([lengths[b].max() / lengths[b].mean() for b in batches])
+
+    assert padding(sorted_ones) < 1.15 < 1.6 < padding(any_ones)
+    means = [lengths[b].mean() for b in sorted_ones[:20]]
+    assert np.any(np.diff(means) < 0) and np.any(np.diff(means) > 0)
+
+
+@pytest.mark.parametrize("kind", ["unique_batches", "length_batches"])
+def test_batches_of_texts_depend_on_seed_and_step_only(kind):
+    def source(**options):
+        rows = data.array_rows(ROWS)
+        return getattr(data, kind)(rows, TEXTS, batch_size=3, **options)
+
+    whole = take(source(seed=3), 14)
+    for start in (0, 2, 5, 9):
+        np.testing.assert_array_equal(
+            take(source(seed=3, start_step=start), 4), whole[start : start + 4]
+        )
+    assert not np.array_equal(take(source(seed=4), 14), whole)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "options", "message"),
+    [
+        (
+            "unique_batches",
+            TEXTS,
+            dict(batch_size=8),
+            r"1 to 7 \(the different texts\)",
+        ),
+        ("unique_batches", TEXTS, dict(batch_size=0), "batch_size: expected 1 to 7"),
+        ("unique_batches", TEXTS[1:], dict(batch_size=2), "texts: expected 10 rows"),
+        ("length_batches", TEXTS[1:], dict(batch_size=2), r"lengths: expected shape"),
+        ("length_batches", TEXTS, dict(batch_size=11), "batch_size: expected 1 to 10"),
+        (
+            "length_batches",
+            TEXTS,
+            dict(batch_size=2, pool=0),
+            "pool: expected at least",
+        ),
+    ],
+)
+def test_batches_of_texts_refuse(kind, values, options, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(data, kind)(data.array_rows(ROWS), values, seed=0, **options)

