@@ -236,6 +236,15 @@ def test_what_is_wrong_is_named_in_one_line(encoder, tmp_path, damage, message):
     assert "\n" not in str(raised.value) and str(folder) in str(raised.value)
 
 
+def test_the_classifier_of_a_deberta(tmp_path):
+    """Its pooler is not a BERT's, whose scores would be wrong."""
+    terms = dict(content_to_position=True, position_to_content=True, num_types=0)
+    made = make_encoder(classifier=True, **terms)
+    place = pretrained.save_encoder(made, tmp_path / "model")
+    with pytest.raises(ValueError, match="the classifier of a DeBERTa is not known"):
+        pretrained.load_encoder(place)
+
+
 def test_no_folder():
     with pytest.raises(ValueError, match=r"expected a folder with config\.json, got"):
         pretrained.load_encoder("none/such")

@@ -328,8 +328,8 @@ def load_encoder(
 
     Raises:
       ValueError: in one line, naming the file: a kind of model or a setting that is not
-        known, a damaged file, or all tensors that are missing, that have no place, and
-        that have another shape.
+        known (a DeBERTa's classifier among them), a damaged file, or all tensors that
+        are missing, that have no place, and that have another shape.
     """
     path = pathlib.Path(path)
     if not path.is_dir():
@@ -337,6 +337,8 @@ def load_encoder(
     values = read_json(path / "config.json") if config is None else dict(config)
     kind, model = read_model(values, path / "config.json")
     source, params = read_weights(path, model, kind, values)
+    if "classifier" in params and model.relative:
+        raise ValueError(f"{source}: the classifier of a DeBERTa is not known")
     check_shapes(model, params["encoder"], source)
     recipe, extra, tokens, prompt = read_modules(path, model.clone(dtype=dtype))
     longest = model.max_length
