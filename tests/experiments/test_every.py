@@ -1,6 +1,6 @@
 """Every experiment: three mappers on 8 devices equal one device; resume is exact.
 
-Steps that `CHECKS.steps` adds are asked for the mapper of their runs alone.
+Of variants in `CHECKS.steps` the mappers alone.
 
 Run by `launch/test --experiments`.
 """
@@ -68,9 +68,7 @@ def test_every_mapper_equals_one_device(case, monkeypatch):
     names, fresh = checkpoint.leaves(start), arrays(start)
     moved = [not np.array_equal(a, b) for a, b in zip(want, fresh, strict=True)]
     assert sum(moved) > len(moved) / 2
-    # Of a step that is only a variant of the experiment's: in the mapper of its runs.
-    of_run = case.variant in case.checks.smoke
-    for mapper in parallel.MAPPERS if of_run else (config.mapper,):
+    for mapper in parallel.MAPPERS:
         got, got_metrics = three_steps(experiment, config, start, mapper, 8)
         for key, value in want_metrics.items():
             assert abs(got_metrics[key] - value) <= 1e-5 * max(abs(value), 1), (
