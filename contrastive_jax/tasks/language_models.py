@@ -118,17 +118,21 @@ def init(config: Any, decoder: models.Decoder) -> training.TrainState:
 
 
 def make_step(
-    config: Any, decoder: models.Decoder, axis_name: str | None = None
+    config: Any,
+    decoder: models.Decoder,
+    axis_name: str | None = None,
+    weights: Callable[[Any], Any] = lambda state: state.params,
 ) -> Callable[..., Any]:
     """`step(state, batch) -> (state, metrics)`: each next token predicted.
 
-    A batch has `tokens` [n, t] and `where` [n, t], the tokens to predict.
+    A batch has `tokens` [n, t] and `where` [n, t], the tokens to predict. `weights`
+    makes the decoder's of a state, of whose `params` gradients are taken.
     """
     tx = training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
 
     def step(state, batch):
         def loss_fn(params):
-            variables = {"params": params}
+            variables = {"params": weights(state.replace(params=params))}
             out = reading.apply(decoder, variables, "__call__", batch["tokens"])
             logits = reading.apply(decoder, variables, "logits", out.last[:, :-1])
             return losses.token_cross_entropy(

@@ -26,7 +26,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax import losses, models, parallel, training
+from contrastive_jax import models, training
 from contrastive_jax.tasks import language_models as lms
 from experiments.lol import data, measure, report
 
@@ -66,12 +66,12 @@ def init(config, base=None):
     return State(**fields, base=frozen)
 
 
-def weights_of(config, params, base):
+def weights_of(config, state):
     """All weights of the decoder."""
-    if not base:
-        return params
+    if not state.base:
+        return state.params
     scale = config.tune.lora.alpha / config.tune.lora.rank
-    return models.lora_merge(base, params, scale=scale)
+    return models.lora_merge(state.base, state.params, scale=scale)
 
 
 def make_step(config, axis_name=None, *, decoder=None):
@@ -79,24 +79,8 @@ def make_step(config, axis_name=None, *, decoder=None):
 
     A batch has `tokens` [n, t] and `where` [n, t], the tokens to predict.
     """
-    decoder, tx = decoder or make_model(config), make_optimizer(config)
-
-    def step(state, batch):
-        def loss_fn(params):
-            variables = {"params": weights_of(config, params, state.base)}
-            last = decoder.apply(variables, batch["tokens"]).last[:, :-1]
-            return losses.token_cross_entropy(
-                decoder.apply(variables, last, method="logits"),
-                batch["tokens"][:, 1:],
-                where=batch["where"][:, 1:],
-                reduce_fn=parallel.mean(axis_name),
-            )
-
-        loss, grads = parallel.value_and_grad(loss_fn, axis_name)(state.params)
-        state = training.apply_gradients(state, grads, tx)
-        return state, {"loss": loss, "grad_norm": training.global_norm(grads)}
-
-    return step
+    weights = functools.partial(weights_of, config)
+    return lms.make_step(config, decoder or make_model(config), axis_name, weights)
 
 
 batches = data.corpus_batches
@@ -121,7 +105,7 @@ def tune(config, workdir, decoder, base, batches):
         functools.partial(make_step, decoder=decoder),
         batches,
     )
-    return jax.device_get(weights_of(own, state.params, state.base))
+    return jax.device_get(weights_of(own, state))
 
 
 def train_readers(config, workdir):
