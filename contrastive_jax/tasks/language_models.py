@@ -121,18 +121,18 @@ def make_step(
     config: Any,
     decoder: models.Decoder,
     axis_name: str | None = None,
-    weights: Callable[[Any], Any] = lambda state: state.params,
+    weights: Callable[[Any, Any], Any] = lambda params, state: params,
 ) -> Callable[..., Any]:
     """`step(state, batch) -> (state, metrics)`: each next token predicted.
 
     A batch has `tokens` [n, t] and `where` [n, t], the tokens to predict. `weights`
-    makes the decoder's of a state, of whose `params` gradients are taken.
+    makes those of the decoder of what is trained and of the state.
     """
     tx = training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
 
     def step(state, batch):
         def loss_fn(params):
-            variables = {"params": weights(state.replace(params=params))}
+            variables = {"params": weights(params, state)}
             out = reading.apply(decoder, variables, "__call__", batch["tokens"])
             logits = reading.apply(decoder, variables, "logits", out.last[:, :-1])
             return losses.token_cross_entropy(

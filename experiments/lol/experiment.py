@@ -66,12 +66,12 @@ def init(config, base=None):
     return State(**fields, base=frozen)
 
 
-def weights_of(config, state):
+def weights_of(config, params, state):
     """All weights of the decoder."""
     if not state.base:
-        return state.params
+        return params
     scale = config.tune.lora.alpha / config.tune.lora.rank
-    return models.lora_merge(state.base, state.params, scale=scale)
+    return models.lora_merge(state.base, params, scale=scale)
 
 
 def make_step(config, axis_name=None, *, decoder=None):
@@ -105,7 +105,7 @@ def tune(config, workdir, decoder, base, batches):
         functools.partial(make_step, decoder=decoder),
         batches,
     )
-    return jax.device_get(weights_of(own, state))
+    return jax.device_get(weights_of(own, state.params, state))
 
 
 def train_readers(config, workdir):
