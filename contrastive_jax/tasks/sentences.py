@@ -101,6 +101,30 @@ def retrieval(encode: Encode, paired: sentences.Paired) -> dict[str, float]:
     }
 
 
+def geometry(encode: Encode, paired: sentences.Paired) -> dict[str, float]:
+    """Where texts lie on the unit sphere, by pairs that mean the same.
+
+    Returns:
+      "alignment" of the pairs and "uniformity" of all texts (nats), lower is better in
+      both; "effective_rank" and "mean_cosine" of all texts, which show a collapse;
+      "mrr" as `retrieval`, in percent.
+
+    References:
+      Wang and Isola 2020, arXiv:2005.10242; Gao et al. 2021, arXiv:2104.08821,
+      section 5.
+    """
+    a, b = np.split(unit(encode([*paired.queries, *paired.documents])), 2)
+    both = np.concatenate([a, b])
+    ranks = evaluation.gold_ranks(a, b, np.arange(len(a)))
+    return {
+        "alignment": float(evaluation.alignment(a, b)),
+        "uniformity": float(evaluation.uniformity(both)),
+        "effective_rank": float(evaluation.effective_rank(both)),
+        "mean_cosine": float(evaluation.average_cosine(both)),
+        "mrr": 100 * float(np.mean(1 / np.asarray(ranks, np.float64))),
+    }
+
+
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Rows of length 1, in float32; rows of zeros stay."""
     vectors = np.asarray(vectors, np.float32)

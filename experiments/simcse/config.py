@@ -3,38 +3,19 @@
 from ml_collections import ConfigDict
 
 from contrastive_jax import training
-from contrastive_jax.tasks import sentences, text_encoders
+from contrastive_jax.tasks import sentence_views, text_encoders
 
 VARIANTS = ("", "supervised", "smoke", "paper")
 METHODS = ("simcse", "same_dropout", "pairs", "hard_negatives")
-SETS = (*sentences.SCORED, *sentences.MADE_UP, *sentences.PAIRED)
-CHECKS = training.Checks(
-    metric="loss",
+CHECKS = sentence_views.checks(
     change=-0.5,
     paper_rows=1,
-    positive=(
-        *text_encoders.POSITIVE,
-        "data.count",
-        "data.length",
-        "eval.count",
-        "eval.every",
-        "eval.pairs",
-        "loss.temperature",
-    ),
-    ranges={
-        **text_encoders.RANGES,
-        "data.margin": "[0, 1]",
-        "loss.hard_weight": "(-inf, inf)",
-    },
+    ranges={"loss.hard_weight": "(-inf, inf)", "loss.margin": "[0, 1]"},
     choices={
-        **text_encoders.CHOICES,
-        "data.kind": ("sentences", "pairs", "hard"),
-        "data.texts": (*text_encoders.TEXTS, "verses"),
-        "eval.sets": SETS,
         "loss.masks": ("other", "same"),
+        "loss.negatives": ("batch", "hard"),
         "methods": METHODS,
     },
-    free=(*text_encoders.FREE, "data.file"),
 )
 
 
@@ -43,73 +24,44 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=1e-3, warmup_steps=20),
-        train=dict(num_steps=200, log_every=10, save_every=200),
+        train=dict(num_steps=160, log_every=10, save_every=200),
     )
     config.methods = ("simcse", "same_dropout")
-    config.model = text_encoders.small()
-    config.start = text_encoders.starting()
-    config.data = ConfigDict(
-        dict(
-            kind="sentences",  # "pairs", or "hard" for pairs with a negative each
-            texts="brown",  # a key of text_encoders.TEXTS, or "verses"
-            file="",  # in their place: a text, or texts separated by tabs, a line
-            count=20_000,  # of the texts or pairs
-            length=32,  # tokens; what is longer is cut
-            margin=0.1,  # least difference of the cosines of positive and negative
-            batch_size=64,
-        )
-    )
+    config.model = text_encoders.small(dropout=0.3)
+    config.start = text_encoders.starting(num_steps=0, vectors=True)
+    config.data = sentence_views.data()
     config.loss = ConfigDict(
         dict(
             temperature=0.05,
             masks="other",  # of dropout in the two views; "same" is the ablation
+            negatives="batch",  # "hard": and one that is mined for each pair
+            margin=0.1,  # least difference of the cosines of positive and negative
             hard_weight=0.0,  # logarithm of the weight of the own hard negative
         )
     )
-    config.eval = ConfigDict(
-        dict(
-            sets=("lee", "wordsim353", "simlex999", "glosses", "verses"),
-            count=1000,  # pairs to be retrieved
-            pairs=128,  # held-out pairs, of which geometry and choices are made
-            every=20,  # steps between looks at them
-        )
-    )
+    config.eval = sentence_views.looking()
 
     if variant == "supervised":
         config.methods = ("simcse", "pairs", "hard_negatives")
         config.data.update(texts="verses", count=8000)
     elif variant == "smoke":
-        config.model.update(vocab_size=400, width=32, depth=1, mlp_width=64)
-        config.model.max_length = 16
-        config.start.update(texts="synthetic", length=12, num_steps=15)
-        config.data.update(texts="synthetic", count=512, length=12, batch_size=32)
+        sentence_views.use_synthetic(config)
         config.optim.update(learning_rate=3e-3, warmup_steps=3)
         config.train.update(num_steps=30, log_every=2, save_every=15)
         config.methods = ("simcse",)
-        config.eval.update(sets=("synthetic",), pairs=32, every=15)
+        config.eval.every = 15
     elif variant == "paper":
-        # BERT-base, [CLS] (section 6.1), from a folder; its sizes are for
-        # tests that build it by shapes.
-        config.model = text_encoders.small(
-            path="~/bert-base-uncased",
-            vocab_size=30_522,
-            width=768,
-            depth=12,
-            heads=12,
-            mlp_width=3072,
-            max_length=512,
-            pooling="cls",
-        )
-        # 10^6 sentences of Wikipedia (section 6.1; the file of the released code).
+        sentence_views.use_bert(config)  # section 6.1
+        # 10^6 sentences of Wikipedia (section 6.1); name of the released file.
         config.data.update(
             file="~/wiki1m_for_simcse.txt", count=1_000_000, batch_size=64
         )
-        # Appendix A: batch 64, 3e-5, one epoch, length 32; linear decay and no warm-up
-        # in the released code.
+        # Appendix A: batch 64, rate 3e-5, one epoch, temperature 0.05; linear decay
+        # without warm-up in the released code. The dropout is BERT's.
         config.optim.update(learning_rate=3e-5, warmup_steps=0)
         config.train.update(num_steps=15_625, log_every=125, save_every=1000)
         config.methods = ("simcse",)
-        config.eval.every = 125  # released code; by STS-B there
+        config.eval.every = 125  # released code, on the STS-B development set
     return config
 
 
@@ -119,7 +71,7 @@ def paper_batch():
 
 
 def sweep():
-    """Learning rates and temperatures, to be compared on held-out pairs."""
+    """What is compared on held-out pairs."""
     for rate in (3e-4, 1e-3, 3e-3):
-        for temperature in (0.05, 0.1):
-            yield {"optim.learning_rate": rate, "loss.temperature": temperature}
+        for dropout in (0.1, 0.3):
+            yield {"optim.learning_rate": rate, "model.dropout": dropout}

@@ -1,74 +1,49 @@
 """SimCSE: a sentence and itself under other dropout attract, other sentences repel.
 
 Special about it:
-- The two views of a sentence differ by dropout alone (eq. 4); `losses.info_nce` on
+- The two views of a sentence differ by dropout alone (eq. 4): `losses.info_nce` of
   cosines over a temperature. `loss.masks="same"` takes the difference away.
-- With pairs, and with a hard negative of each (eq. 5): further columns, whose own one
-  may have a weight (`log_weights`); mined by `tasks.sentences.mine`.
-- A layer with tanh before the loss, which the embeddings are taken without.
-- Alignment and uniformity of held-out pairs while it trains.
+- With pairs, and with a hard negative of each (eq. 5), in further columns, whose own
+  one may have a weight (`log_weights`); negatives are mined by `tasks.sentences.mine`.
+- A layer with tanh in training; alignment and uniformity of held-out pairs meanwhile.
 
 Reference: Gao et al. 2021, arXiv:2104.08821; princeton-nlp/SimCSE.
 
-Deviations: from a small masked language model, trained here; the mean of the states of
-tokens is the embedding, [CLS] in "paper"; cosine decay; pairs are verses in two
-translations, hard negatives are mined, where the paper has inferences; the layer is for
-training only with pairs, too.
+Deviations: a small encoder that begins with vectors of tokens; the mean of the states
+of tokens is the embedding, [CLS] in "paper"; more dropout, cosine decay; pairs are
+verses in two translations and hard negatives are mined, where the paper has inferences;
+the layer is for training only with pairs, too.
 """
 
-import dataclasses
 import functools
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 
-from contrastive_jax import losses, models, parallel, randomness, similarity, training
-from contrastive_jax.data import array_batches
+from contrastive_jax import losses, parallel, randomness, similarity, training
 from contrastive_jax.models.pretrained import encoders
-from contrastive_jax.tasks import sentences, text_encoders
-from experiments.simcse import data, report
+from contrastive_jax.tasks import sentence_views, sentences, text_encoders
 
 CHANGES = {
-    "simcse": {"data.kind": "sentences"},
-    "same_dropout": {"data.kind": "sentences", "loss.masks": "same"},
-    "pairs": {"data.kind": "pairs"},
-    "hard_negatives": {"data.kind": "hard"},
+    "simcse": {},
+    "same_dropout": {"loss.masks": "same"},
+    "pairs": {},
+    "hard_negatives": {"loss.negatives": "hard"},
 }
-
-
-def make_recipe(config):
-    """The encoder with the pooling of the config."""
-    recipe = text_encoders.make_recipe(config.model)
-    return dataclasses.replace(
-        recipe, pooling=(config.model.pooling,), dense=(), normalize=False
-    )
+init = sentence_views.init
+make_optimizer = sentence_views.make_optimizer
+batches = sentence_views.batches
+evaluate = sentence_views.evaluate
 
 
 def make_model(config, axis_name=None):
     """The transformer."""
-    return make_recipe(config).model
-
-
-def make_optimizer(config):
-    """With warm-up and cosine decay."""
-    return training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
-
-
-def init(config, params=None):
-    """The state at step 0; from random parameters where none are given."""
-    rng, width = jax.random.key(config.seed), make_model(config).width
-    if params is None:
-        params = text_encoders.init_params(make_recipe(config), rng)
-    kernel = 0.02 * jax.random.normal(jax.random.fold_in(rng, 1), (width, width))
-    layer = {"kernel": kernel, "bias": jnp.zeros(width)}
-    params = {"encoder": params["encoder"], "projection": layer}
-    fields = training.init_fields(config.seed, params, make_optimizer(config))
-    return training.TrainState(**fields)
+    return sentence_views.make_recipe(config).model
 
 
 def make_step(config, axis_name=None):
-    """`step(state, batch) -> (state, metrics)`; batch: see `data.rows_of`."""
-    recipe, tx = make_recipe(config), make_optimizer(config)
+    """`step(state, batch) -> (state, metrics)`; tokens and where [n, s, t], s texts."""
+    recipe, tx = sentence_views.make_recipe(config), make_optimizer(config)
     optim, steps = config.optim, config.train.num_steps
     rate = training.warmup_cosine(optim.learning_rate, steps, optim.warmup_steps)
     other = config.loss.masks == "other"
@@ -81,11 +56,10 @@ def make_step(config, axis_name=None):
         s, n, t = texts[0].shape
         several = [randomness.fold_keys(keys, i if other else 0) for i in range(s)]
         tokens, where = (x.reshape(s * n, t) for x in texts)
-        z = encoders.embed(
-            recipe, params, tokens, where, keys=jnp.concatenate(several)
-        )
-        z = jnp.tanh(encoders.linear(params["projection"], z))
-        return similarity.l2_normalize(z).reshape(s, n, -1)
+        each = jnp.concatenate(several)
+        z = encoders.embed(recipe, params, tokens, where, keys=each)
+        z = similarity.l2_normalize(sentence_views.project(params, z))
+        return z.reshape(s, n, -1)
 
     def step(state, batch):
         count = len(batch["tokens"])
@@ -96,13 +70,12 @@ def make_step(config, axis_name=None):
             anchors, *others = embed(params, batch, keys)
             others = parallel.all_gather(others, axis_name)
             logits = similarity.dot(anchors, jnp.concatenate(others))
-            total = len(others[0])
             # The own hard negative stands one set of candidates after the positive.
-            own = jnp.arange(logits.shape[1])[None, :] == (rows + total)[:, None]
+            hard = jnp.arange(logits.shape[1])[None] == (rows + len(others[0]))[:, None]
             return losses.info_nce(
                 logits / config.loss.temperature,
                 rows,
-                log_weights=jnp.where(own, config.loss.hard_weight, 0.0),
+                log_weights=jnp.where(hard, config.loss.hard_weight, 0.0),
                 reduce_fn=parallel.mean(axis_name),
             )
 
@@ -117,58 +90,41 @@ def make_step(config, axis_name=None):
     return step
 
 
-def batches(config, start_step, encode=None):
-    """Shuffled rows; batch t depends on (seed, t) only. encode: see `data.columns`."""
-    return array_batches(
-        data.rows_of(config, encode),
-        batch_size=config.data.batch_size,
-        seed=config.seed,
-        start_step=start_step,
-    )
-
-
-def encoder(config, params):
-    """Texts to embeddings, without dropout and without the layer."""
-    tokenizer = text_encoders.make_tokenizer(config)
-    params = {"encoder": jax.device_get(params["encoder"])}
-    return text_encoders.encoder(
-        make_recipe(config), params, tokenizer, config.data.length
-    )
-
-
-def watch(config):
-    """What is measured of held-out pairs while a method trains."""
-    _, pairs = data.pairs(config)
-
-    def held_out(state):
-        return sentences.geometry(encoder(config, state.params), pairs)
-
-    return {"held_out": held_out}
-
-
-def evaluate(config, trained):
-    """Test sets (%) of every method, and the geometry of held-out pairs."""
-    results = {}
-    for name, (own, state) in trained.items():
-        encode = encoder(own, state.params)
-        found = sentences.evaluate(
-            encode, sets=config.eval.sets, count=config.eval.count
-        )
-        found |= watch(own)["held_out"](state)
-        results |= {f"{name}/{key}": value for key, value in found.items()}
-    return results
+def texts_of(config, method, encode):
+    """Texts by column: sentences alone, pairs, or pairs with a hard negative each."""
+    margin, negatives = config.loss.margin, config.loss.negatives
+    if method in ("simcse", "same_dropout"):
+        return sentence_views.columns(config)
+    train, _ = sentence_views.pairs(config)
+    queries, documents = (side[: config.data.count] for side in train)
+    if negatives == "batch":
+        return [queries, documents]
+    corpus = documents
+    mined = sentences.mine(encode, queries, documents, corpus, k=1, margin=margin)[:, 0]
+    own = np.flatnonzero(mined >= 0)
+    rows = ((queries, own), (documents, own), (documents, mined[own]))
+    return [[side[i] for i in places] for side, places in rows]
 
 
 def run(config, workdir):
-    """The masked language model, every method from there, evaluation, the report."""
+    """The start, every method from there, evaluation and the report."""
     start = text_encoders.start(config, workdir)
     first = functools.partial(init, params=start.params)
-    source = functools.partial(batches, encode=encoder(config, start.params))
-    methods = {name: CHANGES[name] for name in config.methods}
-    shared = (config, workdir, first, make_step, source)
-    trained = training.train_each(
-        methods, *shared, evals=watch, eval_every=config.eval.every
-    )
-    results = evaluate(config, {"start": (config, first(config)), **trained})
-    report.write(workdir, __doc__, config, results)
+    trained = {"start": (config, first(config))}
+    encode = sentence_views.encoder(config, start.params)
+    for name in config.methods:
+        own = training.changed(config, CHANGES[name])
+        texts = texts_of(own, name, encode)
+        trained |= training.train_each(
+            {name: CHANGES[name]},
+            config,
+            workdir,
+            first,
+            make_step,
+            functools.partial(batches, texts=texts),
+            evals=sentence_views.watch,
+            eval_every=config.eval.every,
+        )
+    results = evaluate(config, trained)
+    sentence_views.write_report(workdir, "SimCSE", __doc__, config, results)
     return results
