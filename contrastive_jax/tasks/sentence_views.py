@@ -54,7 +54,7 @@ def looking(**changes: Any) -> ml_collections.ConfigDict:
         sets=("lee", "wordsim353", "simlex999", "glosses", "verses"),
         count=1000,  # pairs to be retrieved
         pairs=256,  # held-out ones
-        every=20,  # steps between looks at them
+        every=15,  # steps between looks at them
     )
     return ml_collections.ConfigDict(section | changes)
 
@@ -278,10 +278,11 @@ def plane(
     for name, end in ends.items():
         looks = [x for x in lines.get(name, ()) if f"held_out/{AXES[0]}" in x]
         first = ends.get("start", end) if looks else end
-        ways[name] = [
-            [begin, *(x[f"held_out/{axis}"] for x in looks)]
+        x, y = (
+            [begin, *(look[f"held_out/{axis}"] for look in looks)]
             for axis, begin in zip(AXES, first, strict=True)
-        ]
+        )
+        ways[name] = x, y
     figure = plots.lines(
         {"": ways}, xlabel="uniformity (nats)", ylabel="alignment", colors=colors
     )

@@ -12,8 +12,10 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int
 
 from contrastive_jax import evaluation, search
 from contrastive_jax.data import sentences
@@ -114,14 +116,20 @@ def geometry(encode: Encode, paired: sentences.Paired) -> dict[str, float]:
       section 5.
     """
     a, b = np.split(unit(encode([*paired.queries, *paired.documents])), 2)
-    both = np.concatenate([a, b])
-    ranks = evaluation.gold_ranks(a, b, np.arange(len(a)))
+    return {name: float(value) for name, value in measures(a, b).items()}
+
+
+@jax.jit
+def measures(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> dict[str, Array]:
+    """`geometry` as one program."""
+    both = jnp.concatenate([a, b])
+    ranks = evaluation.gold_ranks(a, b, jnp.arange(len(a)))
     return {
-        "alignment": float(evaluation.alignment(a, b)),
-        "uniformity": float(evaluation.uniformity(both)),
-        "effective_rank": float(evaluation.effective_rank(both)),
-        "mean_cosine": float(evaluation.average_cosine(both)),
-        "mrr": 100 * float(np.mean(1 / np.asarray(ranks, np.float64))),
+        "alignment": evaluation.alignment(a, b),
+        "uniformity": evaluation.uniformity(both),
+        "effective_rank": evaluation.effective_rank(both),
+        "mean_cosine": evaluation.average_cosine(both),
+        "mrr": 100 * jnp.mean(1 / ranks),
     }
 
 

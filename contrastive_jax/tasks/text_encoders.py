@@ -36,7 +36,6 @@ TEXTS: dict[str, Callable[[], Sequence[str]]] = {
     "brown": sentences.brown_sentences,
     "corpus": sentences.corpus_sentences,
     "definitions": lambda: [d.definition for d in sentences.definitions()],
-    "english": lambda: (*sentences.brown_sentences(), *sentences.corpus_sentences()),
     "synthetic": sentences.synthetic,
 }
 POSITIVE = (

@@ -23,8 +23,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" is without labels, "supervised" with pairs."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=1e-3, warmup_steps=20),
-        train=dict(num_steps=160, log_every=10, save_every=200),
+        optim=dict(learning_rate=1e-3, warmup_steps=10),
+        train=dict(num_steps=60, log_every=5, save_every=60),
     )
     config.methods = ("simcse", "same_dropout")
     config.model = text_encoders.small(dropout=0.3)
@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = sentence_views.data()
     config.loss = ConfigDict(
         dict(
-            temperature=0.05,
+            temperature=0.1,
             masks="other",  # of dropout in the two views; "same" is the ablation
             negatives="batch",  # "hard": and one that is mined for each pair
             margin=0.1,  # least difference of the cosines of positive and negative
@@ -58,6 +58,7 @@ def get_config(variant: str = "") -> ConfigDict:
         )
         # Appendix A: batch 64, rate 3e-5, one epoch, temperature 0.05; linear decay
         # without warm-up in the released code. The dropout is BERT's.
+        config.loss.temperature = 0.05
         config.optim.update(learning_rate=3e-5, warmup_steps=0)
         config.train.update(num_steps=15_625, log_every=125, save_every=1000)
         config.methods = ("simcse",)

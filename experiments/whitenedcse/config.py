@@ -20,8 +20,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" is the Brown corpus and a small encoder."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=1e-3, warmup_steps=20),
-        train=dict(num_steps=120, log_every=10, save_every=120),
+        optim=dict(learning_rate=1e-3, warmup_steps=10),
+        train=dict(num_steps=60, log_every=5, save_every=60),
     )
     config.methods = METHODS
     config.model = text_encoders.small(dropout=0.3)
@@ -29,7 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = sentence_views.data()
     config.loss = ConfigDict(
         dict(
-            temperature=0.05,
+            temperature=0.1,
             views=3,
             whiten=True,  # False is the ablation: several views alone
             groups=16,  # of the channels; 1 whitens all of them together
@@ -55,6 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
             batch_size=256,  # script: 128 on each of two devices
         )
         # Script: 1e-5, one epoch, temperature 0.05; linear decay, no warm-up.
+        config.loss.temperature = 0.05
         config.optim.update(learning_rate=1e-5, warmup_steps=0)
         config.train.update(num_steps=3906, log_every=125, save_every=1000)
         config.loss.groups = 128  # released code, 6 channels each
