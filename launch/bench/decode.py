@@ -148,7 +148,7 @@ def decoder(name: str, new: int):
 
 
 def products(rows: int, k: int):
-    """A compiled `run(params, x)`: all blocks for k rows of a text, the head for one."""
+    """A compiled `run(params, x)`: blocks for k rows of a text, the head for one."""
     import jax
 
     model = language().model
