@@ -9,7 +9,7 @@ import pytest
 
 from contrastive_jax import randomness
 from contrastive_jax.models.pretrained import encoders
-from contrastive_jax.tasks import sentence_views, text_encoders
+from contrastive_jax.tasks import sentence_views
 from experiments.simcse import config as configs
 from experiments.simcse import experiment
 from tests.language import bert_by_sizes as stand_in  # noqa: F401
@@ -109,22 +109,3 @@ def test_the_same_dropout_gives_the_same_view():
         step = jax.jit(experiment.make_step(config))
         losses[masks] = step(experiment.init(config), batch)[1]["loss"]
     assert losses["same"] < losses["other"]
-
-
-def test_token_vectors():
-    """The same neighbors make like vectors; what does not occur has zeros."""
-    rng = np.random.default_rng(0)
-    tokens = rng.integers(5, 15, size=(400, 6))
-    tokens[:, 3] = np.where(tokens[:, 2] < 10, 15, 16)  # 15 follows 5 to 9
-    tokens[:, 2] = np.where(tokens[:, 3] == 15, rng.integers(5, 7), tokens[:, 2])
-    where = np.ones(tokens.shape, bool)
-    half = tokens.copy()
-    half[half == 15] = 17  # has the neighbors of 15
-    both = np.concatenate([tokens, half])
-    vectors = text_encoders.token_vectors(both, np.tile(where, (2, 1)), 20, 6)
-    assert vectors.shape == (20, 6) and np.isfinite(vectors).all()
-    assert not vectors[[0, 4, 18, 19]].any() and vectors[5:18].any(axis=1).all()
-    a, b, c = (vectors[i] / np.linalg.norm(vectors[i]) for i in (15, 17, 16))
-    assert a @ b > a @ c
-    again = text_encoders.token_vectors(both, np.tile(where, (2, 1)), 20, 6)
-    np.testing.assert_array_equal(again, vectors)
