@@ -243,7 +243,7 @@ def evaluate(
 def write_report(
     workdir: str | pathlib.Path,
     title: str,
-    doc: str,
+    doc: str | None,
     config: Any,
     results: Mapping[str, float],
 ) -> None:
@@ -252,7 +252,7 @@ def write_report(
     folders = {name: pathlib.Path(workdir) / name for name in names if name != "start"}
     lines = {name: metrics.read(f) for name, f in folders.items() if f.exists()}
     colors = plots.method_colors(names)
-    page = Report(title, doc.partition("\n")[0])
+    page = Report(title, (doc or "").partition("\n")[0])
     page.results(results)
     page.section(
         "Alignment against uniformity",
