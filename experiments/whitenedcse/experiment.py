@@ -106,7 +106,7 @@ def evaluate(config, trained):
     others = {}
     for name, (own, state) in trained.items():
         encode = sentence_views.encoder(own, state.params)
-        others[f"{name}_whitened"] = whitened(config, encode)
+        others[name + sentence_views.WHITENED] = whitened(config, encode)
     return sentence_views.evaluate(config, trained, others)
 
 
