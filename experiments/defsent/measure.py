@@ -1,0 +1,117 @@
+"""Vectors of definitions, entries made of them, and how isotropic these are."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from contrastive_jax import evaluation
+from contrastive_jax.evaluation.checks import few_threads
+from contrastive_jax.methods import defsent
+from contrastive_jax.models.pretrained import encoders
+from contrastive_jax.tasks import sentences, text_encoders
+from experiments.defsent import data
+
+CHUNK = 256  # rows at a time
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def embed_rows(recipe, params, tokens, where):
+    """One chunk of rows."""
+    return encoders.embed(recipe, params, tokens, where)
+
+
+def embed(recipe, params, rows) -> np.ndarray:
+    """Vectors of rows of tokens, without dropout, as a recipe pools them."""
+    count = len(rows["tokens"])
+    out = []
+    for start in range(0, count, CHUNK):
+        part = [rows[name][start : start + CHUNK] for name in ("tokens", "where")]
+        room = [(0, CHUNK - len(part[0])), (0, 0)]
+        out.append(embed_rows(recipe, params, *(np.pad(x, room) for x in part)))
+    return np.concatenate([np.asarray(x) for x in out])[:count]
+
+
+def encoder_of(config, recipe, params, tokenizer):
+    """Texts to vectors, cut at the length of the rows that are learned."""
+    length = config.data.length
+
+    def encode(texts):
+        rows = text_encoders.rows(tokenizer, list(texts), length)
+        return embed(recipe, params, rows)
+
+    return encode
+
+
+def make_entries(config, recipe, params, rows) -> np.ndarray:
+    """The matrix of entries by an encoder, as the config wants it."""
+    own = config.loss
+    pooled = dataclasses.replace(recipe, pooling=(own.pooling,), normalize=False)
+    matrix = defsent.entry_embeddings(
+        embed(pooled, params, rows), rows["labels"], num_entries=config.data.entries
+    )
+    matrix = np.asarray(matrix)
+    if own.isotropic:
+        with few_threads(matrix):
+            return defsent.isotropic_entries(
+                matrix, seed=42, scale=own.scale, num_iterations=own.iterations
+            ).astype(np.float32)
+    return own.scale * matrix
+
+
+def isotropy(matrix) -> dict[str, float]:
+    """Mean cosine of the rows, ratio of partition functions, effective rank.
+
+    The ratio is of rows of mean length 1, since it depends on the scale.
+    """
+    matrix = jnp.asarray(matrix)
+    length = jnp.mean(jnp.linalg.norm(matrix, axis=1))
+    return {
+        "mean_cosine": float(evaluation.average_cosine(matrix)),
+        "partition_ratio": float(evaluation.isotropy(matrix / length)),
+        "effective_rank": float(evaluation.effective_rank(matrix)),
+    }
+
+
+def cosines(matrix, count=2000) -> np.ndarray:
+    """Cosines of so many random pairs of different rows."""
+    rng, unit = np.random.default_rng(0), sentences.unit(matrix)
+    first = rng.integers(len(unit), size=count)
+    second = (first + rng.integers(1, len(unit), size=count)) % len(unit)
+    return np.sum(unit[first] * unit[second], axis=1)
+
+
+def watch(config, recipe, tokenizer):
+    """`evals` of `training.train`: held-out entries of validation."""
+    pair = data.other_definitions(config, "validation", config.eval.watch)
+
+    def look(state):
+        encode = encoder_of(config, recipe, state.params, tokenizer)
+        vectors = encode(pair.documents)
+        own = {
+            name: isotropy(vectors)[name] for name in ("mean_cosine", "effective_rank")
+        }
+        return sentences.retrieval(encode, pair) | own
+
+    return lambda _: {"validation": look}
+
+
+def measures(config, recipe, params, tokenizer) -> dict[str, float]:
+    """Retrieval of an entry's other definition, and correlations, in percent."""
+    encode = encoder_of(config, recipe, params, tokenizer)
+    split = config.eval.split
+    pair = data.other_definitions(config, split)
+    found = sentences.retrieval(encode, pair)
+    path = sentences.correlations(encode, data.path_pairs(config, split))
+    shape = isotropy(encode(pair.documents))
+    whole = text_encoders.encoder(recipe, params, tokenizer, recipe.model.max_length)
+    more = sentences.evaluate(whole, sets=config.eval.sets)
+    return {
+        **found,
+        "path": path["spearman"],
+        **{k.partition("/")[0]: v for k, v in more.items() if "spearman" in k},
+        "mean_cosine": shape["mean_cosine"],
+        "effective_rank": shape["effective_rank"],
+    }
