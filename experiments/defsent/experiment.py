@@ -1,7 +1,7 @@
 """DefSent+: definitions predict entries that are made of definitions (WordNet).
 
 Special about it:
-- An entry's vector is the mean of its definitions' (`defsent.entry_embeddings`), so that
+- An entry is the mean of its definitions (`defsent.entry_embeddings`), so that
   any word, or words, can be a class: `defsent.definition_loss` is over all of them.
 - Progressive training (`STAGES`): each stage has entries made by the encoder of the
   stage before, and starts from the first encoder again. "continued" is the control
