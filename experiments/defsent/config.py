@@ -13,6 +13,7 @@ METHODS = {
     "two stages": ("entries", "again"),
     "isotropic": ("entries", "components"),
     "continued": ("entries", "continued"),
+    "three stages": ("entries", "again", "components"),
 }
 CHECKS = training.Checks(
     metric="loss",
@@ -37,14 +38,14 @@ CHECKS = training.Checks(
     ranges=text_encoders.RANGES,
     choices={
         **text_encoders.CHOICES,
-        "data.name": ("wordnet", "synthetic"),
         "eval.split": ("test", "validation"),
         "loss.activation": ("gelu", "tanh"),
+        "loss.entries": ("cls", "mean"),
         "loss.pooling": ("cls", "mean"),
         "methods": tuple(METHODS),
         "stage": ("entries", "words"),
     },
-    free=("model.path", "eval.sets"),
+    free=("data.name", "eval.sets", "model.path"),
 )
 
 
@@ -53,7 +54,7 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=3e-4, eps=1e-6),
-        train=dict(num_steps=300, log_every=10, save_every=300),
+        train=dict(num_steps=200, log_every=10, save_every=200),
     )
     config.stage = "entries"  # or "words" (DefSent); `run` does both
     config.data = ConfigDict(
@@ -68,11 +69,12 @@ def get_config(variant: str = "") -> ConfigDict:
         )
     )
     config.model = text_encoders.small()
-    config.start = text_encoders.starting()
+    config.start = text_encoders.starting(length=24, num_steps=500)
     config.loss = ConfigDict(
         dict(
-            activation="gelu",  # of the layer on a definition's vector
-            pooling="mean",  # of the entries' definitions: AMP; "cls" is AC
+            pooling="mean",  # of the definitions that are learned
+            activation="gelu",  # of the layer on their vectors
+            entries="mean",  # pooling of the entries' definitions: AMP; "cls" is AC
             isotropic=False,  # whether entries become independent components
             iterations=100,  # of FastICA at most
             scale=1.0,  # of the entries: an inverse temperature
@@ -80,13 +82,13 @@ def get_config(variant: str = "") -> ConfigDict:
             clip=1.0,  # largest norm of the gradients
         )
     )
-    config.methods = tuple(METHODS)
+    config.methods = ("defsent", "one stage", "two stages", "isotropic", "continued")
     config.eval = ConfigDict(
         dict(
             split="test",
             pairs=3000,  # of definitions of things, with their distance
-            sets=("lee", "simlex999"),
-            every=100,  # steps between looks at `watch` entries of validation
+            sets=("lee",),
+            every=50,  # steps between looks at `watch` entries of validation
             watch=300,
         )
     )
@@ -102,5 +104,44 @@ def get_config(variant: str = "") -> ConfigDict:
         config.methods = ("defsent", "isotropic")
         config.eval.update(pairs=50, sets=(), every=20, watch=10)
     elif variant == "paper":
-        pass
+        # Oxford's dictionary and WordNet (section 4), from the user's file: a word, a
+        # tab and a definition a line.
+        config.data.update(
+            name="~/oxford_wordnet.tsv",
+            entries=100_000,  # all; how many is not stated
+            least=1,
+            most=1000,
+            held_out=1,
+            length=150,  # released code
+            batch_size=32,  # released code
+        )
+        # Raw BERT, its pooler, and its first token's state (section 4, released code).
+        config.model = text_encoders.packaged(path="~/bert-base-uncased")
+        config.loss.update(pooling="cls", entries="cls", activation="tanh")
+        config.loss.update(clip=1.0, iterations=1000)  # released code
+        # AdamW; linear decay there (released code).
+        config.optim.update(
+            learning_rate=2e-5,  # that of SynCSE's first stage; not stated for BERT
+            weight_decay=0.01,  # released code: the default
+        )
+        # One epoch (released code), here of 320,000 definitions: not stated.
+        config.train.update(num_steps=10_000, log_every=50, save_every=1000)
+        config.methods = ("three stages",)  # section 4: components at the third
+        # STS is the user's: `tasks.sentences.evaluate(encode, files=...)`.
+        config.eval.update(pairs=1, sets=(), every=1000, watch=1)
     return config
+
+
+def paper_batch():
+    """A row of the recipe's batch: shape and type of each array."""
+    return {
+        "tokens": ((150,), "int32"),
+        "where": ((150,), "bool"),
+        "labels": ((), "int32"),
+    }
+
+
+def sweep():
+    """Scales of the entries, inverse temperatures."""
+    for scale in (1.0, 10.0, 100.0):
+        yield {"loss.scale": scale}

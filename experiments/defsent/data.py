@@ -5,11 +5,12 @@ entry is among those to learn, also not under another word.
 """
 
 import functools
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
-from contrastive_jax.data import array_batches, sentences
+from contrastive_jax.data import DataMissing, array_batches, sentences
 from contrastive_jax.tasks import text_encoders
 
 SPLITS = ("test", "validation")
@@ -37,10 +38,10 @@ def dictionary(name: str, held_out: int, least: int, most: int) -> Dictionary:
       DataMissing: WordNet could not be fetched.
       ValueError: too few words to hold out so many.
     """
-    if name == "synthetic":
-        senses, kinds = synthetic()
-    else:
+    if name == "wordnet":
         senses, kinds = sentences.definitions(), sentences.hypernyms()
+    else:
+        senses, kinds = synthetic() if name == "synthetic" else read(name)
     words: dict[str, list[int]] = {}
     for row, sense in enumerate(senses):
         for word in dict.fromkeys(x.lower() for x in sense.words):
@@ -78,6 +79,27 @@ def synthetic() -> tuple[tuple[sentences.Definition, ...], tuple[tuple[int, ...]
     kinds = [(), *((0,) for _ in range(topics))]
     kinds += [(1 + i % topics,) for i in range(len(texts))]
     return (*heads, *senses), tuple(kinds)
+
+
+def read(path: str) -> tuple[tuple[sentences.Definition, ...], tuple[tuple, ...]]:
+    """Senses of a user's file: a word, a tab and a definition a line; no tree.
+
+    Raises:
+      DataMissing: the file is not there.
+      ValueError: naming the line that is something else.
+    """
+    file = pathlib.Path(path).expanduser()
+    if not file.is_file():
+        raise DataMissing(
+            f"data.name: expected wordnet, synthetic or a file, got '{path}'"
+        )
+    senses = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        word, _, definition = (part.strip() for part in line.partition("\t"))
+        if not word or not definition:
+            raise ValueError(f"{path}:{number}: expected a word, a tab, a definition")
+        senses.append(sentences.Definition((word,), definition, ()))
+    return tuple(senses), ((),) * len(senses)
 
 
 def from_config(config) -> Dictionary:
@@ -158,15 +180,18 @@ def other_definitions(config, split, count=0) -> sentences.Paired:
 def path_pairs(config, split) -> sentences.Scored:
     """Held-out definitions of things with the similarity of their places in the tree.
 
-    Every second pair is the closest of 50 drawn.
+    Every second pair is the closest of 50 drawn; no pair where there is no tree.
     """
     found = from_config(config)
     place = functools.cache(lambda row: ancestors(found.kinds, row))
     rows = {row for own in found.parts[split].values() for row in own}
-    rows = [row for row in sorted(rows) if root(found.kinds) in place(row)]
+    if not any(found.kinds):
+        return sentences.Scored([], [], np.zeros(0))
+    root = found.kinds.index(())  # all things are kinds of it
+    rows = [row for row in sorted(rows) if root in place(row)]
     rng, pairs = np.random.default_rng(2), {}
     while len(pairs) < config.eval.pairs:
-        drawn = rng.choice(rows, (50 if len(pairs) % 2 else 1, 2))
+        drawn = rng.choice(rows, (50 if len(pairs) % 2 else 1, 2)).tolist()
         own = [(path_similarity(place(a), place(b)), a, b) for a, b in drawn if a != b]
         score, a, b = max(own, default=(0.0, 0, 0))
         first, second = (found.senses[row].definition for row in (a, b))
@@ -174,12 +199,6 @@ def path_pairs(config, split) -> sentences.Scored:
             pairs[min(a, b), max(a, b)] = first, second, score
     first, second, scores = zip(*pairs.values(), strict=True)
     return sentences.Scored([*first], [*second], np.array(scores))
-
-
-@functools.cache
-def root(kinds: tuple[tuple[int, ...], ...]) -> int:
-    """The sense that all things are kinds of: the first that has none above it."""
-    return kinds.index(())
 
 
 def ancestors(kinds: tuple[tuple[int, ...], ...], row: int) -> dict[int, int]:

@@ -97,8 +97,8 @@ def init(config, start=None, entries=None):
 
 def make_step(config, axis_name=None):
     """`step(state, batch) -> (state, metrics)`; batch: see `data.learn_rows`."""
-    recipe, tx = text_encoders.make_recipe(config.model), make_optimizer(config)
     own, words = config.loss, config.stage == "words"
+    recipe, tx = measure.make_recipe(config, own.pooling), make_optimizer(config)
 
     def step(state, batch):
         tokens, where, labels = (batch[k] for k in ("tokens", "where", "labels"))
@@ -153,16 +153,20 @@ def train_stages(config, names, start, workdir, done):
       names: keys of STAGES.
       start: the first encoder, a `TextEncoder`.
       workdir: folder of the run.
-      done: {stages: what this returned}; those that are there are not trained again.
+      done: what this returned, by names of stages, and entries as they are before
+        `measure.prepare`: what is there is not computed again.
     """
-    recipe, place, params = start.recipe, pathlib.Path(workdir), start.params
+    place, params = pathlib.Path(workdir), start.params
     for i, name in enumerate(names):
-        own = training.changed(config, STAGES[name])
-        place, key = place / name, names[: i + 1]
+        own, place = training.changed(config, STAGES[name]), place / name
+        before, key = names[:i], names[: i + 1]
         if key not in done:
             rows, entries = data.learn_rows(own, start.tokenizer), None
             if own.stage == "entries":
-                entries = measure.make_entries(own, recipe, params, rows)
+                if ("entries of", before) not in done:
+                    made = measure.make_entries(own, params, rows)
+                    done["entries of", before] = made
+                entries = measure.prepare(own, done["entries of", before])
             first = start.params if own.loss.restart else start.params | params
             print(f"{', '.join(key)}:", flush=True)
             state = training.train(
@@ -171,7 +175,7 @@ def train_stages(config, names, start, workdir, done):
                 functools.partial(init, start=first, entries=entries),
                 make_step,
                 functools.partial(batches, arrays=rows),
-                evals=measure.watch(own, recipe, start.tokenizer),
+                evals=measure.watch(own, start.tokenizer),
                 eval_every=config.eval.every,
             )
             done[key] = jax.device_get(state.params), entries
@@ -203,7 +207,7 @@ def evaluate(config, trained, start):
     }
     encoders = {"start": start.params} | {k: v[0] for k, v in trained.items()}
     for name, params in encoders.items():
-        found = measure.measures(config, start.recipe, params, start.tokenizer)
+        found = measure.measures(config, params, start.tokenizer)
         results |= {f"{name}/{key}": value for key, value in found.items()}
     return results, matrices
 

@@ -17,6 +17,12 @@ from experiments.defsent import data
 CHUNK = 256  # rows at a time
 
 
+def make_recipe(config, pooling):
+    """The encoder of a config with a pooler, its vectors as they are."""
+    recipe = text_encoders.make_recipe(config.model)
+    return dataclasses.replace(recipe, pooling=(pooling,), normalize=False)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def embed_rows(recipe, params, tokens, where):
     """One chunk of rows."""
@@ -34,9 +40,9 @@ def embed(recipe, params, rows) -> np.ndarray:
     return np.concatenate([np.asarray(x) for x in out])[:count]
 
 
-def encoder_of(config, recipe, params, tokenizer):
+def encoder_of(config, params, tokenizer):
     """Texts to vectors, cut at the length of the rows that are learned."""
-    length = config.data.length
+    recipe, length = make_recipe(config, config.loss.pooling), config.data.length
 
     def encode(texts):
         rows = text_encoders.rows(tokenizer, list(texts), length)
@@ -45,20 +51,24 @@ def encoder_of(config, recipe, params, tokenizer):
     return encode
 
 
-def make_entries(config, recipe, params, rows) -> np.ndarray:
-    """The matrix of entries by an encoder, as the config wants it."""
+def make_entries(config, params, rows) -> np.ndarray:
+    """The matrix of entries by an encoder, as it is."""
+    vectors = embed(make_recipe(config, config.loss.entries), params, rows)
+    count = config.data.entries
+    entries = defsent.entry_embeddings(vectors, rows["labels"], num_entries=count)
+    return np.asarray(entries)
+
+
+def prepare(config, entries) -> np.ndarray:
+    """Entries as definitions are compared with them: components of them, or scaled."""
     own = config.loss
-    pooled = dataclasses.replace(recipe, pooling=(own.pooling,), normalize=False)
-    matrix = defsent.entry_embeddings(
-        embed(pooled, params, rows), rows["labels"], num_entries=config.data.entries
-    )
-    matrix = np.asarray(matrix)
-    if own.isotropic:
-        with few_threads(matrix):
-            return defsent.isotropic_entries(
-                matrix, seed=42, scale=own.scale, num_iterations=own.iterations
-            ).astype(np.float32)
-    return own.scale * matrix
+    if not own.isotropic:
+        return own.scale * entries
+    with few_threads(entries):
+        components = defsent.isotropic_entries(
+            entries, seed=42, scale=own.scale, num_iterations=own.iterations
+        )
+    return components.astype(np.float32)
 
 
 def isotropy(matrix) -> dict[str, float]:
@@ -83,12 +93,12 @@ def cosines(matrix, count=2000) -> np.ndarray:
     return np.sum(unit[first] * unit[second], axis=1)
 
 
-def watch(config, recipe, tokenizer):
+def watch(config, tokenizer):
     """`evals` of `training.train`: held-out entries of validation."""
     pair = data.other_definitions(config, "validation", config.eval.watch)
 
     def look(state):
-        encode = encoder_of(config, recipe, state.params, tokenizer)
+        encode = encoder_of(config, state.params, tokenizer)
         vectors = encode(pair.documents)
         own = {
             name: isotropy(vectors)[name] for name in ("mean_cosine", "effective_rank")
@@ -98,20 +108,20 @@ def watch(config, recipe, tokenizer):
     return lambda _: {"validation": look}
 
 
-def measures(config, recipe, params, tokenizer) -> dict[str, float]:
+def measures(config, params, tokenizer) -> dict[str, float]:
     """Retrieval of an entry's other definition, and correlations, in percent."""
-    encode = encoder_of(config, recipe, params, tokenizer)
+    encode = encoder_of(config, params, tokenizer)
     split = config.eval.split
     pair = data.other_definitions(config, split)
     found = sentences.retrieval(encode, pair)
-    path = sentences.correlations(encode, data.path_pairs(config, split))
+    recipe = make_recipe(config, config.loss.pooling)
     shape = isotropy(encode(pair.documents))
+    del shape["partition_ratio"]
+    # Whole texts; the rows are cut.
     whole = text_encoders.encoder(recipe, params, tokenizer, recipe.model.max_length)
     more = sentences.evaluate(whole, sets=config.eval.sets)
-    return {
-        **found,
-        "path": path["spearman"],
-        **{k.partition("/")[0]: v for k, v in more.items() if "spearman" in k},
-        "mean_cosine": shape["mean_cosine"],
-        "effective_rank": shape["effective_rank"],
-    }
+    scored = data.path_pairs(config, split)
+    if scored.first:
+        found["path"] = sentences.correlations(encode, scored)["spearman"]
+    found |= {k.partition("/")[0]: v for k, v in more.items() if "spearman" in k}
+    return found | shape
