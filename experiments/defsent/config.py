@@ -30,9 +30,8 @@ CHECKS = training.Checks(
         "eval.pairs",
         "loss.clip",
         "loss.iterations",
+        "loss.component_scale",
         "loss.scale",
-        "rates",
-        "scale_of_components",
     ),
     not_negative=("eval.every", "eval.watch"),
     ranges=text_encoders.RANGES,
@@ -78,6 +77,7 @@ def get_config(variant: str = "") -> ConfigDict:
             isotropic=False,  # whether entries become independent components
             iterations=100,  # of FastICA at most
             scale=1.0,  # of the entries: an inverse temperature
+            component_scale=100.0,  # the same of components
             restart=True,  # every stage from the start; False goes on
             clip=1.0,  # largest norm of the gradients
         )
@@ -142,6 +142,7 @@ def paper_batch():
 
 
 def sweep():
-    """Scales of the entries, inverse temperatures."""
-    for scale in (1.0, 10.0, 100.0):
-        yield {"loss.scale": scale}
+    """Learning rates and scales of the entries, inverse temperatures."""
+    for rate in (3e-4, 1e-3, 3e-3):
+        for scale in (1.0, 10.0):
+            yield {"optim.learning_rate": rate, "loss.scale": scale}

@@ -66,7 +66,10 @@ def prepare(config, entries) -> np.ndarray:
         return own.scale * entries
     with few_threads(entries):
         components = defsent.isotropic_entries(
-            entries, seed=42, scale=own.scale, num_iterations=own.iterations
+            entries,
+            seed=42,
+            scale=own.component_scale,
+            num_iterations=own.iterations,
         )
     return components.astype(np.float32)
 

@@ -130,7 +130,7 @@ def test_entries_are_the_means_of_pooled_definitions(config, tokenizer):
         changed = training.changed(config, {"loss.entries": kind})
         made[kind] = measure.make_entries(changed, params, rows)
         np.testing.assert_allclose(made[kind][3], vector, rtol=1e-4, atol=1e-5)
-    changes = {"loss.isotropic": True, "loss.scale": 9.0}
+    changes = {"loss.isotropic": True, "loss.component_scale": 9.0}
     white = measure.prepare(training.changed(config, changes), made["mean"])
     np.testing.assert_allclose(white.std(axis=0), 9, rtol=1e-3)
     cosines = [evaluation.average_cosine(jnp.asarray(x)) for x in (made["mean"], white)]
