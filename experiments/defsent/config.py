@@ -40,6 +40,7 @@ CHECKS = training.Checks(
         "eval.split": ("test", "validation"),
         "loss.activation": ("gelu", "tanh"),
         "loss.entries": ("cls", "mean"),
+        "loss.layer": ("identity", "head", "pooler"),
         "loss.pooling": ("cls", "mean"),
         "methods": tuple(METHODS),
         "stage": ("entries", "words"),
@@ -72,7 +73,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.loss = ConfigDict(
         dict(
             pooling="mean",  # of the definitions that are learned
-            activation="gelu",  # of the layer on their vectors
+            layer="identity",  # the start of the layer on their vectors
+            activation="tanh",  # of that layer
             entries="mean",  # pooling of the entries' definitions: AMP; "cls" is AC
             isotropic=False,  # whether entries become independent components
             iterations=100,  # of FastICA at most
@@ -117,7 +119,7 @@ def get_config(variant: str = "") -> ConfigDict:
         )
         # Raw BERT, its pooler, and its first token's state (section 4, released code).
         config.model = text_encoders.packaged(path="~/bert-base-uncased")
-        config.loss.update(pooling="cls", entries="cls", activation="tanh")
+        config.loss.update(layer="pooler", pooling="cls", entries="cls")
         config.loss.update(clip=1.0, iterations=1000)  # released code
         # AdamW; linear decay there (released code).
         config.optim.update(

@@ -11,9 +11,9 @@ Special about it:
 
 Reference: Liu 2024, arXiv:2405.16153; Tsukagoshi et al. 2021, arXiv:2105.04339.
 
-Deviations: a small encoder trained here as a masked language model, so that the layer
-on a definition's vector starts as that model's dense layer, as with RoBERTa; cosine
-decay for linear, for all methods; entries of two to eight definitions; the components
+Deviations: a small encoder trained here as a masked language model, which has no pooler,
+so that the layer on a definition's vector starts as the identity; cosine decay for
+linear, for all methods; entries of two to eight definitions; the components
 come at the second stage, and by 100 iterations at most.
 """
 
@@ -71,28 +71,35 @@ def init(config, start=None, entries=None):
 
     Args:
       config: of the stage.
-      start: parameters with "encoder" and "head", and "pooler" where there is one;
+      start: parameters with "encoder", "head" and "pooler", as far as they are needed;
         random ones when None.
       entries: the matrix of entries; a random one when None.
     """
     recipe, rng = text_encoders.make_recipe(config.model), jax.random.key(config.seed)
     if start is None:
         start = text_encoders.init_params(recipe, rng)
-    # A step consumes its state.
-    start = jax.tree.map(lambda x: jnp.array(x), start)
+        start["pooler"] = start["head"]["dense"]
+    start = jax.tree.map(jnp.array, start)  # copies: a step consumes its state
     params = {"encoder": start["encoder"]}
     if config.stage == "words":
         frozen = start["head"]
     else:
-        params["pooler"] = (
-            start["pooler"] if "pooler" in start else start["head"]["dense"]
-        )
+        params["pooler"] = layer_of(config, start, recipe.model.width)
         if entries is None:
             shape = config.data.entries, recipe.model.width
             entries = config.loss.scale * jax.random.normal(rng, shape)
         frozen = {"entries": jnp.array(entries)}
     fields = training.init_fields(config.seed, params, make_optimizer(config))
     return State(**fields, frozen=frozen)
+
+
+def layer_of(config, start, width):
+    """The layer on definitions' vectors at the start, by `loss.layer`."""
+    if config.loss.layer == "pooler":
+        return start["pooler"]  # BERT's
+    if config.loss.layer == "head":
+        return start["head"]["dense"]  # as with RoBERTa
+    return {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
 
 
 def make_step(config, axis_name=None):
@@ -195,11 +202,12 @@ def evaluate(config, trained, start):
       the measures, and the matrices by name.
     """
     table = np.asarray(start.params["encoder"]["token"]["embedding"])
-    matrices = {"tokens (DefSent)": table}
-    names = {"one stage": "first", "two stages": "second", "isotropic": "components"}
+    matrices = {"tokens": table}
+    names = {"one stage": "entries 1", "two stages": "entries 2"}
+    names["isotropic"] = "components"
     for method, name in names.items():
         if method in trained:
-            matrices[f"entries, {name}"] = trained[method][1]
+            matrices[name] = trained[method][1]
     results = {
         f"{name}/{key}": value
         for name, matrix in matrices.items()

@@ -79,12 +79,17 @@ def isotropy(matrix) -> dict[str, float]:
 
     The ratio is of rows of mean length 1, since it depends on the scale.
     """
-    matrix = jnp.asarray(matrix)
+    return {name: float(x) for name, x in isotropy_of(matrix).items()}
+
+
+@jax.jit
+def isotropy_of(matrix):
+    """`isotropy` as one program."""
     length = jnp.mean(jnp.linalg.norm(matrix, axis=1))
     return {
-        "mean_cosine": float(evaluation.average_cosine(matrix)),
-        "partition_ratio": float(evaluation.isotropy(matrix / length)),
-        "effective_rank": float(evaluation.effective_rank(matrix)),
+        "mean_cosine": evaluation.average_cosine(matrix),
+        "partition_ratio": evaluation.isotropy(matrix / length),
+        "effective_rank": evaluation.effective_rank(matrix),
     }
 
 
@@ -102,11 +107,8 @@ def watch(config, tokenizer):
 
     def look(state):
         encode = encoder_of(config, state.params, tokenizer)
-        vectors = encode(pair.documents)
-        own = {
-            name: isotropy(vectors)[name] for name in ("mean_cosine", "effective_rank")
-        }
-        return sentences.retrieval(encode, pair) | own
+        shape = isotropy(encode(pair.documents))
+        return sentences.retrieval(encode, pair) | shape
 
     return lambda _: {"validation": look}
 
@@ -119,7 +121,6 @@ def measures(config, params, tokenizer) -> dict[str, float]:
     found = sentences.retrieval(encode, pair)
     recipe = make_recipe(config, config.loss.pooling)
     shape = isotropy(encode(pair.documents))
-    del shape["partition_ratio"]
     # Whole texts; the rows are cut.
     whole = text_encoders.encoder(recipe, params, tokenizer, recipe.model.max_length)
     more = sentences.evaluate(whole, sets=config.eval.sets)
