@@ -17,6 +17,7 @@ for all methods. Entries of two to eight definitions. Components at the second s
 100 iterations at most.
 """
 
+import dataclasses
 import functools
 import pathlib
 
@@ -26,7 +27,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from contrastive_jax import evaluation, losses, models, parallel, training
+from contrastive_jax import (
+    evaluation,
+    losses,
+    models,
+    parallel,
+    similarity,
+    training,
+)
 from contrastive_jax.methods import defsent
 from contrastive_jax.models.pretrained import encoders
 from contrastive_jax.tasks import text_encoders
@@ -81,9 +89,8 @@ def init(config, start=None, entries=None):
         start["pooler"] = start["head"]["dense"]
     start = jax.tree.map(jnp.array, start)  # copies: a step consumes its state
     params = {"encoder": start["encoder"]}
-    if config.stage == "words":
-        frozen = start["head"]
-    else:
+    frozen = start["head"] if config.stage == "words" else {}
+    if config.stage == "entries":
         params["pooler"] = layer_of(config, start, recipe.model.width)
         if entries is None:
             shape = config.data.entries, recipe.model.width
@@ -112,8 +119,14 @@ def make_step(config, axis_name=None):
         keys = parallel.example_keys(state.rng, state.step, len(tokens), axis_name)
 
         def loss_fn(params):
-            pooled = encoders.embed(recipe, params, tokens, where, keys=keys)
             mean = parallel.mean(axis_name)
+            if config.stage == "views":
+                a, b = text_encoders.views(recipe, params, tokens, where, keys)
+                scores = similarity.cosine(a, parallel.all_gather(b, axis_name))
+                own_rows = parallel.global_rows(len(a), axis_name)
+                scores = scores / own.temperature
+                return losses.info_nce(scores, own_rows, reduce_fn=mean), a
+            pooled = encoders.embed(recipe, params, tokens, where, keys=keys)
             if words:
                 table = jax.lax.stop_gradient(params["encoder"]["token"]["embedding"])
                 scores = models.token_logits(state.frozen, table, pooled)
@@ -150,6 +163,29 @@ def make_step(config, axis_name=None):
 
 
 batches = data.batches
+
+
+def first_encoder(config, workdir):
+    """Where all methods begin: a masked language model, and SimCSE on definitions."""
+    start, own = text_encoders.start(config, workdir), config.views
+    if not own.num_steps:
+        return start
+    changes = {
+        "stage": "views",
+        "train.num_steps": own.num_steps,
+        "optim.learning_rate": own.learning_rate,
+    }
+    own = training.changed(config, changes)
+    print("views:", flush=True)
+    state = training.train(
+        own,
+        pathlib.Path(workdir) / "views",
+        functools.partial(init, start=start.params),
+        make_step,
+        functools.partial(batches, arrays=data.learn_rows(own, start.tokenizer)),
+    )
+    params = start.params | jax.device_get(state.params)
+    return dataclasses.replace(start, params=params)
 
 
 def train_stages(config, names, start, workdir, done):
@@ -222,7 +258,7 @@ def evaluate(config, trained, start):
 
 def run(config, workdir):
     """The start, every method's stages, evaluation and the report."""
-    start, done = text_encoders.start(config, workdir), {}
+    start, done = first_encoder(config, workdir), {}
     trained = {
         name: train_stages(config, configs.METHODS[name], start, workdir, done)
         for name in config.methods
