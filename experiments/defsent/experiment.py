@@ -7,7 +7,8 @@ Special about it:
   stage before, and starts from the first encoder again. "continued" is the control
   that goes on instead (`loss.restart`).
 - `defsent.isotropic_entries` puts independent components in place of the entries.
-- DefSent (`stage=words`) predicts a token by the frozen head of the language model.
+- DefSent (`stage=words`) predicts a token by the frozen head of the language model;
+  the losses of all stages stand in model.py.
 
 Reference: Liu 2024, arXiv:2405.16153; Tsukagoshi et al. 2021, arXiv:2105.04339.
 
@@ -27,19 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from contrastive_jax import (
-    evaluation,
-    losses,
-    models,
-    parallel,
-    similarity,
-    training,
-)
-from contrastive_jax.methods import defsent
-from contrastive_jax.models.pretrained import encoders
+from contrastive_jax import evaluation, parallel, training
 from contrastive_jax.tasks import text_encoders
 from experiments.defsent import config as configs
-from experiments.defsent import data, measure, report
+from experiments.defsent import data, measure, model, report
 
 STAGES = {
     "words": {"stage": "words"},
@@ -91,7 +83,7 @@ def init(config, start=None, entries=None):
     params = {"encoder": start["encoder"]}
     frozen = start["head"] if config.stage == "words" else {}
     if config.stage == "entries":
-        params["pooler"] = layer_of(config, start, recipe.model.width)
+        params["pooler"] = model.layer_of(config, start, recipe.model.width)
         if entries is None:
             shape = config.data.entries, recipe.model.width
             entries = config.loss.scale * jax.random.normal(rng, shape)
@@ -100,47 +92,22 @@ def init(config, start=None, entries=None):
     return State(**fields, frozen=frozen)
 
 
-def layer_of(config, start, width):
-    """The layer on definitions' vectors at the start, by `loss.layer`."""
-    if config.loss.layer == "pooler":
-        return start["pooler"]  # BERT's
-    if config.loss.layer == "head":
-        return start["head"]["dense"]  # as with RoBERTa
-    return {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
-
-
 def make_step(config, axis_name=None):
     """`step(state, batch) -> (state, metrics)`; batch: see `data.learn_rows`."""
-    own, words = config.loss, config.stage == "words"
-    recipe, tx = measure.make_recipe(config, own.pooling), make_optimizer(config)
+    tx, loss_of = make_optimizer(config), model.make_loss(config, axis_name)
 
     def step(state, batch):
-        tokens, where, labels = (batch[k] for k in ("tokens", "where", "labels"))
-        keys = parallel.example_keys(state.rng, state.step, len(tokens), axis_name)
+        count = len(batch["tokens"])
+        keys = parallel.example_keys(state.rng, state.step, count, axis_name)
 
         def loss_fn(params):
-            mean = parallel.mean(axis_name)
-            if config.stage == "views":
-                a, b = text_encoders.views(recipe, params, tokens, where, keys)
-                scores = similarity.cosine(a, parallel.all_gather(b, axis_name))
-                own_rows = parallel.global_rows(len(a), axis_name)
-                scores = scores / own.temperature
-                return losses.info_nce(scores, own_rows, reduce_fn=mean), a
-            pooled = encoders.embed(recipe, params, tokens, where, keys=keys)
-            if words:
-                table = jax.lax.stop_gradient(params["encoder"]["token"]["embedding"])
-                scores = models.token_logits(state.frozen, table, pooled)
-                return losses.info_nce(scores, labels, reduce_fn=mean), pooled
-            z = defsent.definition_vectors(
-                pooled, **params["pooler"], activation=own.activation
-            )
-            entries = state.frozen["entries"]
-            loss = defsent.definition_loss(z, entries, labels, reduce_fn=mean)
-            return loss, pooled
+            return loss_of(params, state.frozen, batch, keys)
 
         run = parallel.value_and_grad(loss_fn, axis_name, has_aux=True)
         (loss, pooled), grads = run(state.params)
-        if words:  # the tokens' embeddings are frozen, as in their head
+        if (
+            config.stage == "words"
+        ):  # the tokens' embeddings are frozen, as in their head
             token = grads["encoder"]["token"]
             zeros = {"token": jax.tree.map(jnp.zeros_like, token)}
             grads = grads | {"encoder": grads["encoder"] | zeros}
