@@ -15,10 +15,12 @@ from contrastive_jax.models.pooling import (
     POOLERS,
     last_layers,
     pool_cls,
+    pool_last,
     pool_mask,
     pool_max,
     pool_mean,
     pool_sqrt,
+    pool_sum,
 )
 from contrastive_jax.models.pretext import PretextHead
 from contrastive_jax.models.resnet import DEPTHS, Resnet
@@ -67,10 +69,12 @@ __all__ = [
     "make_towers",
     "morlet_filter_bank",
     "pool_cls",
+    "pool_last",
     "pool_mask",
     "pool_max",
     "pool_mean",
     "pool_sqrt",
+    "pool_sum",
     "rotate",
     "scattering_2d",
     "scattering_paths",
