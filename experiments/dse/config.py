@@ -47,29 +47,29 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" is verses in two translations."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=1e-3, warmup_steps=25, weight_decay=0.01),
-        train=dict(num_steps=250, log_every=10, save_every=125),
+        optim=dict(learning_rate=1e-3, warmup_steps=20, weight_decay=0.01),
+        train=dict(num_steps=200, log_every=10, save_every=100),
     )
     config.data = ConfigDict(
         dict(
             name="verses",
-            labeled=1000,  # pairs with a label
-            unlabeled=3000,  # pairs that the teacher alone says something of
-            validation=400,
-            test=800,
-            words=16,  # most words of a verse
-            pool=4000,  # verses of the training side, and as many of the test's
+            labeled=600,  # pairs with a label
+            unlabeled=2400,  # pairs that the teacher alone says something of
+            validation=300,
+            test=600,
+            words=12,  # most words of a verse
+            pool=3000,  # verses of the training side, and as many of the test's
             negatives=3,  # of so many nearest verses one is a query's wrong answer
-            length=24,  # tokens of a text; longer ones are cut
+            length=20,  # tokens of a text; longer ones are cut
             batch_size=32,
         )
     )
     # The real cross-encoder, ms-marco-MiniLM-L-12-v2; calibrate: see `model.calibrate`.
     config.teacher = text_encoders.packaged(path="reranker")
     config.teacher.calibrate = True
-    config.model = text_encoders.small(max_length=24)
+    config.model = text_encoders.small(max_length=20)
     config.start = text_encoders.starting(
-        texts="verses", count=61_000, length=24, num_steps=300
+        texts="verses", count=61_000, length=20, num_steps=250
     )
     config.head = ConfigDict(
         dict(
@@ -103,12 +103,12 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "smoke":
         config.data.update(name="synthetic", labeled=128, unlabeled=128)
         config.data.update(validation=64, test=64, length=16, batch_size=32)
-        config.teacher.update(path="overlap", calibrate=False)
+        config.teacher.update(path="overlap")
         config.model.update(vocab_size=300, width=32, depth=1, heads=2, mlp_width=64)
         config.model.max_length = 16
         config.start.update(texts="synthetic", count=500, length=16, num_steps=0)
         config.head.update(layers=1, width=16)
-        config.optim.update(learning_rate=1e-2, warmup_steps=5)
+        config.optim.update(learning_rate=3e-3, warmup_steps=5)
         config.train.update(num_steps=60, log_every=3, save_every=30)
         config.eval.update(every=30, queries=8, candidates=64, teacher_pairs=8)
         config.eval.timed = False
