@@ -5,13 +5,11 @@ tokenizers than ours, so it runs by an interpreter of its own (`--peer`).
 """
 
 import json
-import os
 import pathlib
-import subprocess
 import tempfile
 import time
 
-from launch.bench.measure import MIB, timed
+from launch.bench.measure import MIB, run_peer, timed
 
 PROMPTS = (
     "The capital of France is",
@@ -240,14 +238,7 @@ def peer(name: str, texts: list, new: int) -> dict:
             texts=[[x.tolist() for x in map(np.asarray, text)] for text in texts],
         )
         pathlib.Path(f"{folder}/job.json").write_text(json.dumps(job))
-        script = pathlib.Path(__file__).with_name("transformers_peer.py")
-        done = subprocess.run(
-            [os.environ["BENCH_PEER"], str(script), folder],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-    return json.loads(done.stdout.splitlines()[-1])
+        return run_peer("transformers_peer.py", folder)
 
 
 def state_dict():
