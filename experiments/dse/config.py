@@ -57,19 +57,19 @@ def get_config(variant: str = "") -> ConfigDict:
             unlabeled=2400,  # pairs that the teacher alone says something of
             validation=300,
             test=600,
-            words=12,  # most words of a verse
+            words=16,  # most words of a verse
             pool=3000,  # verses of the training side, and as many of the test's
             negatives=3,  # of so many nearest verses one is a query's wrong answer
-            length=20,  # tokens of a text; longer ones are cut
+            length=24,  # tokens of a text; longer ones are cut
             batch_size=32,
         )
     )
     # The real cross-encoder, ms-marco-MiniLM-L-12-v2; calibrate: see `model.calibrate`.
     config.teacher = text_encoders.packaged(path="reranker")
     config.teacher.calibrate = True
-    config.model = text_encoders.small(max_length=20)
+    config.model = text_encoders.small(max_length=24)
     config.start = text_encoders.starting(
-        texts="verses", count=61_000, length=20, num_steps=250
+        texts="verses", count=61_000, length=24, num_steps=250
     )
     config.head = ConfigDict(
         dict(
