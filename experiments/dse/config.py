@@ -47,7 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" is verses in two translations."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=1e-3, warmup_steps=20, weight_decay=0.01),
+        optim=dict(learning_rate=5e-4, warmup_steps=20, weight_decay=0.01),
         train=dict(num_steps=200, log_every=10, save_every=100),
     )
     config.data = ConfigDict(
