@@ -37,6 +37,7 @@ TEXTS: dict[str, Callable[[], Sequence[str]]] = {
     "corpus": sentences.corpus_sentences,
     "definitions": lambda: [d.definition for d in sentences.definitions()],
     "synthetic": sentences.synthetic,
+    "verses": lambda: [text for side in sentences.verses() for text in side],
 }
 POSITIVE = (
     "depth",
