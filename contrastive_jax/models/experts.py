@@ -188,7 +188,8 @@ def moe_sentence_top_k(
 ) -> tuple[Float[Array, "b t d"], Float[Array, "b e"]]:
     """Each text by the k experts of a router's largest probabilities.
 
-        r_b = mean_t(x_bt) gate,  y_b = sum over the top k of softmax(r_b)_k expert_k(x_b)
+        r_b = mean_t(x_bt) gate
+        y_b = sum over the k largest of softmax(r_b)_k expert_k(x_b)
 
     Args:
       params: of the experts, stacked.
