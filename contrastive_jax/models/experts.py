@@ -1,4 +1,4 @@
-"""Mixtures of experts: who is given to which expert, dense layers as experts, upcycling.
+"""Mixtures of experts: routing, dense layers as experts, upcycling.
 
     params = upcycle_experts(mlp_params, 5)                     # copies of one MLP
     y = moe_enforced(params, x, fields, gelu_expert)            # no router
@@ -168,7 +168,7 @@ def moe_sentence_switch(
     References:
       Hallee et al. 2024, arXiv:2401.15713 (preprint), `SentenceSwitchMoeBlock`.
     """
-    logits, experts = sentence_scores(params, x, gate, where, axis_name)
+    logits = sentence_scores(params, x, gate, where, axis_name)
     y = moe_enforced(
         params, x, jnp.argmax(logits, axis=1), expert_fn, axis_name=axis_name
     )
@@ -207,7 +207,7 @@ def moe_sentence_top_k(
     References:
       Hallee et al. 2024, arXiv:2401.15713 (preprint), `SentenceTopKMoeBlock`.
     """
-    logits, _ = sentence_scores(params, x, gate, where, axis_name)
+    logits = sentence_scores(params, x, gate, where, axis_name)
     weights = top_weights(logits, top_k, renormalize)
     weights = jnp.repeat(weights, x.shape[1], axis=0)
     return mix(params, x, weights, expert_fn, axis_name), logits
@@ -276,12 +276,12 @@ def router_scores(x, gate):
 
 
 def sentence_scores(params, x, gate, where, axis_name):
-    """Scores of the experts for the mean state of each text, and how many they are."""
+    """Scores of the experts for the mean state of each text."""
     check_router(params, x, gate, axis_name)
     numerics.check_shapes(x=(x, "b t d"), where=(where, "b t"))
     mask = numerics.mask_or_all(where, x.shape[:2])[..., None]
     means = numerics.masked_mean(numerics.at_least_f32(x), mask, axis=1)
-    return router_scores(means, gate), gate.shape[1]
+    return router_scores(means, gate)
 
 
 def top_weights(logits, top_k, renormalize):
