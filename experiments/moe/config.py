@@ -25,6 +25,7 @@ CHECKS = training.Checks(
         "pilot.tokens",
     ),
     not_negative=(
+        "start.num_steps",
         "eval.every",
         "loss.balance",
         "loss.information",
@@ -87,6 +88,8 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.pooler = ConfigDict(dict(head=False))  # `moe.pooled_head` after the mean
     config.pilot = ConfigDict(dict(tokens=200, clusters=10))
+    # Of each field alone as many pairs as the others see of it.
+    config.specialists = ConfigDict(dict(batch_size=16, num_steps=300))
     config.methods = METHODS
     config.eval = ConfigDict(
         dict(
@@ -108,6 +111,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.loss.update(kind="mnr", temperature=0.1)
         config.optim.update(learning_rate=2e-3, warmup_steps=0, weight_decay=0.0)
         config.train.update(num_steps=500, save_every=500)
+        config.specialists.update(batch_size=128, num_steps=300)
         config.eval.update(pairs=600, references=())
     elif variant == "smoke":
         config.data.update(name="synthetic", fields=("a", "b"), length=12)
@@ -146,6 +150,7 @@ def get_config(variant: str = "") -> ConfigDict:
         )
         # Released code: up to 100 epochs with early stopping; of how many is not stated.
         config.train.update(num_steps=50_000, log_every=100, save_every=2500)
+        config.specialists.update(batch_size=20, num_steps=50_000)
         config.loss.update(
             temperature=1.0,  # released code: none
             normalize=False,  # released code

@@ -85,9 +85,8 @@ def made(fields):
     texts = sentences.synthetic(120 * fields)
     field = np.arange(len(texts)) // 120
     topic = np.arange(len(texts)) % 12
-    order = np.random.default_rng(PAIRS).permuted(
-        np.tile(np.arange(12), (fields, 1)), 1
-    )
+    order = np.tile(np.arange(12), (fields, 1))
+    order = np.random.default_rng(PAIRS).permuted(order, axis=1)
     kind = order[field, topic] // 2
     i, j = np.triu_indices(len(texts), 1)
     same = (field[i] == field[j]) & (kind[i] == kind[j])

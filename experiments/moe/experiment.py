@@ -96,6 +96,7 @@ def init(config, dense=None):
             config.experts.count if i in mixed else 1 for i in range(config.model.depth)
         ]
         encoder = networks.upcycle(dense["encoder"], encoder, data.CLS, counts)
+        encoder = jax.tree.map(jnp.array, encoder)  # copies: a step consumes them
     params = {"encoder": encoder}
     if config.pooler.head:
         params["pooler"] = networks.init_head(third, config.model.width)
@@ -235,10 +236,14 @@ batches = data.batches
 
 
 def specialists(config):
-    """An encoder for each field alone, of which it sees as many pairs as the others."""
-    size = config.data.batch_size // len(config.data.fields)
-    own = {"experts.count": 1, "data.batch_size": size}
-    return {f"only {field}": own | {"data.only": field} for field in config.data.fields}
+    """An encoder for each field alone."""
+    own = config.specialists
+    changes = {
+        "experts.count": 1,
+        "data.batch_size": own.batch_size,
+        "train.num_steps": own.num_steps,
+    }
+    return {f"only {f}": changes | {"data.only": f} for f in config.data.fields}
 
 
 def evals(config):
@@ -283,17 +288,15 @@ def compiled(config):
 
 def routes(config, state):
     """Share of each field's tokens that the last router gives each expert first."""
-    corpus, count = data.corpus(config), len(config.data.fields)
-    texts, run = (
-        data.rows(config, corpus) | {"field": corpus.field},
-        compiled(ml_collections.FrozenConfigDict(config)),
-    )
+    corpus, run = data.corpus(config), compiled(ml_collections.FrozenConfigDict(config))
+    texts = data.rows(config, corpus) | {"field": corpus.field}
     shares = []
-    for k in range(count):
+    for k in range(len(config.data.fields)):
         rows = np.flatnonzero(corpus.field == k)[: config.eval.batch_size]
         own = {name: x[rows] for name, x in texts.items()}
         scores = np.asarray(run(state.params, own, 0)[1][-1])
-        first = scores.argmax(axis=1)[own["where"].reshape(-1)]
+        first, where = scores.argmax(axis=1), own["where"].reshape(-1)
+        first = first[where] if len(where) == len(first) else first
         shares.append(np.bincount(first, minlength=scores.shape[1]) / len(first))
     return np.array(shares)
 

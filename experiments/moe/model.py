@@ -25,6 +25,7 @@ class Experts(nn.Module):
       routing: "enforced", "sentence_switch", "sentence_top_k" or "token_top_k".
       top_k: experts that a learned router chooses, at most all.
       axis_name: device axis over which they are spread; None for one device.
+      init: of the experts at random; all begin alike.
     """
 
     count: int
@@ -32,16 +33,21 @@ class Experts(nn.Module):
     routing: str = "enforced"
     top_k: int = 2
     axis_name: str | None = None
+    init: Any = INIT
 
     @nn.compact
     def __call__(self, x, where, assignment, capacity):
         """States after the experts, and a router's scores [rows, e] or None."""
+        def alike(rng, shape):
+            one = self.init(rng, shape[1:])
+            return models.upcycle_experts(one, shape[0])
+
         size = x.shape[-1]
         own = self.count // parallel.axis_size(self.axis_name)
         shapes = {"up": (size, self.width), "down": (self.width, size)}
         params = {
             name: {
-                "kernel": self.param(f"{name}_kernel", INIT, (own, *shape)),
+                "kernel": self.param(f"{name}_kernel", alike, (own, *shape)),
                 "bias": self.param(
                     f"{name}_bias", nn.initializers.zeros, (own, shape[1])
                 ),
@@ -167,10 +173,14 @@ class TokenEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens, *, where, assignment, capacity=None, keys=None):
-        init = nn.initializers.normal(1.0)
-        table = self.param("token", init, (self.vocab_size, self.width))
+        table = self.param(
+            "token", nn.initializers.normal(0.1), (self.vocab_size, self.width)
+        )
         x = jnp.sum(jnp.where(where[..., None], table[tokens], 0), axis=1)[:, None]
-        mixture = Experts(**self.experts, width=self.mlp_width, name="experts")
+        init = nn.initializers.lecun_normal()
+        mixture = Experts(
+            **self.experts, width=self.mlp_width, init=init, name="experts"
+        )
         y, scores = mixture(x, where[:, :1], assignment, capacity)
         return Output(x + y, () if scores is None else (scores,))
 
