@@ -47,6 +47,14 @@ def described() -> tuple[Described, ...]:
     return read_lists(*lists)
 
 
+@functools.cache
+def texts() -> tuple[str, ...]:
+    """The descriptions in an order of chance, the same every time."""
+    every = described()
+    order = np.random.default_rng(0).permutation(len(every))
+    return tuple(every[i].text for i in order)
+
+
 def read_lists(packages: str, descriptions: str) -> tuple[Described, ...]:
     """The packages of two lists of apt, in the order of the first.
 

@@ -36,7 +36,7 @@ TEXTS: dict[str, Callable[[], Sequence[str]]] = {
     "brown": sentences.brown_sentences,
     "corpus": sentences.corpus_sentences,
     "definitions": lambda: [d.definition for d in sentences.definitions()],
-    "packages": lambda: [p.text for p in descriptions.described()],
+    "packages": descriptions.texts,
     "synthetic": sentences.synthetic,
 }
 POSITIVE = (

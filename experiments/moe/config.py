@@ -51,7 +51,7 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=1e-3, warmup_steps=20, weight_decay=0.01),
-        train=dict(num_steps=300, log_every=10, save_every=300),
+        train=dict(num_steps=200, log_every=10, save_every=200),
     )
     config.data = ConfigDict(
         dict(
@@ -59,7 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
             fields=("games", "sound", "science", "python", "perl"),
             only="",  # one of the fields: a specialist
             most=100,  # packages that one may name together
-            length=32,  # tokens of a text
+            length=24,  # tokens of a text
             test=0.25,  # share of the texts
             batch_size=80,  # pairs, as many of each field
             tags=True,  # whether the first token tells the field
@@ -70,7 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.base = ConfigDict(dict(path=""))  # weights to start from, or the start below
     config.start = text_encoders.starting(
-        texts="packages", count=60_000, length=32, num_steps=600, learning_rate=2e-3
+        texts="packages", count=12_000, length=24, num_steps=400, learning_rate=2e-3
     )
     config.experts = ConfigDict(
         dict(count=5, routing="enforced", top_k=2, layers="all")
@@ -89,13 +89,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.pooler = ConfigDict(dict(head=False))  # `moe.pooled_head` after the mean
     config.pilot = ConfigDict(dict(tokens=200, clusters=10))
     # Of each field alone as many pairs as the others see of it.
-    config.specialists = ConfigDict(dict(batch_size=16, num_steps=300))
-    config.methods = METHODS
+    config.specialists = ConfigDict(dict(batch_size=16, num_steps=200))
+    config.methods = ("specialists", "shared_tags", "moe_tags", "top_k")
     config.eval = ConfigDict(
         dict(
             split="test",
             pairs=1000,  # of a field, half of them positive
-            every=100,
+            every=50,
             batch_size=256,
             references=("tfidf", "minilm"),
         )
@@ -112,6 +112,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.optim.update(learning_rate=2e-3, warmup_steps=0, weight_decay=0.0)
         config.train.update(num_steps=500, save_every=500)
         config.specialists.update(batch_size=128, num_steps=300)
+        config.methods = METHODS
         config.eval.update(pairs=600, references=())
     elif variant == "smoke":
         config.data.update(name="synthetic", fields=("a", "b"), length=12)

@@ -56,7 +56,7 @@ def read(name, fields, most, test, tokens, clusters) -> Corpus:
         return from_files(pathlib.Path(name).expanduser(), fields)
     # By text, the same for every seed.
     share = np.random.default_rng(SPLIT).uniform(size=len(texts))
-    of_text = np.select([share < test, share < 1.4 * test], [2, 1], 0)
+    of_text = np.select([share < test, share < 1.8 * test], [2, 1], 0)
     same = of_text[pairs[:, 0]] == of_text[pairs[:, 1]]
     pairs = pairs[same]
     return whole(texts, field, pairs, of_text[pairs[:, 0]])

@@ -77,27 +77,23 @@ def make_optimizer(config):
 
 def init(config, dense=None):
     """The state at step 0, upcycled from a dense encoder: one given, or random."""
-    network, rng = make_model(config), jax.random.key(config.seed)
-    first, second, third = jax.random.split(rng, 3)
-    tokens = jnp.zeros((1, 2), jnp.int32)
-    where, assignment = jnp.ones((1, 2), bool), jnp.zeros(1, jnp.int32)
-
-    @jax.jit
-    def fresh(rng):
-        return network.init(rng, tokens, where=where, assignment=assignment)["params"]
-
-    encoder = fresh(first)
-    if config.data.name != "pilot":
+    first, second, third = jax.random.split(jax.random.key(config.seed), 3)
+    if config.data.name == "pilot":
+        start = make_model(config).init
+        args = jnp.zeros((1, 2), jnp.int32), jnp.zeros(1, jnp.int32)
+        where = jnp.ones((1, 2), bool)
+        params = jax.jit(
+            lambda: start(first, args[0], where=where, assignment=args[1])
+        )()
+        params = {"encoder": params["params"]}
+    else:
         if dense is None:
             recipe = text_encoders.make_recipe(config.model)
-            dense = text_encoders.init_params(recipe, second)
-        mixed = mixed_layers(config)
-        counts = [
-            config.experts.count if i in mixed else 1 for i in range(config.model.depth)
-        ]
-        encoder = networks.upcycle(dense["encoder"], encoder, data.CLS, counts)
-        encoder = jax.tree.map(jnp.array, encoder)  # copies: a step consumes them
-    params = {"encoder": encoder}
+            dense = text_encoders.init_params(recipe, first)
+        count, mixed = config.experts.count, mixed_layers(config)
+        counts = [count if i in mixed else 1 for i in range(config.model.depth)]
+        encoder = networks.upcycle(dense["encoder"], second, config, counts)
+        params = {"encoder": encoder}
     if config.pooler.head:
         params["pooler"] = networks.init_head(third, config.model.width)
     tx = make_optimizer(config)

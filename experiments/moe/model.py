@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from contrastive_jax import models, parallel, randomness
 from contrastive_jax.models.encoder import SelfAttention, drop
+from experiments.moe.data import CLS
 
 INIT = nn.initializers.normal(0.02)
 
@@ -38,6 +40,7 @@ class Experts(nn.Module):
     @nn.compact
     def __call__(self, x, where, assignment, capacity):
         """States after the experts, and a router's scores [rows, e] or None."""
+
         def alike(rng, shape):
             one = self.init(rng, shape[1:])
             return models.upcycle_experts(one, shape[0])
@@ -115,45 +118,48 @@ class Encoder(nn.Module):
         scores = []
         for i in range(self.depth):
             own = None if keys is None else randomness.fold_keys(keys, i + 1)
-            block = Block(self, i, name=f"block_{i}")
+            one = dict(self.experts) | dict(count=1, axis_name=None)
+            block = Block(
+                dict(self.experts) if i in self.mixed else one,
+                self.heads,
+                self.mlp_width,
+                self.dropout,
+                name=f"block_{i}",
+            )
             x, routed = block(x, where, assignment, capacity, own)
             scores += [] if routed is None else [routed]
         return Output(x, tuple(scores))
 
 
 class Block(nn.Module):
-    """Post-norm block: attention, then experts."""
+    """Post-norm block: attention, then experts; one expert has all texts."""
 
-    settings: Any
-    number: int
+    experts: dict[str, Any]
+    heads: int
+    mlp_width: int
+    dropout: float
 
     @nn.compact
     def __call__(self, x, where, assignment, capacity, keys):
-        s = self.settings
-
         def norm(x, name):
             return nn.LayerNorm(epsilon=1e-12, name=name)(x)
 
         attention = SelfAttention(
-            heads=s.heads,
+            heads=self.heads,
             content_to_position=False,
             position_to_content=False,
             shared=False,
-            dropout=s.dropout,
+            dropout=self.dropout,
             dtype=jnp.float32,
             name="attention",
         )
         y = attention(x, where[:, None, None, :], None, None, keys)
-        x = norm(x + drop(y, keys, s.dropout, 1), "norm_1")
-        several = self.number in s.mixed
-        own = s.experts if several else s.experts | dict(count=1, axis_name=None)
-        y, scores = Experts(**own, width=s.mlp_width, name="experts")(
-            x,
-            where,
-            assignment if several else 0 * assignment,
-            capacity if several else None,
-        )
-        return norm(x + drop(y, keys, s.dropout, 2), "norm_2"), scores
+        x = norm(x + drop(y, keys, self.dropout, 1), "norm_1")
+        if self.experts["count"] == 1:
+            assignment, capacity = 0 * assignment, None
+        mixture = Experts(**self.experts, width=self.mlp_width, name="experts")
+        y, scores = mixture(x, where, assignment, capacity)
+        return norm(x + drop(y, keys, self.dropout, 2), "norm_2"), scores
 
 
 class TokenEncoder(nn.Module):
@@ -185,20 +191,21 @@ class TokenEncoder(nn.Module):
         return Output(x + y, () if scores is None else (scores,))
 
 
-def upcycle(dense: Any, fresh: Any, first_token: int, counts: list[int]) -> Any:
+def upcycle(dense: Any, rng: jax.Array, config: Any, counts: list[int]) -> Any:
     """Parameters of `Encoder` that begin as an encoder that has been trained.
+
+    The tokens of the fields are copies of that of [CLS]; routers are random.
 
     Args:
       dense: parameters of a `models.Encoder`.
-      fresh: those of the `Encoder` at random, for its routers.
-      first_token: of it the tokens of fields are copies.
+      rng: of the routers.
+      config: all settings.
       counts: number of experts of each layer.
     """
-    params = dict(dense)
-    table = dense["token"]["embedding"]
-    more = len(fresh["token"]["embedding"]) - len(table)
-    copies = jnp.repeat(table[first_token : first_token + 1], more, axis=0)
-    params["token"] = {"embedding": jnp.concatenate([table, copies])}
+    params, fields = dict(dense), len(config.data.fields)
+    table = np.asarray(dense["token"]["embedding"])
+    copies = np.repeat(table[CLS : CLS + 1], fields, axis=0)
+    params["token"] = {"embedding": np.concatenate([table, copies])}
     for i, count in enumerate(counts):
         block = dict(dense[f"block_{i}"])
         mlp = {name: block.pop(name) for name in ("up", "down")}
@@ -207,10 +214,11 @@ def upcycle(dense: Any, fresh: Any, first_token: int, counts: list[int]) -> Any:
             for name, own in models.upcycle_experts(mlp, count).items()
             for part, leaf in own.items()
         }
-        params[f"block_{i}"] = block | {
-            "experts": fresh[f"block_{i}"]["experts"] | experts
-        }
-    return params
+        if config.experts.routing != "enforced" and count > 1:
+            shape = (config.model.width, count)
+            experts["router"] = INIT(jax.random.fold_in(rng, i), shape)
+        params[f"block_{i}"] = block | {"experts": experts}
+    return jax.tree.map(jnp.array, params)  # copies: a step consumes them
 
 
 def init_head(rng: jax.Array, width: int) -> Any:
