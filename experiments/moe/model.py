@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from contrastive_jax import models, parallel, randomness
 from contrastive_jax.models.encoder import SelfAttention, drop
@@ -203,9 +202,9 @@ def upcycle(dense: Any, rng: jax.Array, config: Any, counts: list[int]) -> Any:
       counts: number of experts of each layer.
     """
     params, fields = dict(dense), len(config.data.fields)
-    table = np.asarray(dense["token"]["embedding"])
-    copies = np.repeat(table[CLS : CLS + 1], fields, axis=0)
-    params["token"] = {"embedding": np.concatenate([table, copies])}
+    table = jnp.asarray(dense["token"]["embedding"])
+    copies = jnp.repeat(table[CLS : CLS + 1], fields, axis=0)
+    params["token"] = {"embedding": jnp.concatenate([table, copies])}
     for i, count in enumerate(counts):
         block = dict(dense[f"block_{i}"])
         mlp = {name: block.pop(name) for name in ("up", "down")}
