@@ -8,6 +8,15 @@ from contrastive_jax.models.encoder import (
     token_head_init,
     token_logits,
 )
+from contrastive_jax.models.experts import (
+    gelu_expert,
+    glu_expert,
+    moe_enforced,
+    moe_sentence_switch,
+    moe_sentence_top_k,
+    moe_token_top_k,
+    upcycle_experts,
+)
 from contrastive_jax.models.language import LanguageModel
 from contrastive_jax.models.layers import BatchNorm, GroupNorm, Mlp
 from contrastive_jax.models.lora import lora_init, lora_merge
@@ -64,10 +73,16 @@ __all__ = [
     "TwoTowers",
     "Vit",
     "decoding",
+    "gelu_expert",
+    "glu_expert",
     "last_layers",
     "lora_init",
     "lora_merge",
     "make_towers",
+    "moe_enforced",
+    "moe_sentence_switch",
+    "moe_sentence_top_k",
+    "moe_token_top_k",
     "morlet_filter_bank",
     "pool_cls",
     "pool_last",
@@ -82,4 +97,5 @@ __all__ = [
     "scattering_paths",
     "token_head_init",
     "token_logits",
+    "upcycle_experts",
 ]
