@@ -46,10 +46,10 @@ def measure_encode(task: str, method: str, rows: int, width: int) -> dict:
 
     import numpy as np
 
-    from contrastive_jax.tasks import sentences
+    from contrastive_jax.tasks import text_encoders
 
     chosen = texts(task, rows)
-    encoder = sentences.load(sentences.model())
+    encoder = text_encoders.load(text_encoders.packaged())
 
     def run():
         with warnings.catch_warnings():
