@@ -6,7 +6,7 @@ from contrastive_jax import training
 from contrastive_jax.tasks import text_encoders
 
 VARIANTS = ("", "controlled", "smoke", "paper")
-METHODS = ("simcse", "debiased", "neighbors", "semantic", "ipw_positives", "debcse")
+METHODS = ("simcse", "debiased", "neighbors", "ipw_positives", "debcse")
 KINDS = ("ipw", "semantic", "even")
 CHECKS = training.Checks(
     metric="loss",
@@ -34,7 +34,7 @@ CHECKS = training.Checks(
         "loss.mode": ("sample", "weight"),
         "loss.negatives": (*KINDS, "none"),
         "loss.positives": (*KINDS, "dropout"),
-        "methods": METHODS,
+        "methods": (*METHODS, "ipw_weighted"),
         "model.pooling": text_encoders.CHOICES["model.pooling"],
     },
     free=("data.name", "eval.sts", "model.path", "reference.path", "start.path"),
@@ -56,7 +56,7 @@ def get_config(variant: str = "") -> ConfigDict:
             test=6000,  # and to report
             length=24,  # tokens of a text
             candidates=64,  # of each text and role
-            surface="edit",  # or "jaccard", "length"
+            surface="jaccard",  # or "edit", "length"
             batch_size=64,
         )
     )
@@ -95,6 +95,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.optim.update(learning_rate=3e-3, warmup_steps=0)
         config.train.num_steps = 600
         config.eval.sets = ()
+        config.methods = (*METHODS, "ipw_weighted")
     if variant == "smoke":
         config.data.update(count=600, validation=60, test=80, candidates=16)
         config.data.batch_size = 64

@@ -15,7 +15,7 @@ import numpy as np
 from contrastive_jax import search
 from contrastive_jax.data import Rows, packaged, row_batches, sentences
 from contrastive_jax.tasks import text_encoders
-from experiments.debcse import model
+from experiments.debcse import measure, model
 
 SENSES = "usr/share/wordnet/data.noun"
 
@@ -32,26 +32,6 @@ class Texts(NamedTuple):
     tokens: np.ndarray
     where: np.ndarray
     classes: np.ndarray | None = None
-
-
-class Pairs(NamedTuple):
-    """Texts with graded pairs of them.
-
-    Attributes:
-      texts: the texts.
-      first: rows of the first texts of pairs, [p].
-      second: rows of the second ones.
-      gold: graded similarity; a constant where pairs are unrelated.
-      overlap: share of their tokens that both have (`debcse.jaccard`).
-      gap: how many more tokens the longer one has.
-    """
-
-    texts: Texts
-    first: np.ndarray
-    second: np.ndarray
-    gold: np.ndarray
-    overlap: np.ndarray
-    gap: np.ndarray
 
 
 class Candidates(NamedTuple):
@@ -83,8 +63,8 @@ class Prepared(NamedTuple):
     train: Texts
     table: np.ndarray | None
     candidates: dict[str, Candidates]
-    validation: Pairs | None
-    test: Pairs | None
+    validation: measure.Pairs | None
+    test: measure.Pairs | None
     tokenizer: object
 
 
@@ -111,7 +91,7 @@ def prepare(seed, sizes, data, reference, start):
         )
         cut = functools.partial(as_rows, tokenizer, length=own["length"])
         train = cut(texts)
-        validation, test = (x and as_pairs(cut(x[0]), *x[1:]) for x in graded)
+        validation, test = (x and measure.as_pairs(cut(x[0]), *x[1:]) for x in graded)
         table = None if path else model.token_vectors(train, *sizes)
     if path:
         whole = text_encoders.load_path(path, "float32", "float32")
@@ -156,7 +136,7 @@ def texts_of(rng, own):
     order = rng.permutation(len(texts))
     parts = np.split(order, np.cumsum([own["count"], own["validation"]]))
     graded = (
-        graded_pairs(rng, texts, chains, part[:size])
+        measure.graded_pairs(rng, texts, chains, part[:size])
         for part, size in zip(parts[1:], (own["validation"], own["test"]), strict=True)
     )
     return [texts[i] for i in parts[0]], *graded
@@ -182,38 +162,9 @@ def nouns():
     return list(texts), [chain(noun) for noun in texts.values()]
 
 
-def graded_pairs(rng, texts, chains, rows):
-    """A pair for each of the rows: with any other one below a hypernym of its chain.
-
-    Graded by Wu and Palmer 1994: depth of what both are, over the mean of their depths.
-    """
-    below, pairs, gold = {}, [], []
-    for i in rows:
-        for noun in chains[i]:
-            below.setdefault(noun, []).append(i)
-    for i in rows:
-        near = below[chains[i][rng.integers(len(chains[i]))]]
-        j = near[rng.integers(len(near))]
-        if i != j:
-            both = sum(a == b for a, b in zip(chains[i], chains[j], strict=False))
-            pairs.append((i, j))
-            gold.append(2 * both / (len(chains[i]) + len(chains[j])))
-    used, places = np.unique(pairs, return_inverse=True)
-    first, second = places.reshape(-1, 2).T
-    return [texts[i] for i in used], first, second, np.array(gold)
-
-
 def as_rows(tokenizer, texts, length):
     """`Texts` of a list of texts."""
     return Texts(**text_encoders.rows(tokenizer, texts, length))
-
-
-def as_pairs(texts, first, second, gold):
-    """`Pairs`, with how alike they look."""
-    overlap = model.surfaces(texts, first, second[:, None], "jaccard")[:, 0]
-    sizes = texts.where.sum(axis=1)
-    gap = np.abs(sizes[first] - sizes[second])
-    return Pairs(texts, first, second, gold, overlap, gap)
 
 
 def synthetic(rng, own, sizes):
@@ -244,7 +195,8 @@ def synthetic(rng, own, sizes):
         texts = draw(count)
         first, second = rng.integers(count, size=(2, 10 * count))
         other = texts.classes[first, 0] != texts.classes[second, 0]
-        return as_pairs(texts, first[other], second[other], np.zeros(other.sum()))
+        first, second = first[other], second[other]
+        return measure.as_pairs(texts, first, second, np.zeros(len(first)))
 
     train = draw(own["count"])
     return train, unrelated(own["validation"]), unrelated(own["test"]), table

@@ -6,8 +6,8 @@ Special about it:
   `debcse.gumbel_top_k` draws on the device, with a key per text.
 - `debcse.debcse` is the loss of what was drawn; `debcse.candidate_masks` leaves out
   copies of a text. With `loss.mode` "weight" all candidates count by their weights.
-- Baselines: dropout positives (SimCSE), the same with debiased InfoNCE, neighbors drawn
-  evenly (`loss.positives` = "even") or by meaning alone ("semantic": the ablation).
+- Baselines: dropout positives (SimCSE), the same with debiased InfoNCE, and neighbors
+  drawn by meaning alone: `loss.positives` "semantic", the ablation.
 
 Reference: Miao et al. 2023, arXiv:2309.07396. Only its abstract was at hand, there is
 no code: the equations are the reconstruction of `methods.debcse`.
@@ -25,10 +25,8 @@ import numpy as np
 
 from contrastive_jax import ebm, losses, parallel, randomness, similarity, training
 from contrastive_jax.methods import debcse
-from contrastive_jax.models.pretrained import encoders
 from contrastive_jax.tasks import text_encoders
-from experiments.debcse import data, measure, report
-from experiments.debcse.model import Bag
+from experiments.debcse import data, measure, model, report
 
 METHODS = {
     "simcse": {"loss.positives": "dropout", "loss.negatives": "none"},
@@ -37,28 +35,16 @@ METHODS = {
         "loss.negatives": "none",
         "loss.debiased": True,
     },
-    "neighbors": {"loss.positives": "even", "loss.negatives": "none"},
-    "semantic": {"loss.positives": "semantic", "loss.negatives": "none"},
+    "neighbors": {"loss.positives": "semantic", "loss.negatives": "none"},
     "ipw_positives": {"loss.negatives": "none"},
+    "ipw_weighted": {"loss.negatives": "none", "loss.mode": "weight"},
     "debcse": {},
 }
 
 
 def make_model(config, axis_name=None):
     """A transformer, or of depth 0 a bag of tokens."""
-    model = config.model
-    if model.depth:
-        return text_encoders.make_recipe(model).model
-    return Bag(model.vocab_size, model.width, model.dropout)
-
-
-def embed(config, params, tokens, where, keys=None):
-    """Embeddings of texts [n, d]; `keys` are those of dropout, None for none."""
-    if config.model.depth:
-        recipe = text_encoders.make_recipe(config.model)
-        return encoders.embed(recipe, params, tokens, where, keys=keys)
-    variables = {"params": params["encoder"]}
-    return make_model(config).apply(variables, tokens, where, keys)
+    return model.make_model(config.model)
 
 
 def make_optimizer(config):
@@ -70,8 +56,8 @@ def init(config, start=None):
     """The state at step 0, from random parameters or given ones."""
     tokens, rng = jnp.zeros((1, 2), jnp.int32), jax.random.key(config.seed)
     if start is None:
-        model = make_model(config)
-        run = jax.jit(lambda rng: model.init(rng, tokens, where=tokens == 0))
+        encoder = make_model(config)
+        run = jax.jit(lambda rng: encoder.init(rng, tokens, where=tokens == 0))
         start = {"encoder": run(rng)["params"]}
     fields = training.init_fields(config.seed, start, make_optimizer(config))
     return training.TrainState(**fields)
@@ -101,9 +87,7 @@ def log_probs(config, role, semantic, surface, where):
     elif kind == "semantic":
         surface = jnp.zeros_like(surface)
     elif kind != "ipw":
-        raise ValueError(
-            f"loss.{role}: expected ipw, semantic or even, got {kind!r}"
-        )
+        raise ValueError(f"loss.{role}: expected ipw, semantic or even, got {kind!r}")
     return debcse.ipw_log_probs(
         semantic,
         surface,
@@ -177,7 +161,7 @@ def make_step(config, axis_name=None):
 
         def loss_fn(params):
             flat = (x.reshape(-1, length) for x in (tokens, real))
-            z = embed(config, params, *flat, fresh).reshape(n, slots, -1)
+            z = model.embed(config.model, params, *flat, fresh).reshape(n, slots, -1)
             every = parallel.all_gather(z[:, 1:], axis_name)
             by_slot = jax.vmap(similarity.cosine, (None, 1), 1)  # [n, slots, m]
             cosines = by_slot(z[:, 0], every) / own.temperature
@@ -214,8 +198,17 @@ def evals(config):
     pairs = data.prepared(config).validation
     if pairs is None:
         return {}
-    encode = measure.encoder(functools.partial(embed, config))
+    encode = measure.encoder(functools.partial(model.embed, config.model))
     return {"validation": lambda state: measure.pairs(encode, state.params, pairs)}
+
+
+def chances(config):
+    """{role: probabilities [n, c]} of what is drawn for texts to train on."""
+    own = data.prepared(config).candidates
+    return {
+        role: measure.chances(own[role], functools.partial(log_probs, config, role))
+        for role in data.drawn_roles(config)
+    }
 
 
 def evaluate(config, trained):
@@ -223,12 +216,14 @@ def evaluate(config, trained):
     own, results = data.prepared(config), {}
     pairs = own.validation if config.eval.split == "validation" else own.test
     for name, (section, state) in trained.items():
-        encode = measure.encoder(functools.partial(embed, section))
+        encode = measure.encoder(functools.partial(model.embed, section.model))
         params, values = jax.device_get(state.params), {}
         if pairs is not None:
             values |= measure.pairs(encode, params, pairs)
-        values |= measure.judged(encode, params, own.tokenizer, config)
-        values |= measure.drawn(section, own, functools.partial(log_probs, section))
+        rows = functools.partial(data.as_rows, own.tokenizer, length=config.data.length)
+        values |= measure.judged(encode, params, rows, config)
+        for role, probs in chances(section).items():
+            values |= measure.drawn(own, role, probs)
         results |= {f"{name}/{key}": value for key, value in values.items()}
     return results
 
@@ -241,6 +236,10 @@ def run(config, workdir):
     trained = training.train_each(
         methods, config, workdir, begin, make_step, batches, **watch
     )
-    results = evaluate(config, trained)
-    report.write(workdir, __doc__, config, results, trained, data.prepared(config))
+    results, own = evaluate(config, trained), data.prepared(config)
+    drawn = {
+        name: chances(section).get("positives")
+        for name, (section, _) in trained.items()
+    }
+    report.write(workdir, __doc__, config, results, drawn, own)
     return results

@@ -1,17 +1,70 @@
 """What embeddings of texts know of meaning, and how much they go by looks."""
 
 import pathlib
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from contrastive_jax import ebm, evaluation
+from contrastive_jax import evaluation
 from contrastive_jax.tasks import sentences
-from experiments.debcse import data
+from experiments.debcse import model
 
 CHUNK = 256
 BINS = 10
+MOST = 2000
+
+
+class Pairs(NamedTuple):
+    """Texts with graded pairs of them.
+
+    Attributes:
+      texts: `data.Texts`.
+      first: rows of the first texts of pairs, [p].
+      second: rows of the second ones.
+      gold: graded similarity; a constant where pairs are unrelated.
+      overlap: share of their tokens that both have (`debcse.jaccard`).
+      gap: how many more tokens the longer one has.
+    """
+
+    texts: Any
+    first: np.ndarray
+    second: np.ndarray
+    gold: np.ndarray
+    overlap: np.ndarray
+    gap: np.ndarray
+
+
+def graded_pairs(rng, texts, chains, rows):
+    """A pair for each of the rows: with any other one below a hypernym of its chain.
+
+    Graded by Wu and Palmer 1994: depth of what both are, over the mean of their depths.
+    """
+    below, pairs, gold = {}, [], []
+    for i in rows:
+        for noun in chains[i]:
+            below.setdefault(noun, []).append(i)
+    for i in rows:
+        near = below[chains[i][rng.integers(len(chains[i]))]]
+        j = near[rng.integers(len(near))]
+        if i != j:
+            both = sum(a == b for a, b in zip(chains[i], chains[j], strict=False))
+            pairs.append((i, j))
+            gold.append(2 * both / (len(chains[i]) + len(chains[j])))
+    used, places = np.unique(pairs, return_inverse=True)
+    first, second = places.reshape(-1, 2).T
+    return [texts[i] for i in used], first, second, np.array(gold)
+
+
+def as_pairs(texts, first, second, gold):
+    """`Pairs`, with how alike they look."""
+    overlap = model.surfaces(texts, first, second[:, None], "jaccard")[:, 0]
+    sizes = texts.where.sum(axis=1)
+    gap = np.abs(sizes[first] - sizes[second])
+    return Pairs(texts, first, second, gold, overlap, gap)
+
+
+# Embeddings
 
 
 def encoder(embed):
@@ -64,39 +117,44 @@ def at_fixed_grade(cosines, looks, gold):
     return float(np.mean([evaluation.spearman(cosines[i], looks[i]) for i in parts]))
 
 
-def judged(encode, params, tokenizer, config):
+def judged(encode, params, as_rows, config):
     """Agreement with people on the sets and files of `eval`, in percent."""
-    files = {pathlib.Path(f).stem: pathlib.Path(f).expanduser() for f in config.eval.sts}
-    if tokenizer is None or not (config.eval.sets or files):
+    files = {
+        pathlib.Path(f).stem: pathlib.Path(f).expanduser() for f in config.eval.sts
+    }
+    if not (config.eval.sets or files):
         return {}
-
-    def of_texts(texts):
-        return encode(params, data.as_rows(tokenizer, texts, config.data.length))
-
-    return sentences.evaluate(of_texts, sets=config.eval.sets, files=files)
+    return sentences.evaluate(
+        lambda texts: encode(params, as_rows(texts)), sets=config.eval.sets, files=files
+    )
 
 
-def drawn(config, own, log_probs):
-    """What is drawn, by probabilities of up to 2,000 texts' candidates.
+def chances(near, log_probs):
+    """Probabilities of the candidates of up to 2,000 texts, [n, c].
 
-    Of each role the mean effective sample size, cosine under the reference and surface
-    similarity; where they are known, how often a positive has the style or the topic of
-    its text.
+    Args:
+      near: `data.Candidates`.
+      log_probs: function of their semantic and surface similarity and a mask.
     """
-    results = {}
-    for role in data.drawn_roles(config):
-        near = data.Candidates(*(x[:2000] for x in own.candidates[role]))
-        where = jnp.asarray(near.rows >= 0)
-        run = jax.jit(lambda a, b, c, role=role: log_probs(role, a, b, c))
-        logs = run(near.semantic, near.surface, where)
-        probs = np.exp(logs)
-        sizes = jax.jit(ebm.effective_sample_size)(logs)
-        results[f"{role}_sample_size"] = float(np.mean(sizes))
-        means = {"semantic": near.semantic, "surface": near.surface}
-        if own.train.classes is not None:
-            same = own.train.classes[near.rows] == own.train.classes[:2000, None, :]
-            means |= {"same_topic": same[..., 0], "same_style": same[..., 1]}
-        for name, values in means.items():
-            each = np.sum(probs * values, axis=1)
-            results[f"{role}_{name}"] = float(np.mean(each))
-    return results
+    rows, semantic, surface = (x[:MOST] for x in near)
+    return np.exp(jax.jit(log_probs)(semantic, surface, rows >= 0))
+
+
+def drawn(own, role, probs):
+    """What is drawn with these probabilities, on average over the texts.
+
+    Effective sample size, cosine under the reference and surface similarity; where they
+    are known, how often a candidate has the topic and the style of its text.
+    """
+    near = own.candidates[role]
+    means = {"semantic": near.semantic, "surface": near.surface}
+    if own.train.classes is not None:
+        classes = own.train.classes
+        same = classes[near.rows[: len(probs)]] == classes[: len(probs), None, :]
+        means |= {"same_topic": same[..., 0], "same_style": same[..., 1]}
+    means = {
+        name: float(np.mean(np.sum(probs * values[: len(probs)], axis=1)))
+        for name, values in means.items()
+    }
+    size = float(np.mean(1 / np.sum(probs**2, axis=1)))
+    return {f"{role}_{k}": x for k, x in ({"sample_size": size} | means).items()}

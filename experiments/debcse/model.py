@@ -1,4 +1,4 @@
-"""A bag of tokens as an encoder, and as the reference that candidates are found by."""
+"""The encoder, and the bag of tokens that is the reference candidates are found by."""
 
 import flax.linen as nn
 import jax
@@ -9,6 +9,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from contrastive_jax import models, randomness
 from contrastive_jax.methods import debcse
+from contrastive_jax.models.pretrained import encoders
+from contrastive_jax.tasks import text_encoders
 
 SURFACES = {
     "edit": debcse.edit_similarity,
@@ -45,6 +47,21 @@ class Bag(nn.Module):
         return models.pool_mean(vectors, where)
 
 
+def make_model(section):
+    """The module of a section `model`: a transformer, or of depth 0 a bag of tokens."""
+    if section.depth:
+        return text_encoders.make_recipe(section).model
+    return Bag(section.vocab_size, section.width, section.dropout)
+
+
+def embed(section, params, tokens, where, keys=None):
+    """Embeddings of texts [n, d]; `keys` are those of dropout, None for none."""
+    if section.depth:
+        recipe = text_encoders.make_recipe(section)
+        return encoders.embed(recipe, params, tokens, where, keys=keys)
+    return make_model(section).apply({"params": params["encoder"]}, tokens, where, keys)
+
+
 def token_vectors(texts, vocab_size, width):
     """Vectors of tokens by which of them stand in one text: a factorized table.
 
@@ -69,9 +86,10 @@ def token_vectors(texts, vocab_size, width):
 
 
 def averages(texts, table):
-    """Mean of the vectors of the tokens of every text."""
+    """Mean of the vectors of the tokens of every text, less what all have in common."""
     total = np.einsum("nt,ntd->nd", texts.where.astype(np.float32), table[texts.tokens])
-    return total / texts.where.sum(axis=1, keepdims=True)
+    means = total / texts.where.sum(axis=1, keepdims=True)
+    return means - np.mean(means, axis=0)
 
 
 def surfaces(texts, first, second, kind, chunk=64):
