@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from contrastive_jax import training
 from contrastive_jax.tasks import text_encoders
 
-VARIANTS = ("", "controlled", "smoke", "paper")
+VARIANTS = ("", "transformer", "controlled", "smoke", "paper")
 METHODS = ("simcse", "debiased", "neighbors", "ipw_positives", "debcse")
 KINDS = ("ipw", "semantic", "even")
 CHECKS = training.Checks(
@@ -42,10 +42,13 @@ CHECKS = training.Checks(
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant; "" is WordNet, "controlled" texts of known style."""
+    """The config of a variant; "" is WordNet, "controlled" texts of known style.
+
+    "transformer" takes two blocks of one in place of the bag.
+    """
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=1e-3, warmup_steps=20),
+        optim=dict(learning_rate=1e-2, warmup_steps=20),
         train=dict(num_steps=400, log_every=20, save_every=200),
     )
     config.data = ConfigDict(
@@ -60,10 +63,11 @@ def get_config(variant: str = "") -> ConfigDict:
             batch_size=64,
         )
     )
-    config.model = text_encoders.small(vocab_size=4000, max_length=24)
+    # A bag of tokens (depth 0): the mean of their vectors, which are learned.
+    config.model = text_encoders.small(vocab_size=4000, max_length=24, depth=0)
     # A folder to begin from; else random weights, by `vectors` with the vectors of
     # tokens of the reference, `scale` times as long.
-    config.start = ConfigDict(dict(path="", vectors=True, scale=1.0))
+    config.start = ConfigDict(dict(path="", vectors=True, scale=0.5))
     # A folder with the reference encoder; else the mean of vectors of tokens.
     config.reference = ConfigDict(dict(path=""))
     positives = dict(count=1, semantic_temperature=0.05, surface_temperature=0.05)
@@ -87,10 +91,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.methods = METHODS
     config.eval = ConfigDict(dict(split="test", every=100, sets=("lee",), sts=()))
 
-    if variant in ("controlled", "smoke"):
+    if variant == "transformer":
+        config.model.update(width=64, depth=2, heads=2, mlp_width=256)
+        config.optim.learning_rate = 2e-3
+        config.train.num_steps = 300
+    elif variant in ("controlled", "smoke"):
         config.data.update(name="controlled", count=3000, validation=300, test=600)
         config.data.update(length=12, batch_size=128)
-        config.model.update(vocab_size=601, width=32, depth=0)
+        config.model.update(vocab_size=601, width=32)
         config.start.vectors = False
         config.optim.update(learning_rate=3e-3, warmup_steps=0)
         config.train.num_steps = 600

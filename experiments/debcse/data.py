@@ -113,6 +113,7 @@ def prepare(seed, sizes, data, reference, start):
 def described(texts, vectors, rows, surface):
     """`Candidates` with their similarities to the texts whose they are."""
     rows = np.asarray(rows, np.int32)
+    vectors = np.asarray(vectors, np.float32)
     semantic = np.einsum("nd,ncd->nc", vectors, vectors[rows])
     alike = model.surfaces(texts, np.arange(len(rows)), rows, surface)
     return Candidates(rows, semantic, alike)
