@@ -1,0 +1,147 @@
+"""Configs of the primer's comparison (Rethmeier and Augenstein 2023)."""
+
+from ml_collections import ConfigDict
+
+from contrastive_jax import training
+
+VARIANTS = ("", "nce", "smoke", "paper")
+OBJECTIVES = (
+    "binary",
+    "cross_entropy",
+    "distillation",
+    "input_label",
+    "nt_xent",
+    "proxy_anchor",
+    "ranking",
+    "supcon",
+    "triplet",
+    "vicreg",
+)
+METHODS = (
+    "cross_entropy",
+    "binary_1",
+    "binary_10",
+    "binary_50",
+    "ranking_1",
+    "ranking_10",
+    "ranking_50",
+    "ranking_free",
+    "input_label",
+    "proxy_anchor",
+    "input_input",
+    "input_input_labels",
+    "triplet",
+    "non_contrastive",
+    "distillation",
+)
+NCE = ("nce_ranking", "nce_binary", "nce_binary_normaliser")
+CHECKS = training.Checks(
+    metric="loss",
+    change=-0.5,
+    positive=(
+        "contexts",
+        "draws",
+        "every",
+        "hidden",
+        "min_texts",
+        "outcomes",
+        "rank",
+        "shots",
+        "vocab_size",
+        "data.batch_size",
+        "data.length",
+        "loss.negatives",
+        "loss.scale",
+    ),
+    not_negative=("loss.margin", "loss.shift"),
+    ranges={"data.unseen": "(0, 1)", "data.dropped": "[0, 1)"},
+    choices={
+        "loss.objective": OBJECTIVES,
+        "methods": (*METHODS, *NCE),
+        "eval.split": ("validation", "test"),
+    },
+    free=("data.name",),
+)
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant; "" labels the nouns of WordNet by what they are."""
+    training.check_variant(variant, VARIANTS)
+    config = training.defaults(
+        optim=dict(learning_rate=3e-3, warmup_steps=50),
+        train=dict(num_steps=900, log_every=50, save_every=450),
+    )
+    config.methods = METHODS
+    config.data = ConfigDict(
+        dict(
+            name="wordnet",  # "synthetic", or a folder of own files
+            batch_size=128,
+            min_texts=20,  # labels with fewer are left out
+            unseen=0.1,  # share of labels for the test without training texts
+            vocab_size=16_000,
+            length=24,  # words of a text
+            dropped=0.2,  # share of the words that a view lacks
+        )
+    )
+    config.model = ConfigDict(dict(width=128, hidden=256))
+    config.loss = ConfigDict(
+        dict(
+            objective="ranking",
+            label_text=True,  # False: free vectors stand for the labels' texts
+            negatives=50,  # K
+            # Negatives by the frequency of their labels, and scores less the
+            # logarithm of it; else any other label.
+            corrected=False,
+            temperature=0.1,
+            shift=0.0,  # of binary NCE
+            margin=0.1,
+            scale=1.0,  # of the embeddings before VICReg
+        )
+    )
+    # Every so many steps the curves of the report are measured, on validation texts.
+    config.watch = ConfigDict(dict(every=150))
+    config.eval = ConfigDict(dict(split="test", shots=5, draws=10))
+
+    if variant == "nce":
+        config.methods = NCE
+        config.data = ConfigDict(
+            dict(name="categorical", batch_size=4096, contexts=8, outcomes=30, rank=4)
+        )
+        config.loss = ConfigDict(
+            dict(
+                objective="ranking",
+                negatives=10,
+                corrected=True,
+                shift=0.0,
+                normaliser=False,  # a free constant for each context
+            )
+        )
+        for section in ("model", "watch", "eval"):
+            del config[section]
+        config.optim.update(learning_rate=0.03, warmup_steps=0)
+        config.train.update(num_steps=1500, log_every=100, save_every=1500)
+    elif variant == "smoke":
+        config.methods = ("ranking_10", "input_input")
+        config.data.update(name="synthetic", batch_size=32, min_texts=10, length=10)
+        config.data.vocab_size = 200
+        config.model.update(width=16, hidden=16)
+        config.optim.update(learning_rate=2e-2, warmup_steps=5)
+        config.train.update(num_steps=60, log_every=3, save_every=30)
+        config.watch.every = 30
+        config.eval.update(shots=2, draws=2)
+    elif variant == "paper":
+        # A survey: it trains nothing, and no value is stated. Those of the comparison
+        # that we think of at full size: every kind of noun with a text for training,
+        # validation and test, more negatives, ten epochs.
+        config.data.update(batch_size=1024, min_texts=5, vocab_size=50_000, length=48)
+        config.model.update(width=512, hidden=1024)
+        config.loss.negatives = 127
+        config.optim.update(learning_rate=1e-3, warmup_steps=100)
+        config.train.update(num_steps=5000, log_every=100, save_every=1000)
+        config.watch.every = 1000
+    return config
+
+
+def paper_batch():
+    """A row of the recipe's batch: shape and type of each array."""
+    return {"tokens": ((48,), "int32"), "label": ((), "int32")}

@@ -1,0 +1,71 @@
+"""The encoder of all objectives, and the model of the check of NCE."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+
+class Encoder(nn.Module):
+    """Mean of trained word vectors and one hidden layer beside it.
+
+    Attributes:
+      vocab_size: numbers of words; 0 is no word.
+      width: of vectors and embeddings.
+      hidden: units of the hidden layer.
+      labels: vectors of as many labels for objectives that train these instead of
+        reading the labels' texts; 0 for none.
+    """
+
+    vocab_size: int
+    width: int
+    hidden: int
+    labels: int = 0
+
+    def setup(self):
+        """The layers."""
+        self.words = nn.Embed(
+            self.vocab_size, self.width, embedding_init=nn.initializers.normal(1.0)
+        )
+        self.inner, self.outer = nn.Dense(self.hidden), nn.Dense(self.width)
+        if self.labels:
+            self.label_vectors = self.param(
+                "label_vectors",
+                nn.initializers.lecun_normal(in_axis=-1, out_axis=-2),
+                (self.labels, self.width),
+            )
+            self.label_bias = self.param(
+                "label_bias", nn.initializers.zeros, (self.labels,)
+            )
+
+    def __call__(self, tokens, where):
+        """Embeddings [n, width] of the words [n, t] that count."""
+        counts = jnp.maximum(jnp.sum(where, axis=1), 1)[:, None]
+        vectors = jnp.where(where[:, :, None], self.words(tokens), 0)
+        mean = jnp.sum(vectors, axis=1) / counts
+        return mean + self.outer(nn.gelu(self.inner(mean)))
+
+
+class Contexts(nn.Module):
+    """Scores of outcomes with known features in contexts with vectors of their own.
+
+    Attributes:
+      features: of the outcomes, [y, r].
+      contexts: how many.
+      normaliser: whether each context has a constant of its own.
+    """
+
+    features: tuple[tuple[float, ...], ...]
+    contexts: int
+    normaliser: bool
+
+    @nn.compact
+    def __call__(self, context):
+        """Scores [n, y] of contexts [n]."""
+        features = np.asarray(self.features, np.float32)
+        zeros = nn.initializers.zeros
+        vectors = self.param("vectors", zeros, (self.contexts, features.shape[1]))
+        scores = jnp.take(vectors, context, axis=0) @ features.T
+        if self.normaliser:
+            constants = self.param("constants", zeros, (self.contexts,))
+            scores = scores + jnp.take(constants, context)[:, None]
+        return scores
