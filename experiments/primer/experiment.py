@@ -240,29 +240,26 @@ batches = data.batches
 
 
 def evaluate(config, trained):
-    """Measures of every method; of the check of NCE errors of log-ratios."""
-    if config.data.name == "categorical":
-        return measure.nce(config, trained, make_model)
+    """Measures of every method, and the average precision of each label by each."""
     return measure.evaluate(config, trained, make_model, init)
 
 
 def run(config, workdir):
     """Trains every method and writes the report; distillation comes last."""
     rest = {name: METHODS[name] for name in config.methods if name != "distillation"}
-    shared = dict(
-        make_step=make_step,
-        batches=batches,
-        evals=None,
-        eval_every=0,
-    )
-    if config.data.name != "categorical":
-        shared["eval_every"] = config.watch.every
-        shared["evals"] = functools.partial(measure.evals, make_model=make_model)
-    trained = training.train_each(rest, config, workdir, init, **shared)
+    shared = make_step, batches
+    if config.data.name == "categorical":
+        trained = training.train_each(rest, config, workdir, init, *shared)
+        results = measure.nce(config, trained, make_model)
+        report.write_nce(workdir, __doc__, config, results, trained, make_model)
+        return results
+    evals = functools.partial(measure.evals, make_model=make_model)
+    watch = dict(evals=evals, eval_every=config.watch.every)
+    trained = training.train_each(rest, config, workdir, init, *shared, **watch)
     if "distillation" in config.methods:
         last = {"distillation": METHODS["distillation"]}
         first = functools.partial(init, teacher=trained[TEACHER][1].params)
-        trained |= training.train_each(last, config, workdir, first, **shared)
-    results = evaluate(config, trained)
-    report.write(workdir, __doc__, config, results, trained, make_model)
+        trained |= training.train_each(last, config, workdir, first, *shared, **watch)
+    results, by_label = evaluate(config, trained)
+    report.write(workdir, __doc__, config, results, by_label, trained)
     return results

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import sparse
 from sklearn.feature_extraction.text import TfidfTransformer
 
-from contrastive_jax import evaluation
+from contrastive_jax import evaluation, training
 from experiments.primer import data
 
 # Objectives that see texts alone: their scores are cosines to the means of labels.
@@ -63,11 +64,11 @@ def parts_of(split: str) -> tuple[str, str, str]:
     return "train", split, f"unseen_{split}"
 
 
-def means(x: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Direction of the mean of each label's rows, [count, d]."""
-    total = np.zeros((count, x.shape[1]))
-    np.add.at(total, labels, x)
-    return unit(total)
+def means(x, labels: np.ndarray, count: int) -> np.ndarray:
+    """Direction of the mean of each label's rows, [count, d]; rows may be sparse."""
+    places = (np.ones(len(labels)), (labels, np.arange(len(labels))))
+    total = sparse.csr_matrix(places, (count, len(labels))) @ x
+    return unit(total.toarray() if sparse.issparse(total) else total)
 
 
 def precisions(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -139,19 +140,15 @@ def evals(config, make_model):
 
 def words(config, split: str) -> Embedded:
     """Texts as weighted counts of their words, without training."""
-    texts, size = data.texts_of(config), len(data.texts_of(config).vocabulary)
+    texts = data.texts_of(config)
 
     def counts(tokens):
-        table = np.zeros((len(tokens), size), np.float32)
-        np.add.at(table, (np.arange(len(tokens))[:, None], tokens), 1)
-        table[:, 0] = 0
-        return table
+        rows, columns = np.nonzero(tokens)
+        places = (np.ones(len(rows)), (rows, tokens[rows, columns]))
+        return sparse.csr_matrix(places, (len(tokens), len(texts.vocabulary)))
 
     weigh = TfidfTransformer().fit(counts(texts.tokens["train"]))
-    tables = {
-        part: weigh.transform(counts(texts.tokens[part])).toarray()
-        for part in parts_of(split)
-    }
+    tables = {p: weigh.transform(counts(texts.tokens[p])) for p in parts_of(split)}
     named = weigh.transform(counts(texts.label_tokens)).toarray()
     return Embedded(tables, named, tables[split] @ named[: texts.seen].T)
 
@@ -169,9 +166,7 @@ def evaluate(config, trained, make_model, init):
 
     for name, (own, state) in trained.items():
         add(name, embed(own, make_model(own), state.params, parts))
-    with config.unlocked():
-        first = next(iter(trained.values()))[0].copy_and_resolve_references()
-    first.loss.update(objective="ranking", label_text=True)
+    first = training.changed(config, {"loss.objective": "ranking"})
     add("untrained", embed(first, make_model(first), init(first).params, parts))
     add("words", words(config, split))
     novel = 100 / len(np.unique(texts.labels[f"unseen_{split}"]))
