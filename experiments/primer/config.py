@@ -105,7 +105,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "nce":
         config.methods = NCE
         config.data = ConfigDict(
-            dict(name="categorical", batch_size=4096, contexts=8, outcomes=30, rank=4)
+            dict(name="categorical", batch_size=2048, contexts=8, outcomes=30, rank=4)
         )
         config.loss = ConfigDict(
             dict(
@@ -113,13 +113,13 @@ def get_config(variant: str = "") -> ConfigDict:
                 negatives=10,
                 corrected=True,
                 shift=0.0,
-                normaliser=False,  # a free constant for each context
+                normaliser=False,  # a free constant for each context, else one
             )
         )
         for section in ("model", "watch", "eval"):
             del config[section]
         config.optim.update(learning_rate=0.03, warmup_steps=0)
-        config.train.update(num_steps=1500, log_every=100, save_every=1500)
+        config.train.update(num_steps=2000, log_every=100, save_every=2000)
     elif variant == "smoke":
         config.methods = ("ranking_10", "input_input")
         config.data.update(name="synthetic", batch_size=32, min_texts=10, length=10)

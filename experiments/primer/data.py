@@ -229,7 +229,7 @@ def truth(contexts: int, labels: int, rank: int, seed: int) -> Truth:
     """Random contexts and outcomes, the normalisers of the contexts far apart."""
     rng = np.random.default_rng([seed, 11])
     features = rng.normal(size=(labels, rank)) / np.sqrt(rank)
-    sizes = np.linspace(0.5, 3, contexts)[:, None]
+    sizes = np.linspace(0.5, 2.5, contexts)[:, None]
     scores = (sizes * rng.normal(size=(contexts, rank))) @ features.T
     noise = rng.normal(size=labels)
     log_noise = noise - np.log(np.sum(np.exp(noise)))

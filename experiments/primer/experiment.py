@@ -106,8 +106,9 @@ def contrast(config, scores, label, keys, log_noise, axis_name):
         )
     k = loss.negatives
     if loss.corrected:
-        chances = randomness.gumbel(keys, (n, k, c)) + log_noise
-        drawn = jnp.argmax(chances, axis=2)
+        places = randomness.uniform(keys, (n, k))
+        below = jnp.cumsum(jnp.exp(log_noise))[:-1]
+        drawn = jnp.searchsorted(below, places, side="right")
         noise = {
             "positive_log_noise": log_noise[label],
             "negative_log_noise": log_noise[drawn],

@@ -51,7 +51,7 @@ class Contexts(nn.Module):
     Attributes:
       features: of the outcomes, [y, r].
       contexts: how many.
-      normaliser: whether each context has a constant of its own.
+      normaliser: a free constant for each context; else one for all.
     """
 
     features: tuple[tuple[float, ...], ...]
@@ -67,5 +67,5 @@ class Contexts(nn.Module):
         scores = jnp.take(vectors, context, axis=0) @ features.T
         if self.normaliser:
             constants = self.param("constants", zeros, (self.contexts,))
-            scores = scores + jnp.take(constants, context)[:, None]
-        return scores
+            return scores + jnp.take(constants, context)[:, None]
+        return scores + self.param("constant", zeros, ())
