@@ -17,23 +17,41 @@ OBJECTIVES = (
     "triplet",
     "vicreg",
 )
-METHODS = (
-    "cross_entropy",
-    "binary_1",
-    "binary_10",
-    "binary_50",
-    "ranking_1",
-    "ranking_10",
-    "ranking_50",
-    "ranking_free",
-    "input_label",
-    "proxy_anchor",
-    "input_input",
-    "input_input_labels",
-    "triplet",
-    "non_contrastive",
-    "distillation",
-)
+# Of each method and reference: family, what it sees besides the texts, function. The
+# documentation's table has these rows.
+FAMILIES = {
+    "cross_entropy": ("classifier", "labels", "losses.info_nce"),
+    "ranking_50": ("input-label, ranking NCE, K = 50", "label texts", "ebm.ranking_nce"),
+    "ranking_10": ("the same, K = 10", "label texts", "ebm.ranking_nce"),
+    "ranking_1": ("the same, K = 1", "label texts", "ebm.ranking_nce"),
+    "ranking_free": ("the same, K = 50, free vectors", "labels", "ebm.ranking_nce"),
+    "binary_50": ("input-label, binary NCE, K = 50", "label texts", "ebm.binary_nce"),
+    "binary_10": ("the same, K = 10", "label texts", "ebm.binary_nce"),
+    "binary_1": ("the same, K = 1", "label texts", "ebm.binary_nce"),
+    "input_label": (
+        "input-label, all labels",
+        "label texts",
+        "ebm.input_label_matching",
+    ),
+    "proxy_anchor": ("input-label, proxies", "label texts", "losses.proxy_anchor"),
+    "input_input_labels": (
+        "input-input, texts of a label",
+        "labels",
+        "losses.supervised_contrastive",
+    ),
+    "triplet": ("triplets of texts", "labels", "losses.triplet_semi_hard"),
+    "input_input": ("input-input, two views", "nothing", "losses.nt_xent"),
+    "non_contrastive": ("two views, no negatives", "nothing", "losses.vicreg"),
+    "distillation": (
+        "distillation of ranking NCE",
+        "teacher's scores",
+        "losses.distillation_kl",
+    ),
+    "untrained": ("encoder before training", "nothing", ""),
+    "words": ("weighted words, no encoder", "nothing", ""),
+    "chance": ("chance", "", ""),
+}
+METHODS = tuple(FAMILIES)[:-3]
 NCE = ("nce_ranking", "nce_binary", "nce_binary_normaliser")
 CHECKS = training.Checks(
     metric="loss",

@@ -10,6 +10,7 @@ Of the check of NCE: outcomes of contexts whose chances are known.
 """
 
 import functools
+import itertools
 import pathlib
 from typing import NamedTuple
 
@@ -64,28 +65,30 @@ def wordnet() -> Raw:
       DataMissing: the package could not be fetched.
     """
     file = packaged.read_member("wordnet", "usr/share/wordnet/data.noun").decode()
+    return by_hypernym(file.splitlines())
+
+
+def by_hypernym(lines: list[str]) -> Raw:
+    """The definitions of a WordNet data file, by the first hypernym of each."""
     senses, above = {}, {}
-    for line in file.splitlines():
+    for line in lines:
         if line and line[0] != " ":  # the license
             number, *fields = line.partition(" | ")[0].split()
             senses[number] = sentences.read_sense(line)
-            pointers = fields[3 + 2 * int(fields[2], 16) + 1 :]
-            kinds = [b for a, b in zip(pointers, pointers[1:], strict=False) if a == "@"]
+            pointers = fields[3 + 2 * int(fields[2], 16) :]
+            kinds = [b for a, b in itertools.pairwise(pointers) if a == "@"]
             if kinds:
                 above[number] = kinds[0]
     labels = set(above.values())
     texts = [(b, senses[a].definition) for a, b in above.items() if a not in labels]
-    return Raw(
-        texts,
-        {a: ", ".join(senses[a].words) for a in labels},
-        {a: senses[a].definition for a in labels},
-    )
+    names = {a: ", ".join(senses[a].words) for a in labels}
+    return Raw(texts, names, {a: senses[a].definition for a in labels})
 
 
-def synthetic() -> Raw:
+def synthetic(labels: int = 20) -> Raw:
     """Labels with words of their own, of which their texts and descriptions are made."""
     rng, texts, descriptions = np.random.default_rng(0), [], {}
-    for label in range(20):
+    for label in range(labels):
         own = [f"w{label}x{i}" for i in range(8)]
         descriptions[f"n{label}"] = " ".join(own[:5])
         for _ in range(10 + 60 // (label + 1)):

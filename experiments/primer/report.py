@@ -16,6 +16,20 @@ SHOWN = {
     "zero_shot": "zero-shot accuracy, unseen labels (%)",
 }
 BANDS = 5
+# Whose curves are drawn, where they were trained: one or two of each family.
+DRAWN = (
+    "cross_entropy",
+    "ranking_50",
+    "ranking_free",
+    "binary_50",
+    "proxy_anchor",
+    "input_input_labels",
+    "triplet",
+    "input_input",
+    "non_contrastive",
+    "distillation",
+    "words",
+)
 
 
 def write(workdir, doc, config, results, by_label, trained):
@@ -87,6 +101,7 @@ def tail(config, by_label, colors):
     drawn = {
         name: (places, [100 * x.mean() for x in np.array_split(own[::-1], BANDS)])
         for name, own in by_label.items()
+        if name in DRAWN
     }
     return plots.lines(
         {"": drawn},
@@ -121,6 +136,7 @@ def curves(runs, colors):
                 [line[name] for line in lines if name in line],
             )
             for method, lines in runs.items()
+            if method in DRAWN
         }
     return plots.lines(panels, xlabel="step", ylabel="", colors=colors)
 
