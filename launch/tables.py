@@ -83,7 +83,9 @@ def families() -> dict[str, tuple[str, str, str]]:
 
 def families_table() -> str:
     """The families of objectives on one task, from the primer's results.json."""
-    (entry,) = (x for x in reproduce.entries("primer") if not (x["variant"] or x["set"]))
+    (entry,) = (
+        x for x in reproduce.entries("primer") if not (x["variant"] or x["set"])
+    )
     metrics = entry["metrics"]
     lines = [
         f"| family | sees | loss | {' | '.join(MEASURES.values())} |",

@@ -21,7 +21,11 @@ OBJECTIVES = (
 # documentation's table has these rows.
 FAMILIES = {
     "cross_entropy": ("classifier", "labels", "losses.info_nce"),
-    "ranking_50": ("input-label, ranking NCE, K = 50", "label texts", "ebm.ranking_nce"),
+    "ranking_50": (
+        "input-label, ranking NCE, K = 50",
+        "label texts",
+        "ebm.ranking_nce",
+    ),
     "ranking_10": ("the same, K = 10", "label texts", "ebm.ranking_nce"),
     "ranking_1": ("the same, K = 1", "label texts", "ebm.ranking_nce"),
     "ranking_free": ("the same, K = 50, free vectors", "labels", "ebm.ranking_nce"),

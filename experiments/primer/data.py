@@ -86,7 +86,7 @@ def by_hypernym(lines: list[str]) -> Raw:
 
 
 def synthetic(labels: int = 20) -> Raw:
-    """Labels with words of their own, of which their texts and descriptions are made."""
+    """Labels with words of their own, which their texts and descriptions are made of."""
     rng, texts, descriptions = np.random.default_rng(0), [], {}
     for label in range(labels):
         own = [f"w{label}x{i}" for i in range(8)]

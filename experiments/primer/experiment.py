@@ -1,8 +1,8 @@
 """Primer: the families of contrastive objectives on one encoder and one long tail.
 
 Special about it:
-- Input against input: two views of a text (`parallel.nt_xent`, `losses.vicreg`) or texts
-  of a label (`parallel.supervised_contrastive`, `losses.triplet_semi_hard`).
+- Input against input: two views of a text (`parallel.nt_xent`, `losses.vicreg`) or
+  texts of a label (`parallel.supervised_contrastive`, `losses.triplet_semi_hard`).
 - Input against the text of a label, with sampled negatives (`ebm.binary_nce`,
   `ebm.ranking_nce`) or all labels (`ebm.input_label_matching`, `losses.proxy_anchor`,
   `losses.distillation_kl` from the scores of "ranking_50", without labels).
@@ -23,8 +23,15 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax import ebm, losses, pairs, parallel, randomness, similarity
-from contrastive_jax import training
+from contrastive_jax import (
+    ebm,
+    losses,
+    pairs,
+    parallel,
+    randomness,
+    similarity,
+    training,
+)
 from experiments.primer import data, measure, report
 from experiments.primer import model as models
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
+from scipy.special import logsumexp
 from sklearn.feature_extraction.text import TfidfTransformer
 
 from contrastive_jax import evaluation, training
@@ -14,6 +15,8 @@ from experiments.primer import data
 
 # Objectives that see texts alone: their scores are cosines to the means of labels.
 OF_INPUTS = ("nt_xent", "supcon", "triplet", "vicreg")
+# Objectives that train a softmax over labels: their scores are its log-chances.
+OF_SOFTMAX = ("cross_entropy", "ranking", "distillation")
 
 
 class Embedded(NamedTuple):
@@ -26,7 +29,7 @@ class Embedded(NamedTuple):
         cosines to the means of the labels.
     """
 
-    parts: dict[str, np.ndarray]
+    parts: dict[str, Any]
     labels: np.ndarray
     scores: np.ndarray | None
 
@@ -55,7 +58,9 @@ def embed(config, model, params, parts) -> Embedded:
         own = named[: texts.seen]
         if not config.loss.label_text:
             own = unit(params["label_vectors"])
-        scores = units[parts[1]] @ own.T
+        scores = units[parts[1]] @ own.T / config.loss.temperature
+    if config.loss.objective in OF_SOFTMAX:
+        scores = scores - logsumexp(scores, axis=1, keepdims=True)
     return Embedded(units, named, scores)
 
 
@@ -64,7 +69,7 @@ def parts_of(split: str) -> tuple[str, str, str]:
     return "train", split, f"unseen_{split}"
 
 
-def means(x, labels: np.ndarray, count: int) -> np.ndarray:
+def means(x: Any, labels: np.ndarray, count: int) -> np.ndarray:
     """Direction of the mean of each label's rows, [count, d]; rows may be sparse."""
     places = (np.ones(len(labels)), (labels, np.arange(len(labels))))
     total = sparse.csr_matrix(places, (count, len(labels))) @ x
@@ -80,7 +85,7 @@ def precisions(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.asarray(found)
 
 
-def few_shot(x: np.ndarray, labels: np.ndarray, shots: int, draws: int) -> float:
+def few_shot(x: Any, labels: np.ndarray, shots: int, draws: int) -> float:
     """Share of texts nearest to their label's mean of a few texts, over draws."""
     names, labels = np.unique(labels, return_inverse=True)
     shares = []

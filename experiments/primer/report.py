@@ -99,7 +99,10 @@ def tail(config, by_label, colors):
     counts = data.texts_of(config).counts[::-1]
     places = [round(float(x.mean()), 1) for x in np.array_split(counts, BANDS)]
     drawn = {
-        name: (places, [100 * x.mean() for x in np.array_split(own[::-1], BANDS)])
+        name: (
+            places,
+            [100 * float(x.mean()) for x in np.array_split(own[::-1], BANDS)],
+        )
         for name, own in by_label.items()
         if name in DRAWN
     }
@@ -118,8 +121,11 @@ def by_negatives(results, trained):
     for key, label in SHOWN.items():
         lines = {}
         for kind in kinds:
-            ks = [int(n.split("_")[1]) for n in trained if n.startswith(f"{kind}_")
-                  and n.split("_")[1].isdigit()]
+            ks = [
+                int(n.split("_")[1])
+                for n in trained
+                if n.startswith(f"{kind}_") and n.split("_")[1].isdigit()
+            ]
             lines[kind] = (ks, [results[f"{kind}_{k}/{key}"] for k in ks])
         found[label] = lines
     return plots.lines(found, xlabel="negatives K", ylabel="%", log="x")
