@@ -55,8 +55,28 @@ FAMILIES = {
     "words": ("weighted words, no encoder", "nothing", ""),
     "chance": ("chance", "", ""),
 }
-METHODS = tuple(FAMILIES)[:-3]
-NCE = ("nce_ranking", "nce_binary", "nce_binary_normaliser")
+# What differs from the config in each method; the last three are of variant nce.
+METHODS = {
+    "cross_entropy": {"loss.objective": "cross_entropy", "loss.label_text": False},
+    **{
+        f"{name}_{k}": {"loss.objective": name, "loss.negatives": k}
+        for name in ("binary", "ranking")
+        for k in (1, 10, 50)
+    },
+    "ranking_free": {"loss.objective": "ranking", "loss.label_text": False},
+    "input_label": {"loss.objective": "input_label"},
+    "proxy_anchor": {"loss.objective": "proxy_anchor"},
+    "input_input": {"loss.objective": "nt_xent"},
+    "input_input_labels": {"loss.objective": "supcon"},
+    "triplet": {"loss.objective": "triplet"},
+    "non_contrastive": {"loss.objective": "vicreg"},
+    "distillation": {"loss.objective": "distillation"},
+    "nce_ranking": {"loss.objective": "ranking"},
+    "nce_binary": {"loss.objective": "binary"},
+    "nce_binary_normaliser": {"loss.objective": "binary", "loss.normaliser": True},
+}
+NCE = tuple(name for name in METHODS if name.startswith("nce"))
+COMPARED = tuple(name for name in FAMILIES if name in METHODS)
 CHECKS = training.Checks(
     metric="loss",
     change=-0.5,
@@ -79,7 +99,7 @@ CHECKS = training.Checks(
     ranges={"data.unseen": "(0, 1)", "data.dropped": "[0, 1)"},
     choices={
         "loss.objective": OBJECTIVES,
-        "methods": (*METHODS, *NCE),
+        "methods": tuple(METHODS),
         "eval.split": ("validation", "test"),
     },
     free=("data.name",),
@@ -90,14 +110,15 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" labels the nouns of WordNet by what they are."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=3e-3, warmup_steps=50),
+        optim=dict(learning_rate=0.03, warmup_steps=50, weight_decay=0.1),
         train=dict(num_steps=900, log_every=50, save_every=450),
     )
-    config.methods = METHODS
+    config.methods = COMPARED
     config.data = ConfigDict(
         dict(
             name="wordnet",  # "synthetic", or a folder of own files
             batch_size=128,
+            names=True,  # False: texts without the words of their label's name
             min_texts=20,  # labels with fewer are left out
             unseen=0.1,  # share of labels for the test without training texts
             vocab_size=16_000,
@@ -139,8 +160,8 @@ def get_config(variant: str = "") -> ConfigDict:
             )
         )
         for section in ("model", "watch", "eval"):
-            del config[section]
-        config.optim.update(learning_rate=0.03, warmup_steps=0)
+            delattr(config, section)
+        config.optim.update(learning_rate=0.03, warmup_steps=0, weight_decay=0.0)
         config.train.update(num_steps=2000, log_every=100, save_every=2000)
     elif variant == "smoke":
         config.methods = ("ranking_10", "input_input")

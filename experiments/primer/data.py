@@ -1,8 +1,8 @@
 """Texts whose labels have names, many of them rare, some never seen in training.
 
 WordNet: the text is the definition of a noun, its label the noun that it is a kind of,
-and the label's text the synonyms and definition of that. Words of the label's name are
-taken out of its texts, so that no label is found by its name alone. Labels are numbered
+and the label's text the synonyms and definition of that. Without `data.names` words of
+the label's name are taken out of its texts, so that none is found by its name. Labels are numbered
 from the most frequent to the rarest; those for validation and those for the test, which
 have no training text, come last.
 
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from contrastive_jax.data import epoch_batches, packaged, sentences, vocabulary
+from experiments.primer import model
 
 PARTS = ("train", "validation", "test", "unseen_validation", "unseen_test")
 
@@ -86,7 +87,7 @@ def by_hypernym(lines: list[str]) -> Raw:
 
 
 def synthetic(labels: int = 20) -> Raw:
-    """Labels with words of their own, which their texts and descriptions are made of."""
+    """Labels with words of their own, of which texts and descriptions are made."""
     rng, texts, descriptions = np.random.default_rng(0), [], {}
     for label in range(labels):
         own = [f"w{label}x{i}" for i in range(8)]
@@ -145,12 +146,19 @@ def without(text: str, name: str) -> str:
 def texts_of(config) -> Texts:
     """The texts of a config, split by its seed: see the module."""
     d = config.data
-    return split(d.name, d.min_texts, d.unseen, d.vocab_size, d.length, config.seed)
+    values = d.name, d.names, d.min_texts, d.unseen, d.vocab_size, d.length
+    return split(*values, config.seed)
 
 
 @functools.lru_cache(maxsize=2)
 def split(
-    name: str, min_texts: int, unseen: float, vocab_size: int, length: int, seed: int
+    name: str,
+    names: bool,
+    min_texts: int,
+    unseen: float,
+    vocab_size: int,
+    length: int,
+    seed: int,
 ) -> Texts:
     """Labels with `min_texts` texts or more, a share of them unseen, texts as numbers.
 
@@ -160,7 +168,8 @@ def split(
     raw, rng = read_raw(name), np.random.default_rng([seed, 7])
     groups: dict[str, list[str]] = {}
     for label, text in raw.texts:
-        groups.setdefault(label, []).append(without(text, raw.names[label]))
+        text = text if names else without(text, raw.names[label])
+        groups.setdefault(label, []).append(text)
     groups = {label: rows for label, rows in groups.items() if len(rows) >= min_texts}
     order = [sorted(groups)[i] for i in rng.permutation(len(groups))]
     held = round(unseen * len(order))
@@ -213,41 +222,9 @@ def batches(config, start_step):
     return epoch_batches(arrays, batch_size=size, seed=seed, start_step=start_step)
 
 
-class Truth(NamedTuple):
-    """A known model: the chance of outcome y in context x is softmax(scores[x])[y].
-
-    Attributes:
-      features: of the outcomes, [y, r].
-      scores: unnormalised log-chances, [x, y].
-      log_noise: log-chances of the noise, [y].
-    """
-
-    features: np.ndarray
-    scores: np.ndarray
-    log_noise: np.ndarray
-
-
-@functools.lru_cache(maxsize=2)
-def truth(contexts: int, labels: int, rank: int, seed: int) -> Truth:
-    """Random contexts and outcomes, the normalisers of the contexts far apart."""
-    rng = np.random.default_rng([seed, 11])
-    features = rng.normal(size=(labels, rank)) / np.sqrt(rank)
-    sizes = np.linspace(0.5, 2.5, contexts)[:, None]
-    scores = (sizes * rng.normal(size=(contexts, rank))) @ features.T
-    noise = rng.normal(size=labels)
-    log_noise = noise - np.log(np.sum(np.exp(noise)))
-    return Truth(*(x.astype(np.float32) for x in (features, scores, log_noise)))
-
-
-def truth_of(config) -> Truth:
-    """The known model of a config."""
-    d = config.data
-    return truth(d.contexts, d.outcomes, d.rank, config.seed)
-
-
 def outcomes(config, start_step):
     """Endless contexts with outcomes drawn from the known model."""
-    scores, size = truth_of(config).scores, config.data.batch_size
+    scores, size = model.truth_of(config).scores, config.data.batch_size
     step = start_step
     while True:
         rng = np.random.default_rng([config.seed, 13, step])

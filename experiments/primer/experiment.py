@@ -18,6 +18,7 @@ Words of a label's name are taken out of its texts.
 """
 
 import functools
+from typing import Any
 
 import chex
 import jax
@@ -34,26 +35,8 @@ from contrastive_jax import (
 )
 from experiments.primer import data, measure, report
 from experiments.primer import model as models
+from experiments.primer.config import METHODS
 
-METHODS = {
-    "cross_entropy": {"loss.objective": "cross_entropy", "loss.label_text": False},
-    **{
-        f"{name}_{k}": {"loss.objective": name, "loss.negatives": k}
-        for name in ("binary", "ranking")
-        for k in (1, 10, 50)
-    },
-    "ranking_free": {"loss.objective": "ranking", "loss.label_text": False},
-    "input_label": {"loss.objective": "input_label"},
-    "proxy_anchor": {"loss.objective": "proxy_anchor"},
-    "input_input": {"loss.objective": "nt_xent"},
-    "input_input_labels": {"loss.objective": "supcon"},
-    "triplet": {"loss.objective": "triplet"},
-    "non_contrastive": {"loss.objective": "vicreg"},
-    "distillation": {"loss.objective": "distillation"},
-    "nce_ranking": {"loss.objective": "ranking"},
-    "nce_binary": {"loss.objective": "binary"},
-    "nce_binary_normaliser": {"loss.objective": "binary", "loss.normaliser": True},
-}
 TEACHER = "ranking_50"
 
 
@@ -71,7 +54,7 @@ class State(training.TrainState):
 def make_model(config, axis_name=None):
     """The encoder, or the scores of the known model's outcomes."""
     if config.data.name == "categorical":
-        known = data.truth_of(config)
+        known = models.truth_of(config)
         features = tuple(map(tuple, known.features.tolist()))
         return models.Contexts(features, len(known.scores), config.loss.normaliser)
     texts, free = data.texts_of(config), not config.loss.label_text
@@ -89,18 +72,15 @@ def init(config, teacher=None):
     model, rng = make_model(config), jax.random.key(config.seed)
     if config.data.name == "categorical":
         params = model.init(rng, jnp.zeros(1, jnp.int32))["params"]
-        return state_of(config, params, {})
-    tokens = jnp.zeros((1, 2), jnp.int32)
-    params = model.init(rng, tokens, tokens > 0)["params"]
+    else:
+        params = model.init(rng, jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool))
+        params = params["params"]
     if config.loss.objective != "distillation":
-        return state_of(config, params, {})
-    return state_of(config, params, params if teacher is None else teacher)
-
-
-def state_of(config, params, teacher):
-    """The state at step 0 of given parameters."""
+        teacher = {}
+    elif teacher is None:
+        teacher = jax.tree.map(jnp.copy, params)
     fields = training.init_fields(config.seed, params, make_optimizer(config))
-    return State(**fields, teacher=jax.tree.map(jnp.copy, teacher))
+    return State(**fields, teacher=teacher)
 
 
 def contrast(config, scores, label, keys, log_noise, axis_name):
@@ -135,7 +115,7 @@ def contrast(config, scores, label, keys, log_noise, axis_name):
 def make_outcome_step(config, axis_name=None):
     """`step(state, batch) -> (state, metrics)`; context [n], label [n]."""
     model, tx = make_model(config), make_optimizer(config)
-    log_noise = jnp.asarray(data.truth_of(config).log_noise)
+    log_noise = jnp.asarray(models.truth_of(config).log_noise)
 
     def step(state, batch):
         label = batch["label"]
@@ -167,9 +147,11 @@ def make_step(config, axis_name=None):
     log_noise = jnp.log(jnp.asarray(shares, jnp.float32))
     label_tokens = jnp.asarray(texts.label_tokens[: texts.seen])
 
+    def apply(params, tokens, where) -> Any:
+        return model.apply({"params": params}, tokens, where)
+
     def unit(params, tokens, where):
-        embeddings = model.apply({"params": params}, tokens, where)
-        return similarity.l2_normalize(embeddings)
+        return similarity.l2_normalize(apply(params, tokens, where))
 
     def label_units(params):
         if loss.label_text:
@@ -179,7 +161,7 @@ def make_step(config, axis_name=None):
     def of_views(params, views, label):
         """Two views of all texts: in pairs, or by label."""
         if loss.objective == "vicreg":
-            raw = [loss.scale * model.apply({"params": params}, *x) for x in views]
+            raw = [loss.scale * apply(params, *x) for x in views]
             return losses.vicreg(*parallel.all_gather(tuple(raw), axis_name))
         z = jnp.concatenate([unit(params, *x) for x in views])
         if loss.objective == "nt_xent":
@@ -202,8 +184,8 @@ def make_step(config, axis_name=None):
     def of_labels(params, teacher, view, tokens, label, keys):
         """A view against all labels."""
         if loss.objective == "cross_entropy":
-            z, vectors = model.apply({"params": params}, *view), params["label_vectors"]
-            scores = similarity.dot(z, vectors) + params["label_bias"][None, :]
+            scores = similarity.dot(apply(params, *view), params["label_vectors"])
+            scores = scores + params["label_bias"][None, :]
             return losses.info_nce(scores, label, reduce_fn=parallel.mean(axis_name))
         z, every = unit(params, *view), label_units(params)
         if loss.objective == "proxy_anchor":
@@ -255,19 +237,22 @@ def evaluate(config, trained):
 def run(config, workdir):
     """Trains every method and writes the report; distillation comes last."""
     rest = {name: METHODS[name] for name in config.methods if name != "distillation"}
-    shared = make_step, batches
     if config.data.name == "categorical":
-        trained = training.train_each(rest, config, workdir, init, *shared)
+        trained = training.train_each(rest, config, workdir, init, make_step, batches)
         results = measure.nce(config, trained, make_model)
         report.write_nce(workdir, __doc__, config, results, trained, make_model)
         return results
-    evals = functools.partial(measure.evals, make_model=make_model)
-    watch = dict(evals=evals, eval_every=config.watch.every)
-    trained = training.train_each(rest, config, workdir, init, *shared, **watch)
+    shared: dict[str, Any] = dict(
+        make_step=make_step,
+        batches=batches,
+        evals=functools.partial(measure.evals, make_model=make_model),
+        eval_every=config.watch.every,
+    )
+    trained = training.train_each(rest, config, workdir, init, **shared)
     if "distillation" in config.methods:
         last = {"distillation": METHODS["distillation"]}
         first = functools.partial(init, teacher=trained[TEACHER][1].params)
-        trained |= training.train_each(last, config, workdir, first, *shared, **watch)
+        trained |= training.train_each(last, config, workdir, first, **shared)
     results, by_label = evaluate(config, trained)
     report.write(workdir, __doc__, config, results, by_label, trained)
     return results

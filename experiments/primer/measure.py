@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from sklearn.feature_extraction.text import TfidfTransformer
 
 from contrastive_jax import evaluation, training
-from experiments.primer import data
+from experiments.primer import data, model
 
 # Objectives that see texts alone: their scores are cosines to the means of labels.
 OF_INPUTS = ("nt_xent", "supcon", "triplet", "vicreg")
@@ -35,9 +35,9 @@ class Embedded(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def encode(model, params, tokens):
+def encode(net, params, tokens):
     """Embeddings [n, d] of texts."""
-    return model.apply({"params": params}, tokens, tokens > 0)
+    return net.apply({"params": params}, tokens, tokens > 0)
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -45,12 +45,12 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
 
 
-def embed(config, model, params, parts) -> Embedded:
+def embed(config, net, params, parts) -> Embedded:
     """Embeddings of the texts of some parts and of all labels."""
     texts = data.texts_of(config)
     params = {k: jax.device_get(v) for k, v in params.items()}
-    raw = {p: np.asarray(encode(model, params, texts.tokens[p])) for p in parts}
-    named = unit(np.asarray(encode(model, params, texts.label_tokens)))
+    raw = {p: np.asarray(encode(net, params, texts.tokens[p])) for p in parts}
+    named = unit(np.asarray(encode(net, params, texts.label_tokens)))
     units, scores = {part: unit(x) for part, x in raw.items()}, None
     if config.loss.objective == "cross_entropy":
         scores = raw[parts[1]] @ params["label_vectors"].T + params["label_bias"]
@@ -73,7 +73,7 @@ def means(x: Any, labels: np.ndarray, count: int) -> np.ndarray:
     """Direction of the mean of each label's rows, [count, d]; rows may be sparse."""
     places = (np.ones(len(labels)), (labels, np.arange(len(labels))))
     total = sparse.csr_matrix(places, (count, len(labels))) @ x
-    return unit(total.toarray() if sparse.issparse(total) else total)
+    return unit(total.toarray() if isinstance(total, sparse.csr_matrix) else total)
 
 
 def precisions(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -124,19 +124,18 @@ def judge(config, embedded: Embedded, split: str) -> tuple[dict[str, float], Any
 
 def shape(x: np.ndarray) -> dict[str, float]:
     """How the embeddings lie: collapse has rank 1 and mean cosine 1."""
-    x = jnp.asarray(x)
     return {
-        "effective_rank": float(evaluation.effective_rank(x)),
-        "mean_cosine": float(evaluation.average_cosine(x)),
+        "effective_rank": float(evaluation.effective_rank(jnp.asarray(x))),
+        "mean_cosine": float(evaluation.average_cosine(jnp.asarray(x))),
     }
 
 
 def evals(config, make_model):
     """What is measured while a method is trained, on validation texts."""
-    model, parts = make_model(config), parts_of("validation")
+    net, parts = make_model(config), parts_of("validation")
 
     def watch(state):
-        embedded = embed(config, model, state.params, parts)
+        embedded = embed(config, net, state.params, parts)
         values, _ = judge(config, embedded, "validation")
         return values | shape(embedded.parts["validation"])
 
@@ -152,7 +151,7 @@ def words(config, split: str) -> Embedded:
         places = (np.ones(len(rows)), (rows, tokens[rows, columns]))
         return sparse.csr_matrix(places, (len(tokens), len(texts.vocabulary)))
 
-    weigh = TfidfTransformer().fit(counts(texts.tokens["train"]))
+    weigh: Any = TfidfTransformer().fit(counts(texts.tokens["train"]))
     tables = {p: weigh.transform(counts(texts.tokens[p])) for p in parts_of(split)}
     named = weigh.transform(counts(texts.label_tokens)).toarray()
     return Embedded(tables, named, tables[split] @ named[: texts.seen].T)
@@ -186,13 +185,13 @@ def log_ratios(scores: np.ndarray) -> np.ndarray:
 
 def outcome_scores(config, state, make_model) -> np.ndarray:
     """Learned scores of all contexts and outcomes."""
-    contexts = jnp.arange(len(data.truth_of(config).scores))
+    contexts = jnp.arange(len(model.truth_of(config).scores))
     return np.asarray(make_model(config).apply({"params": state.params}, contexts))
 
 
 def nce(config, trained, make_model):
     """Error of learned log-ratios (nats), and of the chances they give."""
-    truth, results = data.truth_of(config).scores, {}
+    truth, results = model.truth_of(config).scores, {}
     for name, (own, state) in trained.items():
         scores = outcome_scores(own, state, make_model)
         gaps = np.abs(log_ratios(scores) - log_ratios(truth))

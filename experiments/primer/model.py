@@ -1,5 +1,8 @@
 """The encoder of all objectives, and the model of the check of NCE."""
 
+import functools
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -69,3 +72,35 @@ class Contexts(nn.Module):
             constants = self.param("constants", zeros, (self.contexts,))
             return scores + jnp.take(constants, context)[:, None]
         return scores + self.param("constant", zeros, ())
+
+
+class Truth(NamedTuple):
+    """A known model: the chance of outcome y in context x is softmax(scores[x])[y].
+
+    Attributes:
+      features: of the outcomes, [y, r].
+      scores: unnormalised log-chances, [x, y].
+      log_noise: log-chances of the noise, [y].
+    """
+
+    features: np.ndarray
+    scores: np.ndarray
+    log_noise: np.ndarray
+
+
+@functools.lru_cache(maxsize=2)
+def truth(contexts: int, labels: int, rank: int, seed: int) -> Truth:
+    """Random contexts and outcomes, the normalisers of the contexts far apart."""
+    rng = np.random.default_rng([seed, 11])
+    features = rng.normal(size=(labels, rank)) / np.sqrt(rank)
+    sizes = np.linspace(0.5, 2.5, contexts)[:, None]
+    scores = (sizes * rng.normal(size=(contexts, rank))) @ features.T
+    noise = rng.normal(size=labels)
+    log_noise = noise - np.log(np.sum(np.exp(noise)))
+    return Truth(*(x.astype(np.float32) for x in (features, scores, log_noise)))
+
+
+def truth_of(config) -> Truth:
+    """The known model of a config."""
+    d = config.data
+    return truth(d.contexts, d.outcomes, d.rank, config.seed)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from contrastive_jax import training
 from contrastive_jax.report import Report, plots
 from contrastive_jax.training import metrics
-from experiments.primer import data, measure
+from experiments.primer import data, measure, model
 
 SHOWN = {
     "rare_ap": "average precision, rare half (%)",
@@ -155,7 +155,7 @@ def write_nce(workdir, doc, config, results, trained, make_model):
         "Learned scores of all outcomes in all contexts against the true ones, each "
         "less its context's mean. A scatter off the diagonal is a bias.",
     )
-    truth = measure.log_ratios(data.truth_of(config).scores)
+    truth = measure.log_ratios(model.truth_of(config).scores)
     colors = plots.method_colors(trained)
     figure = Figure(figsize=(4 * len(trained), 4), layout="constrained")
     grid = figure.subplots(1, len(trained), sharey=True, squeeze=False)[0]

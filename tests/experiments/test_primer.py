@@ -13,6 +13,7 @@ from experiments.primer import config as configs
 from experiments.primer import data, experiment, measure
 from tests.experiments.test_every import distance, three_steps
 
+CHANGED = [x for x in configs.COMPARED if not x.endswith(("_1", "_10"))]
 NOUNS = """  license
 00001740 03 n 01 plant 0 001 ~ 00001741 n 0000 | a living thing without motion
 00001741 03 n 02 tree 0 woody_plant 0 001 @ 00001740 n 0000 | a tall plant
@@ -27,7 +28,7 @@ def stand_in(monkeypatch):
 
 
 def test_definitions_go_by_their_hypernym():
-    raw = data.by_hypernym(NOUNS)
+    raw = data.by_hypernym([*NOUNS])
     assert raw.texts == [("00001741", "a tree with acorns")]
     assert raw.names["00001741"] == "tree, woody plant"
     assert raw.descriptions["00001741"] == "a tall plant"
@@ -125,7 +126,7 @@ def test_ranking_nce_recovers_what_binary_nce_does_not():
 
 
 @pytest.mark.experiments
-@pytest.mark.parametrize("name", [*configs.METHODS[:1], *configs.METHODS[4:]])
+@pytest.mark.parametrize("name", CHANGED)
 def test_every_objective_equals_itself_on_eight_devices(name):
     config = training.changed(configs.get_config("smoke"), experiment.METHODS[name])
     config.optim.update(name="sgd", learning_rate=0.01, warmup_steps=0)
