@@ -79,7 +79,7 @@ NCE = tuple(name for name in METHODS if name.startswith("nce"))
 COMPARED = tuple(name for name in FAMILIES if name in METHODS)
 CHECKS = training.Checks(
     metric="loss",
-    change=-0.5,
+    change=-0.25,
     positive=(
         "contexts",
         "draws",
@@ -136,7 +136,7 @@ def get_config(variant: str = "") -> ConfigDict:
             # logarithm of it; else any other label.
             corrected=False,
             temperature=0.1,
-            shift=0.0,  # of binary NCE
+            shift=0.0,  # of scores, in binary NCE and with all labels
             margin=0.1,
             scale=1.0,  # of the embeddings before VICReg
         )

@@ -2,9 +2,9 @@
 
 WordNet: the text is the definition of a noun, its label the noun that it is a kind of,
 and the label's text the synonyms and definition of that. Without `data.names` words of
-the label's name are taken out of its texts, so that none is found by its name. Labels are numbered
-from the most frequent to the rarest; those for validation and those for the test, which
-have no training text, come last.
+the label's name are taken out of its texts, so that none is found by its name. Labels
+are numbered from the most frequent to the rarest; those for validation and those for
+the test, which have no training text, come last.
 
 Of the check of NCE: outcomes of contexts whose chances are known.
 """

@@ -88,18 +88,15 @@ def contrast(config, scores, label, keys, log_noise, axis_name):
     loss, reduce_fn = config.loss, parallel.mean(axis_name)
     n, c = scores.shape
     if loss.objective == "input_label":
-        return ebm.input_label_matching(
-            scores, pairs.one_column(label, c), reduce_fn=reduce_fn
-        )
+        own = pairs.one_column(label, c)
+        return ebm.input_label_matching(scores - loss.shift, own, reduce_fn=reduce_fn)
     k = loss.negatives
     if loss.corrected:
         places = randomness.uniform(keys, (n, k))
         below = jnp.cumsum(jnp.exp(log_noise))[:-1]
         drawn = jnp.searchsorted(below, places, side="right")
-        noise = {
-            "positive_log_noise": log_noise[label],
-            "negative_log_noise": log_noise[drawn],
-        }
+        noise = {"positive_log_noise": log_noise[label]}
+        noise["negative_log_noise"] = log_noise[drawn]
     else:  # any label but the own one
         drawn = jax.vmap(lambda key: jax.random.randint(key, (k,), 1, c))(keys)
         drawn, noise = (label[:, None] + drawn) % c, {}
@@ -143,8 +140,8 @@ def make_step(config, axis_name=None):
         return make_outcome_step(config, axis_name)
     model, tx, loss = make_model(config), make_optimizer(config), config.loss
     texts, temperature = data.texts_of(config), loss.temperature
-    shares = texts.counts / texts.counts.sum()
-    log_noise = jnp.log(jnp.asarray(shares, jnp.float32))
+    mean = parallel.mean(axis_name)
+    log_noise = jnp.log(jnp.asarray(texts.counts / texts.counts.sum(), jnp.float32))
     label_tokens = jnp.asarray(texts.label_tokens[: texts.seen])
 
     def apply(params, tokens, where) -> Any:
@@ -178,7 +175,7 @@ def make_step(config, axis_name=None):
             pairs.same_label(labels, of_every),
             where=~pairs.one_column(rows, len(every)),
             margin=loss.margin,
-            reduce_fn=parallel.mean(axis_name),
+            reduce_fn=mean,
         )
 
     def of_labels(params, teacher, view, tokens, label, keys):
@@ -186,24 +183,17 @@ def make_step(config, axis_name=None):
         if loss.objective == "cross_entropy":
             scores = similarity.dot(apply(params, *view), params["label_vectors"])
             scores = scores + params["label_bias"][None, :]
-            return losses.info_nce(scores, label, reduce_fn=parallel.mean(axis_name))
+            return losses.info_nce(scores, label, reduce_fn=mean)
         z, every = unit(params, *view), label_units(params)
         if loss.objective == "proxy_anchor":
             z, label = parallel.all_gather((z, label), axis_name)
-            return losses.proxy_anchor(
-                similarity.dot(z, every),
-                label,
-                margin=loss.margin,
-                alpha=1 / temperature,
-            )
+            cosines, alpha = similarity.dot(z, every), 1 / temperature
+            return losses.proxy_anchor(cosines, label, margin=loss.margin, alpha=alpha)
         scores = similarity.dot(z, every) / temperature
         if loss.objective == "distillation":
-            taught = similarity.dot(
-                unit(teacher, tokens, tokens > 0), label_units(teacher)
-            )
-            return losses.distillation_kl(
-                scores, taught / temperature, reduce_fn=parallel.mean(axis_name)
-            )
+            taught = unit(teacher, tokens, tokens > 0), label_units(teacher)
+            taught = similarity.dot(*taught) / temperature
+            return losses.distillation_kl(scores, taught, reduce_fn=mean)
         return contrast(config, scores, label, keys, log_noise, axis_name)
 
     def step(state, batch):
