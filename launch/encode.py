@@ -80,10 +80,10 @@ def encode(args: argparse.Namespace) -> str:
     import numpy as np
 
     from contrastive_jax.data import packaged
-    from contrastive_jax.tasks import sentences
+    from contrastive_jax.tasks import text_encoders
 
     try:
-        encoder = sentences.load_path(args.folder, args.dtype, "float32")
+        encoder = text_encoders.load_path(args.folder, args.dtype, "float32")
     except (ValueError, packaged.DataMissing) as e:
         raise WrongInput(f"FOLDER: {e}") from e
     start, done, cut, vectors = time.monotonic(), 0, 0, None

@@ -30,7 +30,7 @@ FILES = {"__init__.py", "README.md", "results.json", "images", *CODE}
 LINES = 250
 # Tasks that stand before the experiments on them: a file leaves this list with the
 # second experiment that imports it.
-COMING = {"sentences"}
+COMING = {"sentences", "text_encoders"}
 
 
 def imports(file: pathlib.Path) -> set[str]:

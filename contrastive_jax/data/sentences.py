@@ -426,3 +426,43 @@ def corpus_sentences() -> tuple[str, ...]:
     files = packaged.read_members("nlp-corpus", names)
     texts = (text for name in names for text in json.loads(files[name]))
     return tuple(text.strip() for text in texts if text.strip())
+
+
+# Made-up sentences, for tests
+
+TOPICS = 12
+
+
+def synthetic(count: int = 2000, *, seed: int = 0) -> list[str]:
+    """Sentences of four words of a topic and four of any, made up; no download.
+
+    Sentence i is about topic i modulo 12.
+    """
+    return [" ".join(words) for words in synthetic_words(count, seed)]
+
+
+def synthetic_pairs(count: int = 300, *, seed: int = 1) -> Scored:
+    """Pairs of such sentences, with score 1 where both have one topic, else 0."""
+    texts = synthetic(2 * count, seed=seed)
+    rng = np.random.default_rng(seed)
+    first = np.arange(count)
+    # Sentences whose numbers differ by a multiple of TOPICS have one topic.
+    shift = np.where(first % 2, 1 + rng.integers(TOPICS - 1, size=count), 0)
+    second = count + (first + shift - count) % TOPICS
+    second += TOPICS * rng.integers((count - TOPICS) // TOPICS, size=count)
+    scores = (shift == 0).astype(np.float64)
+    return Scored([texts[i] for i in first], [texts[i] for i in second], scores)
+
+
+def synthetic_words(count: int, seed: int) -> list[list[str]]:
+    """The words of `synthetic`; the vocabulary does not depend on the seed."""
+    rng, letters = np.random.default_rng(0), list("abdegiklmnoprstu")
+    words = ["".join(rng.choice(letters, 5)) for _ in range(10 * TOPICS + 40)]
+    rng = np.random.default_rng(seed)
+    sentences = []
+    for i in range(count):
+        topic = 10 * (i % TOPICS) + rng.choice(10, 4, replace=False)
+        other = 10 * TOPICS + rng.choice(40, 4, replace=False)
+        mixed = rng.permutation(np.concatenate([topic, other]))
+        sentences.append([words[j] for j in mixed])
+    return sentences

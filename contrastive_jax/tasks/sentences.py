@@ -1,14 +1,10 @@
-"""What experiments on sentences share: start, evaluation, hard negatives.
+"""What experiments on sentences share: evaluation, hard negatives.
 
     results = evaluate(encode, sets=("lee", "glosses"))   # {"lee/spearman": 51.2, ...}
 
-`encode` takes a list of texts and returns their embeddings, [n, d]:
-
-    encoder = load(config.model)
-    encode = functools.partial(encoder.encode, encoder.params)
-
-Every set is read once per process, each of its texts is embedded once. Results are in
-percent. `train_tokenizer` and `new_encoder` begin from scratch.
+`encode` takes a list of texts and returns their embeddings, [n, d], as
+`text_encoders.encoder` makes it. Every set is read once per process, each of its texts
+is embedded once. Results are in percent.
 """
 
 import functools
@@ -16,119 +12,25 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import ml_collections
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Int
 
-from contrastive_jax import evaluation, models, search
+from contrastive_jax import evaluation, search
 from contrastive_jax.data import sentences
-from contrastive_jax.models import pretrained
-from contrastive_jax.training.config import Section
 
 Encode = Callable[[list[str]], np.ndarray]
 
-PACKAGED = ("minilm", "reranker")
 SCORED: dict[str, Callable[[], sentences.Scored]] = {
     "lee": sentences.lee,
     "wordsim353": functools.partial(sentences.word_pairs, "wordsim353"),
     "simlex999": functools.partial(sentences.word_pairs, "simlex999"),
 }
+MADE_UP = {"synthetic": sentences.synthetic_pairs}
 # Retrieval is among as many documents as there are queries.
 PAIRED: dict[str, Callable[[int], sentences.Paired]] = {
     "glosses": sentences.glosses,
     "verses": sentences.verses,
 }
-
-
-def model(**changes: Any) -> ml_collections.ConfigDict:
-    """The section `model` of a pretrained encoder.
-
-    `path` is "minilm" or "reranker" (packaged), or a folder in Hugging Face layout.
-    """
-    section = dict(path="minilm", dtype="float32", param_dtype="float32")
-    return ml_collections.ConfigDict(section | changes)
-
-
-def load(section: Section) -> pretrained.TextEncoder:
-    """The encoder that a section `model` names, read once per process.
-
-    Raises:
-      DataMissing: a packaged one could not be fetched.
-      ValueError: a path that holds none.
-    """
-    return load_path(section["path"], section["dtype"], section["param_dtype"])
-
-
-@functools.cache
-def load_path(path: str, dtype: str, param_dtype: str) -> pretrained.TextEncoder:
-    """What `load` returns."""
-    folder = sentences.model(path) if path in PACKAGED else path
-    return pretrained.load_encoder(folder, dtype=dtype, param_dtype=param_dtype)
-
-
-# From scratch
-
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-
-
-def small(**changes: Any) -> ml_collections.ConfigDict:
-    """The section of a small encoder that is trained from scratch."""
-    section = dict(width=128, depth=2, heads=4, mlp_width=512, max_length=64)
-    return ml_collections.ConfigDict(section | dict(dropout=0.1) | changes)
-
-
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
-    """A lower-casing WordPiece tokenizer as BERT has it, trained on texts.
-
-    Args:
-      texts: what it is trained on.
-      vocab_size: most tokens, the five special ones included.
-
-    References:
-      Devlin et al. 2019, arXiv:1810.04805, section 3 (30,000 tokens, [CLS] and [SEP]).
-    """
-    import tokenizers
-    from tokenizers import decoders, normalizers, pre_tokenizers, processors, trainers
-    from tokenizers import models as kinds
-
-    tokenizer = tokenizers.Tokenizer(kinds.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=[*SPECIAL], show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    ends = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=ends,
-    )
-    return tokenizer
-
-
-def new_encoder(
-    section: ml_collections.ConfigDict, tokenizer: Any, rng: Key[Array, ""]
-) -> pretrained.TextEncoder:
-    """A random encoder of the tokens of a tokenizer, with the head of a masked LM.
-
-    Args:
-      section: fields of `models.Encoder` but the size of the vocabulary, as `small`.
-      tokenizer: a `tokenizers.Tokenizer`.
-      rng: of its parameters.
-    """
-    encoder = models.Encoder(tokenizer.get_vocab_size(), **section.to_dict())
-    first, second = jax.random.split(rng)
-    tokens = jnp.zeros((1, 2), jnp.int32)
-    params = {
-        "encoder": jax.jit(encoder.init)(first, tokens)["params"],
-        "head": models.token_head_init(second, encoder.vocab_size, encoder.width),
-    }
-    recipe = pretrained.Recipe(encoder)
-    return pretrained.TextEncoder(recipe, params, tokenizer, encoder.max_length)
 
 
 # Evaluation
@@ -146,8 +48,9 @@ def evaluate(
     Args:
       encode: texts to embeddings.
       sets: "lee", "wordsim353", "simlex999" (correlations of cosines with judgments:
-        "/pearson", "/spearman"), "glosses" (the word that WordNet defines so) and
-        "verses" (the same verse in another translation): "/recall_at_1" and "/mrr".
+        "/pearson", "/spearman"), "synthetic" (the same, made up for tests), "glosses"
+        (the word that WordNet defines so) and "verses" (the same verse in another
+        translation): "/recall_at_1" and "/mrr".
       count: pairs of those to be retrieved, and so candidates; all when 0.
       files: judged pairs of the user by name, see `data.sentences.read_sts`.
 
@@ -158,12 +61,12 @@ def evaluate(
     own = {name: sentences.read_sts(file) for name, file in (files or {}).items()}
     results: dict[str, float] = {}
     for name in sets:
-        if name in SCORED:
-            found = correlations(encode, SCORED[name]())
+        if name in SCORED or name in MADE_UP:
+            found = correlations(encode, (SCORED | MADE_UP)[name]())
         elif name in PAIRED:
             found = retrieval(encode, PAIRED[name](count))
         else:
-            known = ", ".join([*SCORED, *PAIRED])
+            known = ", ".join([*SCORED, *MADE_UP, *PAIRED])
             raise ValueError(f"sets: expected some of {known}, got {name!r}")
         results |= {f"{name}/{key}": value for key, value in found.items()}
     for name, scored in own.items():
