@@ -110,8 +110,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" labels the nouns of WordNet by what they are."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=0.03, warmup_steps=50, weight_decay=0.1),
-        train=dict(num_steps=900, log_every=50, save_every=450),
+        optim=dict(learning_rate=0.03, warmup_steps=30, weight_decay=0.1),
+        train=dict(num_steps=600, log_every=50, save_every=300),
     )
     config.methods = COMPARED
     config.data = ConfigDict(
@@ -142,7 +142,7 @@ def get_config(variant: str = "") -> ConfigDict:
         )
     )
     # Every so many steps the curves of the report are measured, on validation texts.
-    config.watch = ConfigDict(dict(every=150))
+    config.watch = ConfigDict(dict(every=200))
     config.eval = ConfigDict(dict(split="test", shots=5, draws=10))
 
     if variant == "nce":
