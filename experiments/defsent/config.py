@@ -18,7 +18,7 @@ METHODS = {
 CHECKS = training.Checks(
     metric="loss",
     change=-0.5,
-    stages=("entries", "words", "views"),
+    stages=("entries", "words"),
     paper_rows=1,
     positive=(
         *text_encoders.POSITIVE,
@@ -33,7 +33,7 @@ CHECKS = training.Checks(
         "loss.component_scale",
         "loss.scale",
     ),
-    not_negative=("eval.every", "eval.watch", "views.num_steps"),
+    not_negative=("eval.every", "eval.watch"),
     ranges=text_encoders.RANGES,
     choices={
         **text_encoders.CHOICES,
@@ -43,7 +43,7 @@ CHECKS = training.Checks(
         "loss.layer": ("identity", "head", "pooler"),
         "loss.pooling": ("cls", "mean"),
         "methods": tuple(METHODS),
-        "stage": ("entries", "words", "views"),
+        "stage": ("entries", "words"),
     },
     free=("data.name", "eval.sets", "model.path"),
 )
@@ -56,7 +56,7 @@ def get_config(variant: str = "") -> ConfigDict:
         optim=dict(learning_rate=3e-4, eps=1e-6),
         train=dict(num_steps=200, log_every=10, save_every=200),
     )
-    config.stage = "entries"  # or "words" (DefSent), "views" (SimCSE); `run` does all
+    config.stage = "entries"  # or "words" (DefSent); `run` does both
     config.data = ConfigDict(
         dict(
             name="wordnet",
@@ -70,11 +70,8 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.model = text_encoders.small()
     config.start = text_encoders.starting(length=24, num_steps=200)
-    # Then SimCSE: two views of each definition by dropout.
-    config.views = ConfigDict(dict(num_steps=200, learning_rate=1e-3))
     config.loss = ConfigDict(
         dict(
-            temperature=0.05,  # of the views
             pooling="mean",  # of the definitions that are learned
             layer="identity",  # the start of the layer on their vectors
             activation="tanh",  # of that layer
@@ -102,12 +99,11 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update(name="synthetic", entries=60, held_out=16, length=12)
         config.data.batch_size = 32
         config.model.update(vocab_size=200, width=32, depth=1, heads=2, mlp_width=64)
-        config.start.update(texts="synthetic", count=480, length=12, num_steps=20)
+        config.start.update(texts="synthetic", count=480, length=12, num_steps=6)
         config.optim.learning_rate = 1e-2
         config.train.update(num_steps=45, log_every=3, save_every=45)
-        config.views.num_steps = 0
         config.loss.iterations = 10
-        config.methods = ("defsent", "isotropic")
+        config.methods = ("isotropic",)
         config.eval.update(pairs=50, sets=(), every=20, watch=10)
     elif variant == "paper":
         # Oxford's dictionary and WordNet (section 4), from the user's file: a word, a
@@ -132,7 +128,6 @@ def get_config(variant: str = "") -> ConfigDict:
         )
         # One epoch (released code), here of 320,000 definitions: not stated.
         config.train.update(num_steps=10_000, log_every=50, save_every=1000)
-        config.views.num_steps = 0
         config.methods = ("three stages",)  # section 4: components at the third
         # STS is the user's: `tasks.sentences.evaluate(encode, files=...)`.
         config.eval.update(pairs=1, sets=(), every=1000, watch=1)
