@@ -78,9 +78,9 @@ def get_config(variant: str = "") -> ConfigDict:
             activation="tanh",  # of that layer
             entries="mean",  # pooling of the entries' definitions: AMP; "cls" is AC
             isotropic=False,  # whether entries become independent components
-            iterations=100,  # of FastICA at most
+            iterations=50,  # of FastICA at most
             scale=1.0,  # of the entries: an inverse temperature
-            component_scale=1.0,  # the same of components
+            component_scale=0.5,  # the same of components
             restart=True,  # every stage from the start; False goes on
             clip=1.0,  # largest norm of the gradients
         )

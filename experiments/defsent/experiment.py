@@ -13,9 +13,10 @@ Special about it:
 Reference: Liu 2024, arXiv:2405.16153; Tsukagoshi et al. 2021, arXiv:2105.04339.
 
 Deviations: a small encoder trained here as a masked language model; it has no pooler,
-so the layer on a definition's vector starts as the identity. Cosine decay for linear,
-for all methods. Entries of two to eight definitions. Components at the second stage, by
-100 iterations at most.
+so the layer on a definition's vector starts as the identity, and components are turned
+onto the entries they are made of (`measure.prepare`). Cosine decay for linear, for all
+methods. Entries of two to eight definitions. Components at the second stage, by 50
+iterations at most.
 """
 
 import functools
