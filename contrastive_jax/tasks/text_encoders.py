@@ -356,7 +356,8 @@ def token_vectors(
     kept = information > 0
     places = counts.row[kept], counts.col[kept]
     matrix = sparse.csr_matrix((information[kept], places), shape)
-    u, s, _ = randomized_svd(matrix, width, n_iter=3, random_state=seed)
+    options: Any = dict(n_iter=3, random_state=seed)
+    u, s, _ = randomized_svd(matrix, width, **options)
     return np.where(own[:, None] > 0, u * np.sqrt(s)[None], 0)
 
 
