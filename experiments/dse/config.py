@@ -110,9 +110,9 @@ def get_config(variant: str = "") -> ConfigDict:
         config.head.update(layers=1, width=16)
         config.optim.update(learning_rate=3e-3, warmup_steps=5)
         config.train.update(num_steps=60, log_every=3, save_every=30)
-        config.eval.update(every=30, queries=8, candidates=64, teacher_pairs=8)
+        config.eval.update(every=60, queries=8, candidates=64, teacher_pairs=8)
         config.eval.timed = False
-        config.methods = ("labels", "dse")
+        config.methods = ("dse",)
     elif variant == "paper":
         # MRPC of GLUE (section 4); files with columns sentence1, sentence2, label.
         config.data.name = "~/glue/MRPC/{split}.tsv"
