@@ -110,7 +110,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.head.update(layers=1, width=16)
         config.optim.update(learning_rate=3e-3, warmup_steps=5)
         config.train.update(num_steps=60, log_every=3, save_every=30)
-        config.eval.update(every=60, queries=8, candidates=64, teacher_pairs=8)
+        config.eval.update(every=20, queries=8, candidates=64, teacher_pairs=8)
         config.eval.timed = False
         config.methods = ("dse",)
     elif variant == "paper":

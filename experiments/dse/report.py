@@ -107,7 +107,8 @@ def curves(lines, colors, measure):
         name, panels[key] = f"validation/{key}", {}
         for student, rows in lines.items():
             points = [(x["step"], x[name]) for x in rows if name in x]
-            panels[key][student] = tuple(zip(*points, strict=True))
+            if points:
+                panels[key][student] = tuple(zip(*points, strict=True))
     return plots.lines(
         panels, xlabel="step", ylabel="on validation pairs", colors=colors
     )
