@@ -65,6 +65,18 @@ def test_every_verse_has_its_translation_and_a_near_one(few_verses):
         data.verses(0, 12, **options | {"pool": 13}, seed=0)
 
 
+def test_words_have_the_same_directions_in_every_process():
+    """They are numbered as they come, each weighed by its rarity."""
+    encode = data.bag_of_words(["d b a b", "c a"], width=8)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (4, 8))
+    rarity = np.log([2, 2, 1, 2])  # d, b, a, c
+    for i, word in enumerate("dbac"):
+        got = encode([word])[0]
+        np.testing.assert_allclose(got, rarity[i] * signs[i], rtol=1e-6)
+    both = encode(["b c z"])[0]
+    np.testing.assert_allclose(both, np.log(2) * (signs[1] + signs[3]), rtol=1e-6)
+
+
 def test_users_files(tmp_path):
     config = configs.get_config("smoke")
     config.data.update(name=f"{tmp_path}/{{split}}.tsv", labeled=1, unlabeled=1)
