@@ -149,7 +149,7 @@ def get_config(variant: str = "") -> ConfigDict:
             weight_decay=0.01,  # preprint's code
             warmup_steps=500,  # preprint's code: 100 to 500
         )
-        # Released code: up to 100 epochs with early stopping; of how many is not stated.
+        # Released code: up to 100 epochs, stopped early; steps are not stated.
         config.train.update(num_steps=50_000, log_every=100, save_every=2500)
         config.specialists.update(batch_size=20, num_steps=50_000)
         config.loss.update(

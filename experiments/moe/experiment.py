@@ -253,7 +253,7 @@ def evals(config):
 
 
 def make_encode(config, state, shift=0):
-    """`encode(rows of texts) -> [n, d]`; `shift` gives them to other fields' experts."""
+    """`encode(rows of texts) -> [n, d]`; `shift` is added to the numbers of experts."""
     corpus = data.corpus(config)
     run = compiled(ml_collections.FrozenConfigDict(config))
 

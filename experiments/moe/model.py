@@ -4,6 +4,7 @@ Their parameters are those of `models.Encoder` but for the experts' first axis a
 routers, so that `upcycle` begins with a trained encoder.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -92,7 +93,7 @@ class Encoder(nn.Module):
       vocab_size: number of tokens, those of the fields included.
     """
 
-    experts: dict[str, Any]
+    experts: Mapping[str, Any]
     mixed: tuple[int, ...]
     vocab_size: int
     width: int
@@ -133,7 +134,7 @@ class Encoder(nn.Module):
 class Block(nn.Module):
     """Post-norm block: attention, then experts; one expert has all texts."""
 
-    experts: dict[str, Any]
+    experts: Mapping[str, Any]
     heads: int
     mlp_width: int
     dropout: float
@@ -171,7 +172,7 @@ class TokenEncoder(nn.Module):
       mlp_width: of the hidden layer.
     """
 
-    experts: dict[str, Any]
+    experts: Mapping[str, Any]
     vocab_size: int
     width: int
     mlp_width: int
