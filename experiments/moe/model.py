@@ -221,6 +221,22 @@ def upcycle(dense: Any, rng: jax.Array, config: Any, counts: list[int]) -> Any:
     return jax.tree.map(jnp.array, params)  # copies: a step consumes them
 
 
+def dense(params: Any, config: Any) -> Any:
+    """Parameters of a `models.Encoder` from those of an `Encoder` with one expert."""
+    params = dict(params)
+    table = params["token"]["embedding"][: config.model.vocab_size]
+    params["token"] = {"embedding": table}
+    for i in range(config.model.depth):
+        block = dict(params[f"block_{i}"])
+        own = block.pop("experts")
+        mlp = {
+            name: {part: own[f"{name}_{part}"][0] for part in ("kernel", "bias")}
+            for name in ("up", "down")
+        }
+        params[f"block_{i}"] = block | mlp
+    return params
+
+
 def init_head(rng: jax.Array, width: int) -> Any:
     """Parameters of `moe.pooled_head` at the start."""
     dense = {

@@ -12,6 +12,7 @@ from contrastive_jax import losses, parallel, training
 from contrastive_jax.data import packaged
 from contrastive_jax.tasks import text_encoders
 from experiments.moe import data, experiment, measure
+from experiments.moe import model as networks
 from experiments.moe.config import get_config
 
 
@@ -88,13 +89,11 @@ def test_own_files_are_pairs_of_fields(tmp_path, config):
 def test_an_upcycled_encoder_begins_as_the_dense_one(config):
     """Whatever the routing; and its parameters are those that the network asks for."""
     recipe = text_encoders.make_recipe(config.model)
-    dense = text_encoders.init_params(recipe, jax.random.key(0))
+    dense = text_encoders.init_params(recipe, jax.random.key(0))["encoder"]
     batch = next(data.batches(config, 0))
     tokens, where = (jnp.asarray(batch[f"a_{k}"]) for k in ("tokens", "where"))
     field = jnp.asarray(batch["field"])
-    out = jax.jit(recipe.model.apply)(
-        {"params": dense["encoder"]}, tokens, where=where
-    ).last
+    out = jax.jit(recipe.model.apply)({"params": dense}, tokens, where=where).last
     want = np.asarray(jnp.where(where[..., None], out, 0))
     for routing in ("enforced", "token_top_k"):
         own = training.changed(config, {"experts.routing": routing})
@@ -111,6 +110,8 @@ def test_an_upcycled_encoder_begins_as_the_dense_one(config):
         )["params"]
         shapes = jax.tree.map(jnp.shape, state.params["encoder"])
         assert shapes == jax.tree.map(jnp.shape, asked)
+    again = networks.dense(state.params["encoder"], config)
+    jax.tree.map(np.testing.assert_array_equal, again, dense)
     table = state.params["encoder"]["token"]["embedding"]
     np.testing.assert_array_equal(table[-2:], np.tile(table[data.CLS], (2, 1)))
 
