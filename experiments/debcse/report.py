@@ -29,7 +29,12 @@ def write(workdir, doc, config, results, chances, own):
         )
         page.figure(meaning(results, trained, goal, colors), "meaning against looks")
         page.figure(over_steps(workdir, trained, goal, colors), "validation by step")
-    drawn = {name: probs for name, probs in chances.items() if probs is not None}
+    drawn = {}
+    for name, probs in chances.items():  # each way to draw once
+        if probs is not None and not any(
+            np.array_equal(probs, x) for x in drawn.values()
+        ):
+            drawn[name] = probs
     if drawn:
         page.section(
             "What is drawn",
@@ -55,7 +60,7 @@ def meaning(results, trained, goal, colors):
             name, (x, y), textcoords="offset points", xytext=(5, 4), color=colors[name]
         )
     axes.set(xlabel=LABELS["overlap"], ylabel=LABELS[goal])
-    axes.margins(x=0.2, y=0.12)
+    axes.margins(x=0.3, y=0.12)
     axes.grid(alpha=0.3)
     return figure
 
