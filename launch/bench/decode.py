@@ -5,13 +5,11 @@ tokenizers than ours, so it runs by an interpreter of its own (`--peer`).
 """
 
 import json
-import os
 import pathlib
-import subprocess
 import tempfile
 import time
 
-from launch.bench.measure import MIB, timed
+from launch.bench.measure import MIB, run_peer, timed
 
 PROMPTS = (
     "The capital of France is",
@@ -35,7 +33,12 @@ PROMPTS = (
     "Gravity is the force that",
     "If I could travel anywhere in the world, I would",
 )
+WIDTH = 4  # beams
+K, ALPHA = 5, 0.6
 SEARCHES = ("greedy", "contrastive", "beam")
+# Nothing but the products with the weights of a step: of its texts, of k candidates of
+# each. No search is faster on these products.
+PRODUCTS = {"products": 1, "products_k": K}
 CHOSEN = (
     "greedy",
     "temperature",
@@ -52,7 +55,7 @@ CHOSEN = (
 )
 TASKS = {
     "search": [
-        *(f"ours/{name}" for name in SEARCHES),
+        *(f"ours/{name}" for name in (*SEARCHES, *PRODUCTS)),
         "transformers/greedy",
         "transformers/greedy_static",
         "transformers/contrastive",
@@ -60,8 +63,6 @@ TASKS = {
     ],
     "rules": [f"ours/{name}" for name in CHOSEN],
 }
-WIDTH = 4  # beams
-K, ALPHA = 5, 0.6
 # Streams of a rule: the prompt as it is, and as often again for its rivals.
 STREAMS = {
     "contrast": 2,
@@ -146,6 +147,25 @@ def decoder(name: str, new: int):
     return jax.jit(run)
 
 
+def products(rows: int, k: int):
+    """A compiled `run(params, x)`: blocks for k rows of a text, the head for one."""
+    import jax
+
+    model = language().model
+
+    def run(params, x):
+        for i in range(model.depth):
+            block = params[f"block_{i}"]
+            y = x @ block["attention"]["qkv"]["kernel"]
+            x = x + y[:, : model.width] @ block["attention"]["out"]["kernel"]
+            y = x @ block["gate_up"]["kernel"]
+            x = x + y[:, : model.mlp_width] @ block["down"]["kernel"]
+        return x[::k] @ params["embed"]["embedding"].T
+
+    x = jax.numpy.ones((rows * k, model.width))
+    return jax.jit(run).lower(language().variables["params"], x).compile(), x
+
+
 def batches(rows: int):
     """All prompts in batches of so many, all of one length, the last one filled up."""
     import jax
@@ -164,6 +184,11 @@ def measure_decode(task: str, method: str, rows: int, new: int) -> dict[str, flo
     import numpy as np
 
     library, _, name = method.partition("/")
+    if name in PRODUCTS:
+        program, x = products(rows, PRODUCTS[name])
+        params = language().variables["params"]
+        seconds, _ = timed(lambda: program(params, x).block_until_ready(), 20)
+        return {"seconds": seconds * (new - 1), "step_seconds": seconds}
     variables, texts = language().variables, batches(rows)
     run = decoder(name.removesuffix("_static"), new)
 
@@ -240,14 +265,7 @@ def peer(name: str, texts: list, new: int) -> dict:
             texts=[[x.tolist() for x in map(np.asarray, text)] for text in texts],
         )
         pathlib.Path(f"{folder}/job.json").write_text(json.dumps(job))
-        script = pathlib.Path(__file__).with_name("transformers_peer.py")
-        done = subprocess.run(
-            [os.environ["BENCH_PEER"], str(script), folder],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-    return json.loads(done.stdout.splitlines()[-1])
+        return run_peer("transformers_peer.py", folder)
 
 
 def state_dict():

@@ -4,14 +4,12 @@ sentence-transformers brings PyTorch: it runs by an interpreter of its own (`--p
 """
 
 import json
-import os
 import pathlib
-import subprocess
 import tempfile
 import time
 from typing import Any
 
-from launch.bench.measure import memory_mark, status, timed
+from launch.bench.measure import memory_mark, run_peer, status, timed
 
 METHODS = ["ours", "sbert/torch"]
 # Task -> methods, ours first. Definitions have about 14 tokens, passages 180.
@@ -87,13 +85,5 @@ def peer(chosen: list[str], width: int) -> tuple[dict, Any]:
     with tempfile.TemporaryDirectory() as folder:
         job = dict(folder=str(sentences.model("minilm")), texts=chosen, width=width)
         pathlib.Path(f"{folder}/job.json").write_text(json.dumps(job))
-        script = pathlib.Path(__file__).with_name("sbert_peer.py")
-        done = subprocess.run(
-            [os.environ["BENCH_PEER"], str(script), folder],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        )
-        vectors = np.load(f"{folder}/vectors.npy")
-    return json.loads(done.stdout.splitlines()[-1]), vectors
+        found = run_peer("sbert_peer.py", folder)
+        return found, np.load(f"{folder}/vectors.npy")

@@ -35,6 +35,28 @@ LIBRARIES = (
 TORCH = ("torch", "open_clip", "sentence_transformers", "pytorch_metric_learning")
 
 
+def run_peer(script: str, argument: str) -> dict:
+    """What a script beside this file prints last, as JSON.
+
+    It is run by the interpreter that BENCH_PEER names, which has the peer's libraries;
+    models and data sets are not looked for in the network.
+
+    Raises:
+      RuntimeError: it failed; with the last line of what it says.
+    """
+    program = str(pathlib.Path(__file__).with_name(script))
+    done = subprocess.run(
+        [os.environ["BENCH_PEER"], program, argument],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def memory_mark() -> float:
     """Resident memory now, in MiB; forgets earlier peaks where Linux lets us."""
     try:

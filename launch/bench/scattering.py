@@ -5,12 +5,9 @@ that has it and PyTorch.
 """
 
 import json
-import os
-import pathlib
-import subprocess
 import time
 
-from launch.bench.measure import MIB, memory_mark, status, timed
+from launch.bench.measure import MIB, memory_mark, run_peer, status, timed
 
 # A number is that of images at a time.
 METHODS = ["ours/4", "ours/1", "ours", "kymatio/torch", "kymatio/numpy"]
@@ -77,13 +74,4 @@ def measure_scattering(task: str, method: str, rows: int, side: int) -> dict:
 def peer(backend: str, task: str, rows: int, side: int) -> dict:
     """The same of a back end of kymatio, by the interpreter in BENCH_PEER."""
     job = [backend, *sizes_of(task), rows, side]
-    program = pathlib.Path(__file__).with_name("kymatio_peer.py")
-    done = subprocess.run(
-        [os.environ["BENCH_PEER"], str(program), json.dumps(job)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    return json.loads(done.stdout.splitlines()[-1])
+    return run_peer("kymatio_peer.py", json.dumps(job))

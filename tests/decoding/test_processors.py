@@ -37,6 +37,32 @@ def test_nucleus_and_its_kin():
     assert kept(decoding.top_p(jnp.zeros(3), 0.4)).all()
 
 
+def nucleus_by_sort(logits, p):
+    """Tokens at least as likely as the one at which the sorted sum reaches p."""
+    order = np.argsort(-logits, kind="stable")
+    sums = np.cumsum(softmax(logits[None])[0][order])
+    last = order[min(np.searchsorted(sums, p), len(order) - 1)]
+    return logits >= logits[last]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_nucleus_of_many_tokens_and_ties(dtype):
+    """Rounded logits, so that many tie; signed zeros; tokens that are ruled out."""
+    rng = np.random.default_rng(1)
+    logits = np.round(rng.normal(0, 2, (6, 500)), 1).astype(dtype)
+    logits[1, :100] = 0.0
+    logits[1, 100:200] = -0.0
+    logits[2, 10:490] = -np.inf
+    logits[3] = -np.inf
+    logits[3, 7] = -3
+    with jax.enable_x64(dtype == "float64"):
+        run = jax.jit(decoding.top_p)
+        for p in (1e-6, 0.3, 0.62, 0.9, 0.999):
+            got = kept(run(jnp.asarray(logits), p))
+            want = [nucleus_by_sort(row, p) for row in logits.astype(np.float64)]
+            np.testing.assert_array_equal(got, np.array(want) & np.isfinite(logits))
+
+
 def test_repetition():
     seen = decoding.seen_tokens(
         jnp.array([[1, 2], [3, 3], [0, 6]]), jnp.array([[1, 1], [0, 1], [1, 0]]) > 0, 7

@@ -35,7 +35,7 @@ from contrastive_jax.models.pretrained.loading import (
 )
 
 # Tokens of a batch, padding included. On a CPU what a block computes has to stay in the
-# cache of a core: with 4,096 tokens MiniLM takes 1.4 times as long for each of them.
+# cache of a core.
 BATCH_TOKENS = {"cpu": 1024}
 BATCH_TOKENS_ELSEWHERE = 32_768
 DENSE: dict[str, Callable[[Array], Array]] = {
