@@ -55,13 +55,11 @@ def meaning(results, trained, goal, colors):
     axes = figure.subplots()
     for name in trained:
         x, y = results[f"{name}/overlap"], results[f"{name}/{goal}"]
-        axes.plot(x, y, "o", color=colors[name])
-        axes.annotate(
-            name, (x, y), textcoords="offset points", xytext=(5, 4), color=colors[name]
-        )
+        axes.plot(x, y, "o", color=colors[name], label=name)
     axes.set(xlabel=LABELS["overlap"], ylabel=LABELS[goal])
-    axes.margins(x=0.3, y=0.12)
+    axes.margins(0.12)
     axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
     return figure
 
 
