@@ -100,7 +100,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update(length=12, batch_size=128)
         config.model.update(vocab_size=601, width=32)
         config.start.vectors = False
-        config.optim.update(learning_rate=3e-3, warmup_steps=0)
+        # As much as a constant rate of 3e-3.
+        config.optim.update(learning_rate=6e-3, warmup_steps=0)
         config.train.num_steps = 600
         config.eval.sets = ()
         config.methods = (*METHODS, "ipw_weighted")

@@ -195,7 +195,8 @@ def synthetic(rng, own, sizes):
     def unrelated(count):
         texts = draw(count)
         first, second = rng.integers(count, size=(2, 10 * count))
-        other = texts.classes[first, 0] != texts.classes[second, 0]
+        topics = np.asarray(texts.classes)[:, 0]
+        other = topics[first] != topics[second]
         first, second = first[other], second[other]
         return measure.as_pairs(texts, first, second, np.zeros(len(first)))
 

@@ -28,13 +28,10 @@ from contrastive_jax.methods import debcse
 from contrastive_jax.tasks import text_encoders
 from experiments.debcse import data, measure, model, report
 
+DROPOUT = {"loss.positives": "dropout", "loss.negatives": "none"}
 METHODS = {
-    "simcse": {"loss.positives": "dropout", "loss.negatives": "none"},
-    "debiased": {
-        "loss.positives": "dropout",
-        "loss.negatives": "none",
-        "loss.debiased": True,
-    },
+    "simcse": DROPOUT,
+    "debiased": DROPOUT | {"loss.debiased": True},
     "neighbors": {"loss.positives": "semantic", "loss.negatives": "none"},
     "ipw_positives": {"loss.negatives": "none"},
     "ipw_weighted": {"loss.negatives": "none", "loss.mode": "weight"},
@@ -105,8 +102,7 @@ def draw(config, role, batch, keys):
 
     Returns:
       tokens, where [n, k, t], row, drawn, probs [n, k]; with `loss.mode` "weight" those
-      of all positives. As metrics the effective sample size, and means of what was
-      drawn.
+      of all positives. And metrics: effective sample size, means of what was drawn.
     """
     if role not in data.drawn_roles(config):  # the text itself, or nothing
         count = int(config.loss[role] == "dropout")
@@ -147,10 +143,13 @@ def make_step(config, axis_name=None):
         pos, info = draw(config, "positives", batch, randomness.fold_keys(keys, 0))
         neg, more = draw(config, "negatives", batch, randomness.fold_keys(keys, 1))
         k, labels = pos["row"].shape[1], parallel.global_rows(n, axis_name)
-        rows = parallel.all_gather((pos["row"], neg["row"]), axis_name)
-        drawn = parallel.all_gather((pos["drawn"], neg["drawn"]), axis_name)
-        where, there = debcse.candidate_masks(batch["row"], pos["row"], *rows, labels)
-        where, there = where & drawn[0].T[None], there & drawn[1].reshape(1, -1)
+        sides = [{name: x[name] for name in ("row", "drawn")} for x in (pos, neg)]
+        every_pos, every_neg = parallel.all_gather(sides, axis_name)
+        where, there = debcse.candidate_masks(
+            batch["row"], pos["row"], every_pos["row"], every_neg["row"], labels
+        )
+        where = where & every_pos["drawn"].T[None]
+        there = there & every_neg["drawn"].reshape(1, -1)
         tokens, real = (
             jnp.concatenate([batch[name][:, None], pos[name], neg[name]], axis=1)
             for name in ("tokens", "where")
@@ -160,8 +159,9 @@ def make_step(config, axis_name=None):
         fresh = split(randomness.fold_keys(keys, 2)).reshape(-1)
 
         def loss_fn(params):
-            flat = (x.reshape(-1, length) for x in (tokens, real))
-            z = model.embed(config.model, params, *flat, fresh).reshape(n, slots, -1)
+            flat, mask = (x.reshape(-1, length) for x in (tokens, real))
+            z = model.embed(config.model, params, flat, mask, fresh)
+            z = z.reshape(n, slots, -1)
             every = parallel.all_gather(z[:, 1:], axis_name)
             by_slot = jax.vmap(similarity.cosine, (None, 1), 1)  # [n, slots, m]
             cosines = by_slot(z[:, 0], every) / own.temperature
@@ -184,8 +184,7 @@ def make_step(config, axis_name=None):
         loss, grads = parallel.value_and_grad(loss_fn, axis_name)(state.params)
         state = training.apply_gradients(state, grads, tx)
         info = parallel.pmean(info | more, axis_name)
-        norm = training.global_norm(grads)
-        return state, {"loss": loss, "grad_norm": norm, **info}
+        return state, {"loss": loss, "grad_norm": training.global_norm(grads), **info}
 
     return step
 
@@ -232,9 +231,15 @@ def run(config, workdir):
     """Trains every method from one start, evaluates all and writes the report."""
     begin = functools.partial(init, start=start_params(config))
     methods = {name: METHODS[name] for name in config.methods}
-    watch = dict(evals=evals, eval_every=config.eval.every)
     trained = training.train_each(
-        methods, config, workdir, begin, make_step, batches, **watch
+        methods,
+        config,
+        workdir,
+        begin,
+        make_step,
+        batches,
+        evals=evals,
+        eval_every=config.eval.every,
     )
     results, own = evaluate(config, trained), data.prepared(config)
     drawn = {

@@ -29,7 +29,12 @@ def write(workdir, doc, config, results, chances, own):
         )
         page.figure(meaning(results, trained, goal, colors), "meaning against looks")
         page.figure(over_steps(workdir, trained, goal, colors), "validation by step")
-    drawn = {name: probs for name, probs in chances.items() if probs is not None}
+    drawn = {}
+    for name, probs in chances.items():  # each way to draw once
+        if probs is not None and not any(
+            np.array_equal(probs, x) for x in drawn.values()
+        ):
+            drawn[name] = probs
     if drawn:
         page.section(
             "What is drawn",
@@ -50,13 +55,11 @@ def meaning(results, trained, goal, colors):
     axes = figure.subplots()
     for name in trained:
         x, y = results[f"{name}/overlap"], results[f"{name}/{goal}"]
-        axes.plot(x, y, "o", color=colors[name])
-        axes.annotate(
-            name, (x, y), textcoords="offset points", xytext=(5, 4), color=colors[name]
-        )
+        axes.plot(x, y, "o", color=colors[name], label=name)
     axes.set(xlabel=LABELS["overlap"], ylabel=LABELS[goal])
-    axes.margins(x=0.2, y=0.12)
+    axes.margins(0.12)
     axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
     return figure
 
 

@@ -1,7 +1,5 @@
 """DebCSE's data and measures, on texts small enough to check by hand."""
 
-import functools
-
 import numpy as np
 import pytest
 
@@ -51,13 +49,13 @@ def test_special_tokens_make_nothing_alike():
 def test_tokens_of_the_same_company_have_near_vectors():
     rng = np.random.default_rng(0)
     rows = [
-        [rng.integers(1, 5), *(5 + 3 * (i % 2) + rng.permutation(3)[:2])]
+        [rng.integers(1, 5), *(5 + 6 * (i % 2) + rng.permutation(6)[:3])]
         for i in range(400)
     ]
-    table = model.token_vectors(texts(rows, special=False), 11, 4)
+    table = model.token_vectors(texts(rows, special=False), 17, 4)
     unit = table / np.linalg.norm(table, axis=1, keepdims=True).clip(1e-9)
     cosines = unit[5:] @ unit[5:].T
-    assert cosines[:3, :3].min() > cosines[:3, 3:].max() + 0.5
+    assert cosines[:6, :6].mean() > cosines[:6, 6:].mean() + 0.5
     np.testing.assert_allclose(np.mean(table**2), 1, rtol=1e-5)
 
 
@@ -98,18 +96,18 @@ def test_candidates_are_others_and_described(config, prepared):
 
 
 def test_the_propensity_draws_other_styles(config, prepared):
-    """The switch is `loss.positives`; the topic stays the same."""
+    """The switch is `loss.positives`; most are still of the topic."""
     found = {}
     for name in ("neighbors", "ipw_positives"):
         own = of_method(config, name)
         probs = experiment.chances(own)["positives"]
         np.testing.assert_allclose(probs.sum(axis=1), 1, rtol=1e-4)
         found[name] = measure.drawn(prepared, "positives", probs)
-    plain, ipw = (functools.partial(found[name].__getitem__) for name in found)
-    assert ipw("positives_same_style") < plain("positives_same_style") - 0.05
-    assert ipw("positives_surface") < plain("positives_surface") - 0.03
-    assert ipw("positives_same_topic") > plain("positives_same_topic") - 0.1
-    assert ipw("positives_sample_size") > 2
+    plain, ipw = found.values()
+    assert ipw["positives_same_style"] < plain["positives_same_style"] - 0.05
+    assert ipw["positives_surface"] < plain["positives_surface"] - 0.03
+    assert ipw["positives_same_topic"] > 0.6  # by chance 1 in 20
+    assert ipw["positives_sample_size"] > 2
     assert experiment.chances(of_method(config, "simcse")) == {}
 
 
