@@ -71,7 +71,7 @@ METHODS = {
     "ranking_free": {"loss.label_text": False},
     "input_label": {"loss.objective": "input_label", "loss.shift": 7.0},
     "proxy_anchor": {"loss.objective": "proxy_anchor", "loss.temperature": 0.03},
-    "input_input": {"loss.objective": "nt_xent"},
+    "input_input": {"loss.objective": "nt_xent", "loss.temperature": 0.2},
     "input_input_labels": {"loss.objective": "supcon", "loss.temperature": 0.2},
     "triplet": {"loss.objective": "triplet", "loss.margin": 0.8},
     "non_contrastive": {"loss.objective": "vicreg", "loss.scale": 0.3},
