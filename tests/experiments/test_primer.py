@@ -14,7 +14,7 @@ from experiments.primer import data, experiment, measure
 from tests.experiments.test_every import distance, three_steps
 
 # Further losses that reduce over devices by themselves; the smoke run has two more.
-OTHERS = ("cross_entropy", "proxy_anchor", "triplet", "non_contrastive", "distillation")
+OTHERS = ("cross_entropy", "triplet", "distillation")
 NOUNS = """  license
 00001740 03 n 01 plant 0 001 ~ 00001741 n 0000 | a living thing without motion
 00001741 03 n 02 tree 0 woody_plant 0 001 @ 00001740 n 0000 | a tall plant
