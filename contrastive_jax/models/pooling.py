@@ -71,6 +71,34 @@ def pool_max(
     return jnp.where(jnp.any(where, axis=1)[:, None], largest, 0)
 
 
+def pool_last(
+    states: Float[Array, "b t d"], where: Bool[Array, "b t"] | None = None
+) -> Float[Array, "b d"]:
+    """The state of the last token that counts, which is [SEP] in a BERT.
+
+    Examples:
+      >>> where = jnp.array([[True, True, False]])
+      >>> pool_last(jnp.arange(6.0).reshape(1, 3, 2), where).tolist()
+      [[2.0, 3.0]]
+    """
+    states, where = checked(states, where)
+    last = where.shape[1] - 1 - jnp.argmax(where[:, ::-1], axis=1)
+    rows = jnp.take_along_axis(states, last[:, None, None], axis=1)[:, 0]
+    return jnp.where(jnp.any(where, axis=1)[:, None], rows, 0)
+
+
+def pool_sum(
+    states: Float[Array, "b t d"], where: Bool[Array, "b t"] | None = None
+) -> Float[Array, "b d"]:
+    """The sum of the states of the tokens that count.
+
+    Examples:
+      >>> pool_sum(jnp.ones((1, 4, 1))).tolist()
+      [[4.0]]
+    """
+    return sums(states, where)[0]
+
+
 def pool_mask(
     states: Float[Array, "b t d"], tokens: Int[Array, "b t"], mask_token: int
 ) -> Float[Array, "b d"]:
@@ -103,24 +131,25 @@ def last_layers(
     Args:
       hidden: states of every layer, `TransformerOutput.hidden`.
       k: layers, 1 to all of them.
-      combine: "concat" (f = k d, the last layer first) or "mean" (f = d).
+      combine: "concat" (f = k d, the last layer at the end) or "mean" (f = d).
 
     Raises:
       ValueError: k or `combine` out of range.
 
     References:
-      Barkan et al. 2020, arXiv:1908.05161, section 3 (the last four, side by side).
+      Barkan et al. 2020, arXiv:1908.05161, section 3 (the last four, side by side; the
+      order is that of its code).
 
     Examples:
       >>> hidden = [jnp.full((1, 1, 1), x) for x in (1.0, 2.0, 4.0)]
       >>> last_layers(hidden, 2).tolist()
-      [[[4.0, 2.0]]]
+      [[[2.0, 4.0]]]
       >>> last_layers(hidden, 2, combine="mean").tolist()
       [[[3.0]]]
     """
     if not 1 <= k <= len(hidden):
         raise ValueError(f"k: expected 1 to {len(hidden)} (the layers), got {k}")
-    chosen = [numerics.at_least_f32(h) for h in hidden[::-1][:k]]
+    chosen = [numerics.at_least_f32(h) for h in hidden[-k:]]
     if combine == "concat":
         return jnp.concatenate(chosen, axis=-1)
     if combine != "mean":
@@ -133,7 +162,48 @@ POOLERS = {
     "mean": pool_mean,
     "max": pool_max,
     "sqrt": pool_sqrt,
+    "lasttoken": pool_last,
 }
+
+
+def pool_layers(
+    hidden: Sequence[Float[Array, "b t d"]],
+    where: Bool[Array, "b t"] | None = None,
+    *,
+    k: int = 4,
+    combine: Literal["mean", "concat"] = "concat",
+    pooler: str = "mean",
+    skip_first: bool = True,
+) -> Float[Array, "b f"]:
+    """The last k layers as one (`last_layers`), pooled over the tokens that count.
+
+    Args:
+      hidden: states of every layer, `TransformerOutput.hidden`.
+      where: tokens that count; all when None.
+      k: layers, 1 to all of them.
+      combine: "concat" (f = k d, the last layer at the end) or "mean" (f = d).
+      pooler: a key of `POOLERS`.
+      skip_first: whether the first token, [CLS], is left out; not with "cls".
+
+    Raises:
+      ValueError: k, `combine` or `pooler` out of range.
+
+    References:
+      Barkan et al. 2020, arXiv:1908.05161, section 3.
+
+    Examples:
+      >>> hidden = [jnp.full((1, 2, 1), x) for x in (1.0, 2.0)]
+      >>> pool_layers(hidden, k=2).tolist()
+      [[1.0, 2.0]]
+    """
+    if pooler not in POOLERS or (pooler == "cls" and skip_first):
+        known = ", ".join(name for name in POOLERS if not skip_first or name != "cls")
+        raise ValueError(f"pooler: expected one of {known}, got {pooler!r}")
+    states = last_layers(hidden, k, combine=combine)
+    where = numerics.mask_or_all(where, states.shape[:2])
+    if skip_first:
+        where = where & (jnp.arange(states.shape[1]) > 0)[None, :]
+    return POOLERS[pooler](states, where)
 
 
 def checked(states, where):

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from contrastive_jax import losses, models, parallel, randomness, training
-from contrastive_jax.data import array_batches, sentences
+from contrastive_jax.data import array_batches, descriptions, sentences
 from contrastive_jax.data.augment.text import mask_tokens
 from contrastive_jax.models import pretrained
 from contrastive_jax.models.pretrained import encoders
@@ -36,7 +36,9 @@ TEXTS: dict[str, Callable[[], Sequence[str]]] = {
     "brown": sentences.brown_sentences,
     "corpus": sentences.corpus_sentences,
     "definitions": lambda: [d.definition for d in sentences.definitions()],
+    "packages": descriptions.texts,
     "synthetic": sentences.synthetic,
+    "verses": lambda: [text for side in sentences.verses() for text in side],
 }
 POSITIVE = (
     "depth",

@@ -146,6 +146,7 @@ def test_poolers():
         "mean": (a.sum(0) / 4, b.sum(0) / 2),
         "max": (a.max(0), b.max(0)),
         "sqrt": (a.sum(0) / 2, b.sum(0) / 2**0.5),
+        "lasttoken": (a[3], b[1]),
     }
     assert want.keys() == models.POOLERS.keys()
     for name, rows in want.items():
@@ -155,12 +156,14 @@ def test_poolers():
             assert not got[2].any()
     tokens = jnp.array([[4, 1, 4, 1], [1, 1, 1, 4], [1, 1, 1, 1]])
     got = models.pool_mask(jnp.asarray(STATES), tokens, 4)
+    total = models.pool_sum(jnp.asarray(STATES), jnp.asarray(WHERE))
+    np.testing.assert_allclose(total, [a.sum(0), b.sum(0), 0 * b[0]], rtol=1e-6)
     mean = (STATES[0, 0] + STATES[0, 2]) / 2
     np.testing.assert_allclose(got, [mean, STATES[1, 3], 0 * mean], rtol=1e-6)
 
 
 def test_an_empty_text_has_no_gradient():
-    for name in ("mean", "max", "sqrt"):
+    for name in ("mean", "max", "sqrt", "lasttoken"):
         grads = jax.grad(
             lambda x, name=name: models.POOLERS[name](x, jnp.asarray(WHERE)).sum()
         )(jnp.asarray(STATES))
@@ -170,12 +173,24 @@ def test_an_empty_text_has_no_gradient():
 def test_last_layers():
     hidden = [jnp.asarray(STATES + i) for i in range(3)]
     both = models.last_layers(hidden, 2)
-    np.testing.assert_array_equal(both, np.concatenate([hidden[2], hidden[1]], -1))
+    np.testing.assert_array_equal(both, np.concatenate([hidden[1], hidden[2]], -1))
     mean = models.last_layers(hidden, 3, combine="mean")
     np.testing.assert_allclose(mean, STATES + 1, rtol=1e-6)
     for k in (0, 4):
         with pytest.raises(ValueError, match="k: expected 1 to 3"):
             models.last_layers(hidden, k)
+
+
+def test_pooled_layers():
+    hidden = [jnp.asarray(STATES * (i + 1)) for i in range(3)]
+    got = models.pool_layers(hidden, jnp.asarray(WHERE), k=2)
+    want = np.stack([STATES[0, 1:].mean(0), STATES[1, 1], 0 * STATES[1, 1]])
+    np.testing.assert_allclose(got, np.concatenate([2 * want, 3 * want], -1), rtol=1e-6)
+    options = dict(combine="mean", pooler="max", skip_first=False)
+    got = models.pool_layers(hidden, k=3, **options)
+    np.testing.assert_allclose(got, 2 * STATES.max(1), rtol=1e-6)
+    with pytest.raises(ValueError, match="pooler: expected one of mean, max, sqrt"):
+        models.pool_layers(hidden, k=1, pooler="cls")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""DSE: sentences embedded alone reproduce the scores of a cross-encoder."""

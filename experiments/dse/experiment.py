@@ -1,0 +1,204 @@
+"""DSE: sentences embedded alone reproduce the logits of a cross-encoder (verses).
+
+Special about it:
+- The teacher is a real cross-encoder (ms-marco-MiniLM-L-12-v2); its logits are computed
+  once and kept. A small student embeds each text alone: `models.pool_layers`.
+- `dse.siamese_head` scores a pair by [u, v, u * v, |u - v|], or by u . v;
+  `dse.distilled_objective` weighs labels and squared distance from the logits.
+- Pairs without a label are learned from the teacher alone, lambda = 1. The ablation is
+  `loss.coeff` = 0 ("labels"): no teacher.
+- All pairs of n queries and m candidates cost n + m passes: `dse.score_matrix`.
+
+Reference: Barkan et al. 2020, arXiv:1908.05161; microsoft/Distilled-Sentence-Embedding.
+
+Deviations: verses in two translations instead of GLUE; the teacher was tuned on MS
+MARCO and not on the task, so a scale and an offset are fitted to the labeled pairs
+(`model.calibrate`); the student is a small encoder that began as a masked language
+model on the same verses; dot products get a scale and an offset, too; adamw with
+correction of its moments, and cosine decay over the real number of steps (the code
+counts micro-batches and so ends at half the peak); the last step instead of the best on
+validation pairs.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from contrastive_jax import models, parallel, randomness, training
+from contrastive_jax.methods import dse
+from contrastive_jax.models import encoder as encoders
+from contrastive_jax.tasks import text_encoders
+from experiments.dse import data, measure, report
+
+METHODS = {
+    "labels": {"loss.coeff": 0.0},
+    "dse_labeled": {"loss.unlabeled": False},
+    "dse": {},
+    "teacher_only": {"loss.coeff": 1.0},
+    "dse_dot": {"head.features": "dot"},
+}
+
+
+def make_model(config, axis_name=None):
+    """The student's encoder."""
+    return text_encoders.make_recipe(config.model).model
+
+
+def make_optimizer(config):
+    """With warm-up and cosine decay."""
+    return training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
+
+
+def init(config, encoder=None):
+    """The state at step 0; the encoder random where its parameters are not given."""
+    first, second = jax.random.split(jax.random.key(config.seed))
+    recipe = text_encoders.make_recipe(config.model)
+    if encoder is None:
+        encoder = text_encoders.init_params(recipe, first)["encoder"]
+    params = {
+        "encoder": jax.tree.map(jnp.array, encoder),
+        "head": init_head(config, recipe.model.width, second),
+    }
+    fields = training.init_fields(config.seed, params, make_optimizer(config))
+    return training.TrainState(**fields)
+
+
+def init_head(config, width, rng):
+    """Layers of the head: two on the concatenation, a scale and an offset on u . v."""
+    h = config.head
+    size = width * (h.layers if h.combine == "concat" else 1)
+    if h.features == "dot":
+        kernel = jnp.full((1, h.classes), 1 / size)
+        return [{"kernel": kernel, "bias": jnp.zeros(h.classes)}]
+    sizes = ((4 * size, h.width), (h.width, h.classes))
+    keys = jax.random.split(rng, len(sizes))
+    return [
+        {
+            "kernel": jax.random.normal(key, shape) / shape[0] ** 0.5,
+            "bias": jnp.zeros(b),
+        }
+        for key, shape, (_, b) in zip(keys, sizes, sizes, strict=True)
+    ]
+
+
+def embed(config, params, tokens, where, keys=None):
+    """Embeddings [n, d] of texts; with dropout by `keys`, one per text."""
+    recipe = text_encoders.make_recipe(config.model)
+    model, variables = recipe.model, {"params": params["encoder"]}
+    hidden = model.apply(variables, tokens, where=where, keys=keys).hidden
+    pooled = models.pool_layers(
+        hidden,
+        where,
+        k=config.head.layers,
+        combine=config.head.combine,
+        pooler=recipe.pooling[0],
+    )
+    own = None if keys is None else randomness.fold_keys(keys, model.depth + 1)
+    return encoders.drop(pooled, own, model.dropout, 0)
+
+
+def make_step(config, axis_name=None):
+    """`step(state, batch) -> (state, metrics)`; batch: see `data.rows`."""
+    tx, own = make_optimizer(config), config.loss
+    schedule = training.warmup_cosine(
+        config.optim.learning_rate, config.train.num_steps, config.optim.warmup_steps
+    )
+
+    def step(state, batch):
+        count = len(batch["label"])
+        keys = parallel.example_keys(state.rng, state.step, count, axis_name)
+        keys = jnp.concatenate([randomness.fold_keys(keys, i) for i in range(2)])
+        tokens, where = (
+            jnp.concatenate([batch[f"first{end}"], batch[f"second{end}"]])
+            for end in ("", "_where")
+        )
+
+        def loss_fn(params):
+            u, v = jnp.split(embed(config, params, tokens, where, keys), 2)
+            features = config.head.features
+            return dse.distilled_objective(
+                dse.siamese_head(params["head"], u, v, features=features),
+                batch["label"],
+                batch["teacher"],
+                task=own.task,
+                coeff=jnp.where(batch["labeled"], own.coeff, 1.0),
+                reduce_fn=parallel.mean(axis_name),
+            )
+
+        loss, grads = parallel.value_and_grad(loss_fn, axis_name)(state.params)
+        metrics = {
+            "loss": loss,
+            "grad_norm": training.global_norm(grads),
+            "learning_rate": schedule(state.step),
+        }
+        return training.apply_gradients(state, grads, tx), metrics
+
+    return step
+
+
+batches = data.batches
+
+
+def evaluate(config, trained, arrays):
+    """Quality of every student, of the teacher and of common words; cost of scoring.
+
+    Returns:
+      the measures; logits of each on the evaluated pairs; seconds of scoring.
+    """
+    rows, task = arrays[config.eval.split], config.loss.task
+    logits = {"teacher": rows["teacher"]}
+    results, seconds = {}, {}
+    for name, (own, state) in trained.items():
+        student = measure.Student(own, embed, jax.device_get(state.params))
+        u, v = student.both(rows)
+        logits[name] = student.score(u, v)
+        results |= {f"{name}/{k}": x for k, x in measure.collapse(u).items()}
+        if name in ("dse", "dse_dot"):
+            seconds[name] = measure.time_student(config, student, rows)
+    if task == "binary":
+        logits["common_words"] = measure.common_words(config, data.read(config))
+    for name, x in logits.items():
+        found = measure.quality(x, rows["label"], rows["teacher"], task)
+        results |= {f"{name}/{key}": value for key, value in found.items()}
+    seconds["teacher"] = measure.time_teacher(config, data.read(config))
+    if config.eval.timed:
+        results |= {f"{name}/seconds": value for name, value in seconds.items()}
+        for name in seconds.keys() - {"teacher"}:
+            results[f"{name}/speed_up"] = seconds["teacher"] / seconds[name]
+    return results, logits, seconds
+
+
+def watch(config, arrays):
+    """Quality on validation pairs while a student is trained, and signs of collapse."""
+    rows = arrays["validation"]
+
+    def validation(state):
+        student = measure.Student(config, embed, jax.device_get(state.params))
+        u, v = student.both(rows)
+        logits = student.score(u, v)
+        found = measure.quality(
+            logits, rows["label"], rows["teacher"], config.loss.task
+        )
+        return found | measure.collapse(u)
+
+    return {"validation": validation}
+
+
+def run(config, workdir):
+    """The teacher's logits, the start, every student, evaluation and the report."""
+    arrays = data.arrays(config, workdir)
+    start = text_encoders.start(config, workdir).params["encoder"]
+    trained = training.train_each(
+        {name: METHODS[name] for name in config.methods},
+        config,
+        workdir,
+        functools.partial(init, encoder=start),
+        make_step,
+        functools.partial(batches, arrays_of=arrays),
+        evals=functools.partial(watch, arrays=arrays),
+        eval_every=config.eval.every,
+    )
+    results, logits, seconds = evaluate(config, trained, arrays)
+    report.write(workdir, __doc__, config, results, logits, seconds, arrays)
+    return results
