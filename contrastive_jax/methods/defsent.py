@@ -80,7 +80,8 @@ def isotropic_entries(
         E' = scale ICA((E - mean) / std),  E'^T E' / e = scale^2 I
 
     On the host, see `transforms.fast_ica`, whose signs and order depend on the seed:
-    make it once per stage. A column that is constant stays, as zeros.
+    make it once per stage. There are as many components as E has directions in which it
+    varies; further columns are zeros. After a LayerNorm that is one less than columns.
 
     Args:
       entries: E, with many more rows than columns.
@@ -93,7 +94,7 @@ def isotropic_entries(
       E', of the shape of `entries`.
 
     Raises:
-      ValueError: fewer rows than columns that vary; no column that varies.
+      ValueError: no column that varies.
 
     References:
       Liu 2024, arXiv:2405.16153, section 3 (isotropy by ICA).
@@ -112,9 +113,17 @@ def isotropic_entries(
     varies = np.any(y != 0, axis=0)
     if not np.any(varies):
         raise ValueError("entries: expected a column that varies, got none")
-    y[:, varies] = scale * transforms.fast_ica(
-        y[:, varies], seed=seed, num_iterations=num_iterations, tol=tol
+    rank = int(np.linalg.matrix_rank(y[:, varies]))
+    columns = np.flatnonzero(varies)[:rank]
+    components = transforms.fast_ica(
+        y[:, varies],
+        seed=seed,
+        num_components=rank,
+        num_iterations=num_iterations,
+        tol=tol,
     )
+    y[:] = 0
+    y[:, columns] = scale * components
     return y
 
 
