@@ -1,10 +1,11 @@
-"""Writes the tables of experiments in README.md and experiments/README.md.
+"""Writes the tables of experiments in README.md, experiments/README.md, docs/which.md.
 
     python -m launch.tables
 
 Rows come from the folders: the first line, the references and the functions that the
 docstring of experiment.py names; the paragraphs that begin with **Shows:** and
-**Figures:** in the folder's README.md. Between the markers nothing is written by hand.
+**Figures:** in the folder's README.md; of the families of objectives the figures in the
+primer's results.json. Between the markers nothing is written by hand.
 """
 
 import ast
@@ -12,8 +13,16 @@ import pathlib
 import re
 import sys
 
+from launch import reproduce
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- experiments -->", "<!-- end of experiments -->"
+MEASURES = {
+    "rare_ap": "rare labels",
+    "accuracy": "all labels",
+    "few_shot": "unseen, five texts",
+    "zero_shot": "unseen, their name",
+}
 
 
 def folders() -> list[pathlib.Path]:
@@ -63,9 +72,42 @@ def papers_table() -> str:
     return "\n".join(lines)
 
 
+def families() -> dict[str, tuple[str, str, str]]:
+    """Family, what it sees and function of the primer's methods: its `FAMILIES`."""
+    source = (ROOT / "experiments/primer/config.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FAMILIES":
+            return ast.literal_eval(node.value)
+    raise ValueError("experiments/primer/config.py: no FAMILIES")
+
+
+def families_table() -> str:
+    """The families of objectives on one task, from the primer's results.json."""
+    (entry,) = (
+        x for x in reproduce.entries("primer") if not (x["variant"] or x["set"])
+    )
+    metrics = entry["metrics"]
+    lines = [
+        f"| family | sees | loss | {' | '.join(MEASURES.values())} |",
+        f"|{' --- |' * (3 + len(MEASURES))}",
+    ]
+    for method, (family, sees, function) in families().items():
+        cells = [
+            reproduce.shown(metrics[key]) if key in metrics else ""
+            for key in (f"{method}/{measure}" for measure in MEASURES)
+        ]
+        loss = f"[`{function}`][contrastive_jax.{function}]" if function else ""
+        lines.append(f"| {family} | {sees} | {loss} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def pages() -> dict[pathlib.Path, str]:
     """The files with a table, and their text with the table as it should be."""
-    tables = {"README.md": figures_table(), "experiments/README.md": papers_table()}
+    tables = {
+        "README.md": figures_table(),
+        "experiments/README.md": papers_table(),
+        "docs/which.md": families_table(),
+    }
     texts = {}
     for name, table in tables.items():
         text = (ROOT / name).read_text(encoding="utf-8")

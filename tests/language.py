@@ -1,9 +1,11 @@
 """A small random model that reads words, and one in place of a paper's."""
 
 import jax
+from ml_collections import ConfigDict
 
 from contrastive_jax import models
 from contrastive_jax.tasks import language_models as lms
+from contrastive_jax.tasks import text_encoders
 
 
 def word_model(words, **sizes):
@@ -25,3 +27,13 @@ def small_recipe(monkeypatch, configs):
         return config
 
     monkeypatch.setattr(configs, "get_config", small)
+
+
+def bert_by_sizes(monkeypatch):
+    """Has an encoder from disk made of the sizes beside its path, without weights."""
+    original = text_encoders.make_recipe
+
+    def by_sizes(section):
+        return original(ConfigDict({**section.to_dict(), "path": ""}))
+
+    monkeypatch.setattr(text_encoders, "make_recipe", by_sizes)

@@ -28,9 +28,6 @@ METHODS = sorted(
 CODE = ("config.py", "experiment.py", "data.py", "model.py", "measure.py", "report.py")
 FILES = {"__init__.py", "README.md", "results.json", "images", *CODE}
 LINES = 250
-# Tasks that stand before the experiments on them: a file leaves this list with the
-# second experiment that imports it.
-COMING = {"sentences", "text_encoders"}
 
 
 def imports(file: pathlib.Path) -> set[str]:
@@ -53,9 +50,6 @@ def test_tasks_are_shared():
     for file in sorted(ROOT.glob("contrastive_jax/tasks/*.py")):
         module = f"contrastive_jax.tasks.{file.stem}"
         users = [e.name for e in EXPERIMENTS if module in imported_by(e)]
-        if file.stem in COMING:
-            assert len(users) < 2, f"{file.stem} is no longer to come"
-            continue
         assert file.stem == "__init__" or len(users) >= 2, (
             f"{file.relative_to(ROOT)} is imported by {users or 'no experiment'}: what "
             "fewer than two experiments use belongs into the experiment's own files"

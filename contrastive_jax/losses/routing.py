@@ -94,7 +94,14 @@ def router_mutual_information(
     tasks = numerics.check_columns(tasks, num_tasks, "tasks")
     rows = pairs.one_column(tasks, num_tasks) & where[:, None]
     joint = similarity.matmul(rows.astype(probabilities.dtype).T, probabilities.T)
-    joint = joint / (jnp.sum(joint) / top_k + eps)
+    return negative_information(joint, top_k=top_k, eps=eps)
+
+
+def negative_information(
+    sums: Float[Array, "t e"], *, top_k: int, eps: numerics.Number
+) -> Float[Array, ""]:
+    """The loss of `router_mutual_information` from the sums G of tasks and experts."""
+    joint = sums / (jnp.sum(sums) / top_k + eps)
     by_task = jnp.sum(joint, axis=1, keepdims=True) + eps
     by_expert = jnp.sum(joint, axis=0, keepdims=True) + eps
     return -jnp.sum(joint * jnp.log(joint / (by_task * by_expert) + eps))

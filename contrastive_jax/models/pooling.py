@@ -71,6 +71,34 @@ def pool_max(
     return jnp.where(jnp.any(where, axis=1)[:, None], largest, 0)
 
 
+def pool_last(
+    states: Float[Array, "b t d"], where: Bool[Array, "b t"] | None = None
+) -> Float[Array, "b d"]:
+    """The state of the last token that counts, which is [SEP] in a BERT.
+
+    Examples:
+      >>> where = jnp.array([[True, True, False]])
+      >>> pool_last(jnp.arange(6.0).reshape(1, 3, 2), where).tolist()
+      [[2.0, 3.0]]
+    """
+    states, where = checked(states, where)
+    last = where.shape[1] - 1 - jnp.argmax(where[:, ::-1], axis=1)
+    rows = jnp.take_along_axis(states, last[:, None, None], axis=1)[:, 0]
+    return jnp.where(jnp.any(where, axis=1)[:, None], rows, 0)
+
+
+def pool_sum(
+    states: Float[Array, "b t d"], where: Bool[Array, "b t"] | None = None
+) -> Float[Array, "b d"]:
+    """The sum of the states of the tokens that count.
+
+    Examples:
+      >>> pool_sum(jnp.ones((1, 4, 1))).tolist()
+      [[4.0]]
+    """
+    return sums(states, where)[0]
+
+
 def pool_mask(
     states: Float[Array, "b t d"], tokens: Int[Array, "b t"], mask_token: int
 ) -> Float[Array, "b d"]:
@@ -134,6 +162,7 @@ POOLERS = {
     "mean": pool_mean,
     "max": pool_max,
     "sqrt": pool_sqrt,
+    "lasttoken": pool_last,
 }
 
 

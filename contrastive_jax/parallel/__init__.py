@@ -9,6 +9,7 @@ from contrastive_jax.parallel.collectives import (
     pmean,
     psum,
 )
+from contrastive_jax.parallel.experts import spread_experts
 from contrastive_jax.parallel.grad_cache import (
     cached_value_and_grad,
     check_encoders,
@@ -56,6 +57,7 @@ __all__ = [
     "pairwise_sigmoid",
     "pmean",
     "psum",
+    "spread_experts",
     "supervised_contrastive",
     "tiled_logsumexp",
     "two_way_info_nce",

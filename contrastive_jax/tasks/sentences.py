@@ -12,8 +12,10 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int
 
 from contrastive_jax import evaluation, search
 from contrastive_jax.data import sentences
@@ -98,6 +100,36 @@ def retrieval(encode: Encode, paired: sentences.Paired) -> dict[str, float]:
     return {
         "recall_at_1": 100 * float(np.mean(ranks <= 1)),
         "mrr": 100 * float(np.mean(1 / ranks)),
+    }
+
+
+def geometry(encode: Encode, paired: sentences.Paired) -> dict[str, float]:
+    """Where texts lie on the unit sphere, by pairs that mean the same.
+
+    Returns:
+      "alignment" of the pairs and "uniformity" of all texts (nats), lower is better in
+      both; "effective_rank" and "mean_cosine" of all texts, which show a collapse;
+      "mrr" as `retrieval`, in percent.
+
+    References:
+      Wang and Isola 2020, arXiv:2005.10242; Gao et al. 2021, arXiv:2104.08821,
+      section 5.
+    """
+    a, b = np.split(unit(encode([*paired.queries, *paired.documents])), 2)
+    return {name: float(value) for name, value in measures(a, b).items()}
+
+
+@jax.jit
+def measures(a: Float[Array, "n d"], b: Float[Array, "n d"]) -> dict[str, Array]:
+    """`geometry` as one program."""
+    both = jnp.concatenate([a, b])
+    ranks = evaluation.gold_ranks(a, b, jnp.arange(len(a)))
+    return {
+        "alignment": evaluation.alignment(a, b),
+        "uniformity": evaluation.uniformity(both),
+        "effective_rank": evaluation.effective_rank(both),
+        "mean_cosine": evaluation.average_cosine(both),
+        "mrr": 100 * jnp.mean(1 / ranks),
     }
 
 

@@ -123,7 +123,7 @@ def test_wheel_holds_the_package_and_its_files():
 def test_packaged_sets_are_pinned():
     assert "mnist5k" in packaged.PACKAGES
     for package in packaged.PACKAGES.values():
-        assert package.kind in ("wheel", "sdist", "deb", "npm")
+        assert package.kind in ("wheel", "sdist", "deb", "npm", "index")
         assert re.fullmatch("[0-9a-f]{64}", package.sha256)
         assert package.version and package.license and package.about
 

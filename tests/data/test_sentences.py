@@ -62,6 +62,27 @@ def test_definitions(files):
     sentences.definitions.cache_clear()
 
 
+def test_hypernyms(files):
+    """By place in the file of their part of speech; other pointers do not count."""
+    nouns = (
+        "00001740 03 n 01 entity 0 001 ~ 00001930 n 0000 | all that is",
+        "00001930 03 n 02 thing 0 matter 0 002 @ 00001740 n 0000 + 00000001 v 0101 | x",
+        "00002000 03 n 01 Rome 0 002 @i 00001930 n 0000 @ 00001740 n 0000 | a city",
+    )
+    verbs = (
+        "00000001 30 v 01 move 0 000 02 + 02 00 + 08 00 | to go",
+        "00001740 30 v 01 run 0 001 @ 00000001 v 0000 01 + 02 00 | to go fast",
+    )
+    texts = dict(noun="\n".join(nouns), verb="\n".join(verbs))
+    for part in sentences.PARTS:
+        files["wordnet", f"usr/share/wordnet/data.{part}"] = texts.get(
+            part, ""
+        ).encode()
+    sentences.hypernyms.cache_clear()
+    assert sentences.hypernyms() == ((), (0,), (1, 0), (), (3,))
+    sentences.hypernyms.cache_clear()
+
+
 def module(entries):
     """Entries as a SWORD module stores them, in two blocks."""
     half = len(entries) // 2

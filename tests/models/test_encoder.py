@@ -146,6 +146,7 @@ def test_poolers():
         "mean": (a.sum(0) / 4, b.sum(0) / 2),
         "max": (a.max(0), b.max(0)),
         "sqrt": (a.sum(0) / 2, b.sum(0) / 2**0.5),
+        "lasttoken": (a[3], b[1]),
     }
     assert want.keys() == models.POOLERS.keys()
     for name, rows in want.items():
@@ -155,12 +156,14 @@ def test_poolers():
             assert not got[2].any()
     tokens = jnp.array([[4, 1, 4, 1], [1, 1, 1, 4], [1, 1, 1, 1]])
     got = models.pool_mask(jnp.asarray(STATES), tokens, 4)
+    total = models.pool_sum(jnp.asarray(STATES), jnp.asarray(WHERE))
+    np.testing.assert_allclose(total, [a.sum(0), b.sum(0), 0 * b[0]], rtol=1e-6)
     mean = (STATES[0, 0] + STATES[0, 2]) / 2
     np.testing.assert_allclose(got, [mean, STATES[1, 3], 0 * mean], rtol=1e-6)
 
 
 def test_an_empty_text_has_no_gradient():
-    for name in ("mean", "max", "sqrt"):
+    for name in ("mean", "max", "sqrt", "lasttoken"):
         grads = jax.grad(
             lambda x, name=name: models.POOLERS[name](x, jnp.asarray(WHERE)).sum()
         )(jnp.asarray(STATES))

@@ -223,7 +223,7 @@ DAMAGE = [
     (write("model.safetensors", "x"), "damaged"),
     (write("modules.json", "{}"), "expected a list of objects"),
     (write("modules.json", '[{"type": "x.WKPooling"}]'), "got WKPooling"),
-    (write("1_Pooling/config.json", '{"pooling_mode": "lasttoken"}'), "got lasttoken"),
+    (write("1_Pooling/config.json", '{"pooling_mode": "weightedmean"}'), "got weight"),
 ]
 
 

@@ -76,3 +76,18 @@ def test_minilm_on_the_packaged_sets():
     assert got["simlex999/spearman"] == pytest.approx(45, abs=1)
     assert got["verses/recall_at_1"] > 90 and got["glosses/mrr"] > 50
     print(got)
+
+
+def test_geometry_by_hand():
+    vectors = {"a": [1, 0], "b": [0, 2], "c": [3, 0], "d": [1, 1]}
+    paired = sets.Paired(["a", "b"], ["c", "d"])
+    got = sentences.geometry(
+        lambda texts: np.array([vectors[t] for t in texts]), paired
+    )
+    half = 0.5**0.5
+    np.testing.assert_allclose(got["alignment"], (0 + 2 - 2 * half) / 2, rtol=1e-5)
+    cosines = np.array([0, 1, half, 0, half, half])  # ab ac ad bc bd cd
+    want = np.log(np.mean(np.exp(-2 * (2 - 2 * cosines))))
+    np.testing.assert_allclose(got["uniformity"], want, rtol=1e-5)
+    np.testing.assert_allclose(got["mean_cosine"], cosines.mean(), rtol=1e-5)
+    assert 1 < got["effective_rank"] <= 2 and got["mrr"] == 100

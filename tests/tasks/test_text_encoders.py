@@ -145,3 +145,22 @@ def test_synthetic_pairs():
     same = np.array(shared)[scored.scores == 1].mean()
     assert same > 1 + np.array(shared)[scored.scores == 0].mean()
     assert set(scored.scores) == {0, 1}
+
+
+def test_token_vectors():
+    """The same neighbors make like vectors; what does not occur has zeros."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(5, 15, size=(400, 6))
+    tokens[:, 3] = np.where(tokens[:, 2] < 10, 15, 16)  # 15 follows 5 to 9
+    tokens[:, 2] = np.where(tokens[:, 3] == 15, rng.integers(5, 7), tokens[:, 2])
+    where = np.ones(tokens.shape, bool)
+    half = tokens.copy()
+    half[half == 15] = 17  # has the neighbors of 15
+    both = np.concatenate([tokens, half])
+    vectors = text_encoders.token_vectors(both, np.tile(where, (2, 1)), 20, 6)
+    assert vectors.shape == (20, 6) and np.isfinite(vectors).all()
+    assert not vectors[[0, 4, 18, 19]].any() and vectors[5:18].any(axis=1).all()
+    a, b, c = (vectors[i] / np.linalg.norm(vectors[i]) for i in (15, 17, 16))
+    assert a @ b > a @ c
+    again = text_encoders.token_vectors(both, np.tile(where, (2, 1)), 20, 6)
+    np.testing.assert_array_equal(again, vectors)

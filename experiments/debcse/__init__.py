@@ -1,0 +1,1 @@
+"""DebCSE: sentence pairs drawn by inverse propensity."""

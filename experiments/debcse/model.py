@@ -1,0 +1,124 @@
+"""The encoder, and the bag of tokens that is the reference candidates are found by."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from contrastive_jax import models, randomness
+from contrastive_jax.methods import debcse
+from contrastive_jax.models.pretrained import encoders
+from contrastive_jax.tasks import text_encoders
+
+SURFACES = {
+    "edit": debcse.edit_similarity,
+    "jaccard": debcse.jaccard,
+    "length": debcse.length_ratio,
+}
+
+
+class Bag(nn.Module):
+    """Mean of the vectors of the tokens that are kept.
+
+    Attributes:
+      vocab_size: number of tokens.
+      width: of their vectors.
+      dropout: chance of each token to be dropped; a text that loses all keeps all.
+    """
+
+    vocab_size: int
+    width: int
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Int[Array, "n t"],
+        where: Bool[Array, "n t"],
+        keys: Key[Array, " n"] | None = None,
+    ) -> Float[Array, "n d"]:
+        """Embeddings of texts; `keys` are those of dropout, None for none."""
+        vectors = nn.Embed(self.vocab_size, self.width, name="token")(tokens)
+        if keys is not None:
+            kept = where & (randomness.uniform(keys, where.shape) >= self.dropout)
+            where = jnp.where(jnp.any(kept, axis=1, keepdims=True), kept, where)
+        return models.pool_mean(vectors, where)
+
+
+def make_model(section):
+    """The module of a section `model`: a transformer, or of depth 0 a bag of tokens."""
+    if section.depth:
+        return text_encoders.make_recipe(section).model
+    return Bag(section.vocab_size, section.width, section.dropout)
+
+
+def embed(section, params, tokens, where, keys=None):
+    """Embeddings of texts [n, d]; `keys` are those of dropout, None for none."""
+    if section.depth:
+        recipe = text_encoders.make_recipe(section)
+        return encoders.embed(recipe, params, tokens, where, keys=keys)
+    return make_model(section).apply({"params": params["encoder"]}, tokens, where, keys)
+
+
+def token_vectors(texts, vocab_size, width):
+    """Vectors of tokens by which of them stand in one text: a factorized table.
+
+    The positive pointwise mutual information of tokens that share a text, factorized by
+    five subspace iterations (Levy and Goldberg 2014): U sqrt(S), of mean square 1.
+    """
+    rows, places = np.nonzero(texts.where)
+    cells = np.ones(len(rows)), (rows, texts.tokens[rows, places])
+    held = scipy.sparse.csr_matrix(cells, shape=(len(texts.tokens), vocab_size))
+    held.data[:] = np.minimum(held.data, 1)
+    counts = (held.T @ held).toarray().astype(np.float32)
+    np.fill_diagonal(counts, 0)
+    each = np.maximum(counts.sum(axis=1), 1)
+    table = counts * counts.sum() / np.outer(each, each)
+    table = np.log(np.maximum(table, 1))
+    basis = np.random.default_rng(0).normal(size=(vocab_size, width + 16))
+    for _ in range(5):
+        basis, _ = np.linalg.qr(table @ basis.astype(np.float32))
+    inner, sizes, _ = np.linalg.svd(basis.T @ table, full_matrices=False)
+    vectors = (basis @ inner * np.sqrt(sizes))[:, :width]
+    return vectors / np.sqrt(np.mean(vectors**2))
+
+
+def averages(texts, table):
+    """Mean of the vectors of the tokens of every text, less what all have in common."""
+    total = np.einsum("nt,ntd->nd", texts.where.astype(np.float32), table[texts.tokens])
+    means = total / texts.where.sum(axis=1, keepdims=True)
+    return means - np.mean(means, axis=0)
+
+
+def surfaces(texts, first, second, kind, chunk=64):
+    """How alike texts look, special tokens left out.
+
+    Args:
+      texts: `data.Texts`.
+      first: rows of texts, [n].
+      second: rows of the texts that each is compared with, [n, c].
+      kind: a key of SURFACES.
+      chunk: how many texts at a time.
+
+    Returns:
+      [n, c], in [0, 1].
+    """
+    if kind not in SURFACES:
+        raise ValueError(f"data.surface: expected one of {[*SURFACES]}, got {kind!r}")
+    special = int(texts.classes is None)
+    tokens = texts.tokens[:, special:]
+    lengths = texts.where.sum(axis=1) - 2 * special
+
+    @jax.jit
+    def compare(a, b, m, n):
+        a, m = jnp.broadcast_to(a[:, None, :], b.shape), jnp.broadcast_to(m, n.shape)
+        return SURFACES[kind](a, b, m, n)
+
+    out = np.empty(second.shape, np.float32)
+    for i in range(0, len(out), chunk):
+        at = np.minimum(np.arange(i, i + chunk), len(out) - 1)
+        a, b = first[at], second[at]
+        out[at] = compare(tokens[a], tokens[b], lengths[a][:, None], lengths[b])
+    return out

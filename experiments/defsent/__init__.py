@@ -1,0 +1,1 @@
+"""DefSent+: definitions predict entries that are made of definitions."""

@@ -1,0 +1,1 @@
+"""MoE-Sim: one encoder for several fields, with an expert for each."""

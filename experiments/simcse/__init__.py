@@ -1,0 +1,1 @@
+"""SimCSE: a sentence and itself under other dropout attract, other sentences repel."""

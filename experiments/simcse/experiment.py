@@ -1,0 +1,130 @@
+"""SimCSE: a sentence and itself under other dropout attract, other sentences repel.
+
+Special about it:
+- The two views of a sentence differ by dropout alone (eq. 4): `losses.info_nce` of
+  cosines over a temperature. `loss.masks="same"` takes the difference away.
+- With pairs, and with a hard negative of each (eq. 5), in further columns, whose own
+  one may have a weight (`log_weights`); negatives are mined by `tasks.sentences.mine`.
+- A layer with tanh in training; alignment and uniformity of held-out pairs meanwhile.
+
+Reference: Gao et al. 2021, arXiv:2104.08821; princeton-nlp/SimCSE.
+
+Deviations: a small encoder that begins with vectors of tokens; the mean of the states
+of tokens is the embedding, [CLS] in "paper"; more dropout, cosine decay; pairs are
+verses in two translations and hard negatives are mined, where the paper has inferences;
+the layer is for training only with pairs, too.
+"""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+
+from contrastive_jax import losses, parallel, randomness, similarity, training
+from contrastive_jax.models.pretrained import encoders
+from contrastive_jax.tasks import sentence_views, sentences, text_encoders
+
+CHANGES = {
+    "simcse": {},
+    "same_dropout": {"loss.masks": "same"},
+    "pairs": {},
+    "hard_negatives": {"loss.negatives": "hard"},
+}
+init = sentence_views.init
+make_optimizer = sentence_views.make_optimizer
+batches = sentence_views.batches
+evaluate = sentence_views.evaluate
+
+
+def make_model(config, axis_name=None):
+    """The transformer."""
+    return sentence_views.make_recipe(config).model
+
+
+def make_step(config, axis_name=None):
+    """`step(state, batch) -> (state, metrics)`; tokens and where [n, s, t], s texts."""
+    recipe, tx = sentence_views.make_recipe(config), make_optimizer(config)
+    optim, steps = config.optim, config.train.num_steps
+    rate = training.warmup_cosine(optim.learning_rate, steps, optim.warmup_steps)
+    other = config.loss.masks == "other"
+
+    def embed(params, batch, keys):
+        """[s, n, d]: of a sentence alone two views, else one of each text."""
+        texts = [jnp.swapaxes(batch[name], 0, 1) for name in ("tokens", "where")]
+        if len(texts[0]) == 1:
+            texts = [jnp.tile(x, (2, 1, 1)) for x in texts]
+        s, n, t = texts[0].shape
+        several = [randomness.fold_keys(keys, i if other else 0) for i in range(s)]
+        tokens, where = (x.reshape(s * n, t) for x in texts)
+        each = jnp.concatenate(several)
+        z = encoders.embed(recipe, params, tokens, where, keys=each)
+        z = similarity.l2_normalize(sentence_views.project(params, z))
+        return z.reshape(s, n, -1)
+
+    def step(state, batch):
+        count = len(batch["tokens"])
+        keys = parallel.example_keys(state.rng, state.step, count, axis_name)
+        rows = parallel.global_rows(count, axis_name)
+
+        def loss_fn(params):
+            anchors, *others = embed(params, batch, keys)
+            others = parallel.all_gather(others, axis_name)
+            logits = similarity.dot(anchors, jnp.concatenate(others))
+            # The own hard negative stands one set of candidates after the positive.
+            hard = jnp.arange(logits.shape[1])[None] == (rows + len(others[0]))[:, None]
+            return losses.info_nce(
+                logits / config.loss.temperature,
+                rows,
+                log_weights=jnp.where(hard, config.loss.hard_weight, 0.0),
+                reduce_fn=parallel.mean(axis_name),
+            )
+
+        loss, grads = parallel.value_and_grad(loss_fn, axis_name)(state.params)
+        metrics = {
+            "loss": loss,
+            "grad_norm": training.global_norm(grads),
+            "learning_rate": rate(state.step),
+        }
+        return training.apply_gradients(state, grads, tx), metrics
+
+    return step
+
+
+def texts_of(config, method, encode):
+    """Texts by column: sentences alone, pairs, or pairs with a hard negative each."""
+    margin, negatives = config.loss.margin, config.loss.negatives
+    if method in ("simcse", "same_dropout"):
+        return sentence_views.columns(config)
+    train, _ = sentence_views.pairs(config)
+    queries, documents = (side[: config.data.count] for side in train)
+    if negatives == "batch":
+        return [queries, documents]
+    corpus = documents
+    mined = sentences.mine(encode, queries, documents, corpus, k=1, margin=margin)[:, 0]
+    own = np.flatnonzero(mined >= 0)
+    rows = ((queries, own), (documents, own), (documents, mined[own]))
+    return [[side[i] for i in places] for side, places in rows]
+
+
+def run(config, workdir):
+    """The start, every method from there, evaluation and the report."""
+    start = text_encoders.start(config, workdir)
+    first = functools.partial(init, params=start.params)
+    trained = {"start": (config, first(config))}
+    encode = sentence_views.encoder(config, start.params)
+    for name in config.methods:
+        own = training.changed(config, CHANGES[name])
+        texts = texts_of(own, name, encode)
+        trained |= training.train_each(
+            {name: CHANGES[name]},
+            config,
+            workdir,
+            first,
+            make_step,
+            functools.partial(batches, texts=texts),
+            evals=sentence_views.watch,
+            eval_every=config.eval.every,
+        )
+    results = evaluate(config, trained)
+    sentence_views.write_report(workdir, "SimCSE", __doc__, config, results)
+    return results

@@ -1,0 +1,1 @@
+"""WhitenedCSE: whitening of shuffled groups of channels, several positives."""
