@@ -24,13 +24,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax import (
-    losses,
-    parallel,
-    randomness,
-    similarity,
-    training,
-)
+from contrastive_jax import losses, parallel, randomness, similarity, training
 from contrastive_jax.methods import moe
 from contrastive_jax.tasks import text_encoders
 from experiments.moe import data, measure, report
@@ -95,27 +89,6 @@ def task_loss(config, z_a, z_b, apart, field):
     return losses.info_nce(similarity.dot(z_a, z_b) / own.temperature, where=where)
 
 
-def router_losses(config, scores, where, field):
-    """Balance, information and supervision of the routers, by name."""
-    count = len(config.data.fields)
-    by_token = len(scores[0]) == where.size
-    task = jnp.repeat(field, where.shape[1]) if by_token else field
-    counts = where.reshape(-1) if by_token else jnp.ones(len(task), bool)
-    every = jnp.concatenate(scores)
-    several = functools.partial(jnp.tile, reps=len(scores))
-    mean = jnp.mean(jnp.stack(scores), axis=0)
-    found = {
-        "balance": losses.load_balancing(every, where=several(counts)),
-        "information": losses.router_mutual_information(
-            every, several(task), num_tasks=count, where=several(counts)
-        ),
-    }
-    if mean.shape[1] == count:
-        columns = jnp.broadcast_to(counts[:, None], mean.shape)
-        found["supervision"] = losses.info_nce(mean, task, where=columns)
-    return found
-
-
 def make_step(config, axis_name=None):
     """`step(state, batch) -> (state, metrics)`; batch: see `data.batches`."""
     network, tx, fields = (
@@ -156,7 +129,7 @@ def make_step(config, axis_name=None):
                 rows = parallel.all_gather(
                     (scores, where, jnp.tile(batch["field"], 2)), axis_name
                 )
-                own = router_losses(config, *rows)
+                own = measure.router_losses(config, *rows)
                 loss += sum(config.loss[name] * x for name, x in own.items())
                 parts |= own
             return loss, parts

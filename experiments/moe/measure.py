@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from contrastive_jax import evaluation, models
+from contrastive_jax import evaluation, losses, models
 from contrastive_jax.methods import moe
 from contrastive_jax.tasks import sentences, text_encoders
 from experiments.moe import data
@@ -72,6 +72,27 @@ def embed(
     if config.pooler.head:
         pooled = moe.pooled_head(params["pooler"], pooled)
     return pooled, out.scores
+
+
+def router_losses(config, scores, where, field):
+    """Balance, information and supervision of the routers, by name."""
+    count = len(config.data.fields)
+    by_token = len(scores[0]) == where.size
+    task = jnp.repeat(field, where.shape[1]) if by_token else field
+    counts = where.reshape(-1) if by_token else jnp.ones(len(task), bool)
+    every = jnp.concatenate(scores)
+    several = functools.partial(jnp.tile, reps=len(scores))
+    mean = jnp.mean(jnp.stack(scores), axis=0)
+    found = {
+        "balance": losses.load_balancing(every, where=several(counts)),
+        "information": losses.router_mutual_information(
+            every, several(task), num_tasks=count, where=several(counts)
+        ),
+    }
+    if mean.shape[1] == count:
+        columns = jnp.broadcast_to(counts[:, None], mean.shape)
+        found["supervision"] = losses.info_nce(mean, task, where=columns)
+    return found
 
 
 def make_encode(config, state, shift=0):
