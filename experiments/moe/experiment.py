@@ -23,17 +23,8 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import ml_collections
-import numpy as np
 
-from contrastive_jax import (
-    losses,
-    models,
-    parallel,
-    randomness,
-    similarity,
-    training,
-)
+from contrastive_jax import losses, parallel, randomness, similarity, training
 from contrastive_jax.methods import moe
 from contrastive_jax.tasks import text_encoders
 from experiments.moe import data, measure, report
@@ -48,27 +39,7 @@ METHODS = {
 }
 
 
-def make_model(config, axis_name=None):
-    """The encoder; `axis_name` spreads its experts over devices."""
-    m, e = config.model, config.experts
-    experts = dict(count=e.count, routing=e.routing, top_k=e.top_k, axis_name=axis_name)
-    sizes = dict(
-        vocab_size=m.vocab_size + len(config.data.fields),
-        width=m.width,
-        mlp_width=m.mlp_width,
-    )
-    if config.data.name == "pilot":
-        return networks.TokenEncoder(experts, **sizes)
-    more = dict(
-        depth=m.depth, heads=m.heads, max_length=m.max_length, dropout=m.dropout
-    )
-    return networks.Encoder(experts, mixed_layers(config), **sizes, **more)
-
-
-def mixed_layers(config):
-    """Numbers of the layers that have experts."""
-    depth = config.model.depth
-    return (depth // 2,) if config.experts.layers == "middle" else tuple(range(depth))
+make_model = measure.make_model
 
 
 def make_optimizer(config):
@@ -91,7 +62,7 @@ def init(config, dense=None):
         if dense is None:
             recipe = text_encoders.make_recipe(config.model)
             dense = text_encoders.init_params(recipe, first)["encoder"]
-        count, mixed = config.experts.count, mixed_layers(config)
+        count, mixed = config.experts.count, measure.mixed_layers(config)
         counts = [count if i in mixed else 1 for i in range(config.model.depth)]
         encoder = networks.upcycle(dense, second, config, counts)
         params = {"encoder": encoder}
@@ -99,42 +70,6 @@ def init(config, dense=None):
         params["pooler"] = networks.init_head(third, config.model.width)
     tx = make_optimizer(config)
     return training.TrainState(**training.init_fields(config.seed, params, tx))
-
-
-def embed(
-    config,
-    network,
-    params,
-    tokens,
-    where,
-    field,
-    *,
-    expert=None,
-    capacity=None,
-    keys=None,
-):
-    """Embeddings [n, d] of texts of given fields, and scores of the routers.
-
-    `expert` is given to another expert than the field's own.
-    """
-    if config.data.tags:
-        names = config.model.vocab_size + jnp.arange(len(config.data.fields))
-        tokens = moe.replace_first_with_field_token(tokens, field, names)
-    assignment = field if expert is None else expert
-    out = network.apply(
-        {"params": params["encoder"]},
-        tokens,
-        where=where,
-        assignment=assignment if config.experts.count > 1 else 0 * assignment,
-        capacity=capacity,
-        keys=keys,
-    )
-    if config.data.name == "pilot":
-        return out.last[:, 0], out.scores
-    pooled = models.pool_mean(out.last, where)
-    if config.pooler.head:
-        pooled = moe.pooled_head(params["pooler"], pooled)
-    return pooled, out.scores
 
 
 def task_loss(config, z_a, z_b, apart, field):
@@ -152,27 +87,6 @@ def task_loss(config, z_a, z_b, apart, field):
     if own.normalize:
         z_a, z_b = similarity.l2_normalize(z_a), similarity.l2_normalize(z_b)
     return losses.info_nce(similarity.dot(z_a, z_b) / own.temperature, where=where)
-
-
-def router_losses(config, scores, where, field):
-    """Balance, information and supervision of the routers, by name."""
-    count = len(config.data.fields)
-    by_token = len(scores[0]) == where.size
-    task = jnp.repeat(field, where.shape[1]) if by_token else field
-    counts = where.reshape(-1) if by_token else jnp.ones(len(task), bool)
-    every = jnp.concatenate(scores)
-    several = functools.partial(jnp.tile, reps=len(scores))
-    mean = jnp.mean(jnp.stack(scores), axis=0)
-    found = {
-        "balance": losses.load_balancing(every, where=several(counts)),
-        "information": losses.router_mutual_information(
-            every, several(task), num_tasks=count, where=several(counts)
-        ),
-    }
-    if mean.shape[1] == count:
-        columns = jnp.broadcast_to(counts[:, None], mean.shape)
-        found["supervision"] = losses.info_nce(mean, task, where=columns)
-    return found
 
 
 def make_step(config, axis_name=None):
@@ -195,7 +109,7 @@ def make_step(config, axis_name=None):
         even = config.experts.count == fields and n % fields == 0
 
         def loss_fn(params):
-            z, scores = embed(
+            z, scores = measure.embed(
                 config,
                 network,
                 params,
@@ -215,7 +129,7 @@ def make_step(config, axis_name=None):
                 rows = parallel.all_gather(
                     (scores, where, jnp.tile(batch["field"], 2)), axis_name
                 )
-                own = router_losses(config, *rows)
+                own = measure.router_losses(config, *rows)
                 loss += sum(config.loss[name] * x for name, x in own.items())
                 parts |= own
             return loss, parts
@@ -275,55 +189,10 @@ def evals(config):
     """What is evaluated while a method is trained: the mean F1 of its fields."""
 
     def test(state):
-        found = measure.evaluate(config, make_encode(config, state))
+        found = measure.evaluate(config, measure.make_encode(config, state))
         return {"f1": found["mean"]}
 
     return {"test": test}
-
-
-def make_encode(config, state, shift=0):
-    """`encode(rows of texts) -> [n, d]`; `shift` is added to the numbers of experts."""
-    corpus = data.corpus(config)
-    run = compiled(ml_collections.FrozenConfigDict(config))
-
-    def encode(rows):
-        return measure.in_batches(
-            lambda own: run(state.params, own, shift)[0],
-            data.rows(config, corpus) | {"field": corpus.field},
-            rows,
-            config.eval.batch_size,
-        )
-
-    return encode
-
-
-@functools.cache
-def compiled(config):
-    """`f(params, texts, shift) -> (embeddings, scores of the routers)`."""
-    network, count = make_model(config), len(config.data.fields)
-
-    @jax.jit
-    def run(params, texts, shift):
-        tokens, where, field = (texts[k] for k in ("tokens", "where", "field"))
-        expert = (field + shift) % count
-        return embed(config, network, params, tokens, where, field, expert=expert)
-
-    return run
-
-
-def routes(config, state):
-    """Share of each field's tokens that the last router gives each expert first."""
-    corpus, run = data.corpus(config), compiled(ml_collections.FrozenConfigDict(config))
-    texts = data.rows(config, corpus) | {"field": corpus.field}
-    shares = []
-    for k in range(len(config.data.fields)):
-        rows = np.flatnonzero(corpus.field == k)[: config.eval.batch_size]
-        own = {name: x[rows] for name, x in texts.items()}
-        scores = np.asarray(run(state.params, own, 0)[1][-1])
-        first, where = scores.argmax(axis=1), own["where"].reshape(-1)
-        first = first[where] if len(where) == len(first) else first
-        shares.append(np.bincount(first, minlength=scores.shape[1]) / len(first))
-    return np.array(shares)
 
 
 def evaluate(config, trained, dense=None):
@@ -333,20 +202,22 @@ def evaluate(config, trained, dense=None):
         found = measure.evaluate(config, measure.REFERENCES[name](config))
         results |= {f"{name}/{key}": x for key, x in found.items()}
     untrained = training.changed(config, METHODS["shared"])
-    encoders = {"untrained": make_encode(untrained, init(untrained, dense))}
+    encoders = {"untrained": measure.make_encode(untrained, init(untrained, dense))}
     alone = {k: v for k, v in trained.items() if k.startswith("only ")}
     if alone:
         encoders["specialists"] = measure.joined(
-            config, [make_encode(*both) for both in alone.values()]
+            config, [measure.make_encode(*both) for both in alone.values()]
         )
         first = next(iter(alone))
-        encoders[first] = make_encode(*alone[first])
+        encoders[first] = measure.make_encode(*alone[first])
     for name, both in trained.items():
         if name not in alone:
-            encoders[name] = make_encode(*both)
+            encoders[name] = measure.make_encode(*both)
     for name in ("moe", "moe_tags"):
         if name in trained:
-            encoders[f"{name}, wrong expert"] = make_encode(*trained[name], shift=1)
+            encoders[f"{name}, wrong expert"] = measure.make_encode(
+                *trained[name], shift=1
+            )
     for name, encode in encoders.items():
         found = measure.evaluate(config, encode)
         results |= {f"{name}/{key}": x for key, x in found.items()}
@@ -369,6 +240,6 @@ def run(config, workdir):
         eval_every=config.eval.every,
     )
     results, encoders = evaluate(config, trained, first)
-    usage = routes(*trained["top_k"]) if "top_k" in trained else None
+    usage = measure.routes(*trained["top_k"]) if "top_k" in trained else None
     report.write(workdir, __doc__, config, results, encoders, usage)
     return results

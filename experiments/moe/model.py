@@ -239,13 +239,9 @@ def dense(params: Any, config: Any) -> Any:
 
 def init_head(rng: jax.Array, width: int) -> Any:
     """Parameters of `moe.pooled_head` at the start."""
-    dense = {
-        name: {"kernel": init(key, (width, width)), "bias": jnp.zeros(width)}
-        for name, key, init in zip(
-            ("down", "up"),
-            jax.random.split(rng),
-            [nn.initializers.lecun_normal()] * 2,
-            strict=True,
-        )
-    }
-    return dense | {"norm": {"scale": jnp.ones(width), "bias": jnp.zeros(width)}}
+    init, keys = nn.initializers.lecun_normal(), jax.random.split(rng)
+    down, up = (
+        {"kernel": init(key, (width, width)), "bias": jnp.zeros(width)} for key in keys
+    )
+    norm = {"scale": jnp.ones(width), "bias": jnp.zeros(width)}
+    return {"norm": norm, "down": down, "up": up}

@@ -186,7 +186,7 @@ def test_routers_are_taught_by_real_tokens_alone(config):
             ),
             "supervision": losses.info_nce((real[0] + real[1]) / 2, tasks),
         }
-        return experiment.router_losses(config, scores, where, field), want
+        return measure.router_losses(config, scores, where, field), want
 
     got, want = both(tuple(scores))
     assert got.keys() == want.keys()
