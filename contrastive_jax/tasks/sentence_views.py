@@ -19,6 +19,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from contrastive_jax import training
 from contrastive_jax.data import array_batches, sentences
@@ -30,6 +31,7 @@ from contrastive_jax.tasks import text_encoders
 from contrastive_jax.training import metrics
 
 AXES = ("uniformity", "alignment")
+WHITENED = "_whitened"  # ending of what is drawn in a panel of its own
 SETS = (*tests.SCORED, *tests.MADE_UP, *tests.PAIRED)
 
 
@@ -243,7 +245,7 @@ def evaluate(
 def write_report(
     workdir: str | pathlib.Path,
     title: str,
-    doc: str,
+    doc: str | None,
     config: Any,
     results: Mapping[str, float],
 ) -> None:
@@ -251,17 +253,21 @@ def write_report(
     names = list(dict.fromkeys(key.partition("/")[0] for key in results))
     folders = {name: pathlib.Path(workdir) / name for name in names if name != "start"}
     lines = {name: metrics.read(f) for name, f in folders.items() if f.exists()}
-    colors = plots.method_colors(names)
-    page = Report(title, doc.partition("\n")[0])
+    colors = plots.method_colors(name.removesuffix(WHITENED) for name in names)
+    plain = [name for name in names if not name.endswith(WHITENED)]
+    panels = {"embeddings": plain}
+    if len(plain) < len(names):
+        panels["whitened after all"] = [n for n in names if n.endswith(WHITENED)]
+    page = Report(title, (doc or "").partition("\n")[0])
     page.results(results)
     page.section(
         "Alignment against uniformity",
-        "Of held-out pairs, while the methods train; lower is better in both. The last "
-        "point of each has its name.",
+        "Of held-out pairs, while the methods train; lower is better in both.",
     )
-    page.figure(plane(results, lines, colors), "alignment against uniformity")
+    page.figure(plane(results, lines, panels, colors), "alignment against uniformity")
     page.section("Test sets", "Correlations with judgments and retrieval, in percent.")
-    page.figure(bars_of_sets(results, colors), "test sets")
+    for panel, shown in panels.items():
+        page.figure(bars_of_sets(results, shown, colors), f"test sets, {panel}")
     page.training(lines)
     page.config(training.config_text(config))
     page.write(workdir)
@@ -270,40 +276,39 @@ def write_report(
 def plane(
     results: Mapping[str, float],
     lines: Mapping[str, Sequence[Mapping[str, Any]]],
+    panels: Mapping[str, Sequence[str]],
     colors: Mapping[str, str],
 ) -> Figure:
     """The way of every method from the common start; the others are points."""
-    ends = {name: [results[f"{name}/{axis}"] for axis in AXES] for name in colors}
-    ways = {}
-    for name, end in ends.items():
-        looks = [x for x in lines.get(name, ()) if f"held_out/{AXES[0]}" in x]
-        first = ends.get("start", end) if looks else end
-        x, y = (
-            [begin, *(look[f"held_out/{axis}"] for look in looks)]
-            for axis, begin in zip(AXES, first, strict=True)
-        )
-        ways[name] = x, y
+    ways: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
+    for panel, names in panels.items():
+        ways[panel] = {}
+        for name in names:
+            end = [results[f"{name}/{axis}"] for axis in AXES]
+            looks = [x for x in lines.get(name, ()) if f"held_out/{AXES[0]}" in x]
+            first = [results.get(f"start/{axis}", 0.0) for axis in AXES]
+            x, y = (
+                [begin, *(look[f"held_out/{axis}"] for look in looks)]
+                for axis, begin in zip(AXES, first if looks else end, strict=True)
+            )
+            ways[panel][name.removesuffix(WHITENED)] = x, y
     figure = plots.lines(
-        {"": ways}, xlabel="uniformity (nats)", ylabel="alignment", colors=colors
+        ways, xlabel="uniformity (nats)", ylabel="alignment", colors=colors
     )
-    figure.set_size_inches(7, 5)
-    for name, (x, y) in ways.items():
-        figure.axes[0].annotate(
-            name,
-            (x[-1], y[-1]),
-            xytext=(4, 4),
-            textcoords="offset points",
-            fontsize=8,
-            color=colors[name],
-        )
+    for axes in figure.axes:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter("{x:g}")
     return figure
 
 
-def bars_of_sets(results: Mapping[str, float], colors: Mapping[str, str]) -> Figure:
+def bars_of_sets(
+    results: Mapping[str, float], names: Sequence[str], colors: Mapping[str, str]
+) -> Figure:
     """The test sets, one measure of each."""
     groups: dict[str, dict[str, float]] = {}
     for key, value in results.items():
         method, _, measure = key.partition("/")
-        if measure.endswith(("/spearman", "/mrr")):
-            groups.setdefault(measure.replace("/", "\n"), {})[method] = round(value, 1)
+        if method in names and measure.endswith(("/spearman", "/mrr")):
+            group = groups.setdefault(measure.replace("/", "\n"), {})
+            group[method.removesuffix(WHITENED)] = round(value, 1)
     return plots.bars(groups, ylabel="percent", colors=colors)

@@ -13,12 +13,12 @@ Special about it:
 Reference: Liu 2024, arXiv:2405.16153; Tsukagoshi et al. 2021, arXiv:2105.04339.
 
 Deviations: a small encoder trained here as a masked language model; it has no pooler,
-so the layer on a definition's vector starts as the identity. Cosine decay for linear,
-for all methods. Entries of two to eight definitions. Components at the second stage, by
-100 iterations at most.
+so the layer on a definition's vector starts as the identity, and components are turned
+onto the entries they are made of (`measure.prepare`). Cosine decay for linear, for all
+methods. Entries of two to eight definitions. Components at the second stage, by 50
+iterations at most.
 """
 
-import dataclasses
 import functools
 import pathlib
 
@@ -132,29 +132,6 @@ def make_step(config, axis_name=None):
 batches = data.batches
 
 
-def first_encoder(config, workdir):
-    """Where all methods begin: a masked language model, and SimCSE on definitions."""
-    start, own = text_encoders.start(config, workdir), config.views
-    if not own.num_steps:
-        return start
-    changes = {
-        "stage": "views",
-        "train.num_steps": own.num_steps,
-        "optim.learning_rate": own.learning_rate,
-    }
-    own = training.changed(config, changes)
-    print("views:", flush=True)
-    state = training.train(
-        own,
-        pathlib.Path(workdir) / "views",
-        functools.partial(init, start=start.params),
-        make_step,
-        functools.partial(batches, arrays=data.learn_rows(own, start.tokenizer)),
-    )
-    params = start.params | jax.device_get(state.params)
-    return dataclasses.replace(start, params=params)
-
-
 def train_stages(config, names, start, workdir, done):
     """Parameters and entries after stages, each with entries by the one before.
 
@@ -225,7 +202,7 @@ def evaluate(config, trained, start):
 
 def run(config, workdir):
     """The start, every method's stages, evaluation and the report."""
-    start, done = first_encoder(config, workdir), {}
+    start, done = text_encoders.start(config, workdir), {}
     trained = {
         name: train_stages(config, configs.METHODS[name], start, workdir, done)
         for name in config.methods

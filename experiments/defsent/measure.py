@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from contrastive_jax import evaluation
+from contrastive_jax import evaluation, transforms
 from contrastive_jax.evaluation.checks import few_threads
 from contrastive_jax.methods import defsent
 from contrastive_jax.models.pretrained import encoders
@@ -60,7 +60,11 @@ def make_entries(config, params, rows) -> np.ndarray:
 
 
 def prepare(config, entries) -> np.ndarray:
-    """Entries as definitions are compared with them: components of them, or scaled."""
+    """Entries as definitions are compared with them: components of them, or scaled.
+
+    Components have any order and sign. Where the layer on definitions' vectors starts
+    as the identity, they are turned as a whole onto the entries, as close as can be.
+    """
     own = config.loss
     if not own.isotropic:
         return own.scale * entries
@@ -70,8 +74,12 @@ def prepare(config, entries) -> np.ndarray:
             seed=42,
             scale=own.component_scale,
             num_iterations=own.iterations,
-        )
-    return components.astype(np.float32)
+        ).astype(np.float32)
+    if own.layer != "identity":
+        return components
+    centered = jnp.asarray(entries - entries.mean(axis=0))
+    turn = transforms.procrustes_rotation(jnp.asarray(components), centered)
+    return components @ np.asarray(turn)
 
 
 def isotropy(matrix) -> dict[str, float]:

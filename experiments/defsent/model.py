@@ -3,10 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax import losses, models, parallel, similarity
+from contrastive_jax import losses, models, parallel
 from contrastive_jax.methods import defsent
 from contrastive_jax.models.pretrained import encoders
-from contrastive_jax.tasks import text_encoders
 from experiments.defsent import measure
 
 
@@ -24,18 +23,10 @@ def make_loss(config, axis_name=None):
     """`loss(params, frozen, batch, keys) -> (loss, vectors)` of a stage.
 
     "entries": `defsent.definition_loss` among all entries. "words" (DefSent): among all
-    tokens by the frozen head of the masked language model. "views" (SimCSE): the second
-    view of a definition among those of the batch.
+    tokens by the frozen head of the masked language model.
     """
     own = config.loss
     recipe, mean = measure.make_recipe(config, own.pooling), parallel.mean(axis_name)
-
-    def views(params, frozen, batch, keys):
-        rows = batch["tokens"], batch["where"]
-        a, b = text_encoders.views(recipe, params, *rows, keys)
-        scores = similarity.cosine(a, parallel.all_gather(b, axis_name))
-        labels = parallel.global_rows(len(a), axis_name)
-        return losses.info_nce(scores / own.temperature, labels, reduce_fn=mean), a
 
     def words(params, frozen, batch, keys):
         pooled = pool(params, batch, keys)
@@ -57,4 +48,4 @@ def make_loss(config, axis_name=None):
         rows = batch["tokens"], batch["where"]
         return encoders.embed(recipe, params, *rows, keys=keys)
 
-    return {"views": views, "words": words, "entries": entries}[config.stage]
+    return {"words": words, "entries": entries}[config.stage]

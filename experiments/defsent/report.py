@@ -43,19 +43,11 @@ def write(workdir, doc, config, results, matrices):
         for name in config.methods
     }
     page.section("While training", "300 held-out entries of validation.")
-    curves = {
-        name: tuple(
-            zip(
-                *(
-                    (line["step"], line["validation/mrr"])
-                    for line in lines
-                    if "validation/mrr" in line
-                ),
-                strict=True,
-            )
-        )
-        for name, lines in runs.items()
-    }
+    curves = {}
+    for name, lines in runs.items():
+        looks = [line for line in lines if "validation/mrr" in line]
+        steps = [line["step"] for line in looks]
+        curves[name] = steps, [line["validation/mrr"] for line in looks]
     page.figure(
         plots.lines(
             {"": curves}, xlabel="step", ylabel="MRR, validation (%)", colors=colors

@@ -122,7 +122,10 @@ def bag_of_words(texts, width=512):
     Returns:
       a function of a list of texts, to [n, width] float32.
     """
-    counts = collections.Counter(w for text in texts for w in set(model.words_of(text)))
+    # In the order of the texts; that of a set differs from process to process.
+    counts = collections.Counter(
+        word for text in texts for word in dict.fromkeys(model.words_of(text))
+    )
     column = {word: i for i, word in enumerate(counts)}
     rarity = np.log(len(texts) / np.array([*counts.values()]))
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (len(column), width))

@@ -174,7 +174,7 @@ def watch(config, arrays):
     rows = arrays["validation"]
 
     def validation(state):
-        student = measure.Student(config, embed, state.params)
+        student = measure.Student(config, embed, jax.device_get(state.params))
         u, v = student.both(rows)
         logits = student.score(u, v)
         found = measure.quality(

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 
+import jax.numpy as jnp
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
@@ -81,7 +82,7 @@ def write(file: pathlib.Path, **arrays) -> None:
 def task_logits(config, logits) -> np.ndarray:
     """The teacher's logits in the form of the student's: two classes become one."""
     if config.loss.task == "binary" and logits.shape[1] == 2:
-        logits = np.asarray(dse.binary_teacher_logit(logits))
+        logits = np.asarray(dse.binary_teacher_logit(jnp.asarray(logits)))
     if logits.shape[1] != config.head.classes:
         raise ValueError(
             f"head.classes: expected {logits.shape[1]} (the teacher's logits), got "

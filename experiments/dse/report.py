@@ -48,7 +48,7 @@ def write(workdir, doc, config, results, logits, seconds, arrays):
 def qualities(results, names, colors, measure):
     """Bars of every student, the teacher and the baseline of words."""
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
-    units = {measure: f"{measure} (%)" * (measure == "accuracy") or measure}
+    units = {measure: "accuracy (%)" if measure == "accuracy" else measure}
     units["spearman"] = "Spearman's correlation with the teacher"
     for axes, (key, unit) in zip(figure.subplots(1, 2), units.items(), strict=True):
         shown = [name for name in names if f"{name}/{key}" in results]
@@ -95,7 +95,8 @@ def costs(seconds, results, colors, measure):
         axes.annotate(name, (x, y), textcoords="offset points", xytext=(6, 4))
     axes.set_xscale("log")
     axes.margins(x=0.3, y=0.2)
-    axes.set(xlabel="seconds for all pairs (logarithmic)", ylabel=measure)
+    unit = " (%)" if measure == "accuracy" else ""
+    axes.set(xlabel="seconds for all pairs (logarithmic)", ylabel=f"{measure}{unit}")
     axes.grid(alpha=0.3)
     return figure
 
@@ -107,7 +108,8 @@ def curves(lines, colors, measure):
         name, panels[key] = f"validation/{key}", {}
         for student, rows in lines.items():
             points = [(x["step"], x[name]) for x in rows if name in x]
-            panels[key][student] = tuple(zip(*points, strict=True))
+            if points:
+                panels[key][student] = tuple(zip(*points, strict=True))
     return plots.lines(
         panels, xlabel="step", ylabel="on validation pairs", colors=colors
     )

@@ -69,8 +69,14 @@ def get_config(variant: str = "") -> ConfigDict:
         vocab_size=4000, width=64, depth=2, heads=4, mlp_width=256, max_length=64
     )
     config.base = ConfigDict(dict(path=""))  # weights to start from, or the start below
-    config.start = text_encoders.starting(
-        texts="packages", count=12_000, length=24, num_steps=400, learning_rate=2e-3
+    config.start = ConfigDict(
+        dict(
+            texts="packages",  # also what the tokenizer is trained on
+            count=20_000,  # so many of them
+            batch_size=96,
+            num_steps=250,
+            learning_rate=2e-3,
+        )
     )
     config.experts = ConfigDict(
         dict(count=5, routing="enforced", top_k=2, layers="all")
@@ -95,7 +101,7 @@ def get_config(variant: str = "") -> ConfigDict:
         dict(
             split="test",
             pairs=1000,  # of a field, half of them positive
-            every=50,
+            every=100,
             batch_size=256,
             references=("tfidf", "minilm"),
         )
@@ -119,7 +125,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.batch_size = 32
         config.model.update(vocab_size=200, width=16, depth=1, heads=2, mlp_width=32)
         config.model.max_length = 12
-        config.start.update(texts="synthetic", count=2000, length=12, num_steps=0)
+        config.start.update(texts="synthetic", count=2000, num_steps=0)
         config.experts.count = 2
         config.optim.update(learning_rate=1e-2, warmup_steps=5)
         config.train.update(num_steps=60, log_every=3, save_every=30)
@@ -149,7 +155,7 @@ def get_config(variant: str = "") -> ConfigDict:
             weight_decay=0.01,  # preprint's code
             warmup_steps=500,  # preprint's code: 100 to 500
         )
-        # Released code: up to 100 epochs with early stopping; of how many is not stated.
+        # Released code: up to 100 epochs, stopped early; steps are not stated.
         config.train.update(num_steps=50_000, log_every=100, save_every=2500)
         config.specialists.update(batch_size=20, num_steps=50_000)
         config.loss.update(

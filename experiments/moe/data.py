@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from contrastive_jax.data import descriptions, packaged, sentences
+from contrastive_jax.data import array_batches, descriptions, packaged, sentences
 from contrastive_jax.tasks import text_encoders
 
 SPLITS = ("train", "validation", "test")
@@ -189,6 +189,44 @@ def batches(config, start_step):
         batch |= {"field": c.field[a], "apart": apart}
         yield batch
         step += 1
+
+
+def start_batches(config, start_step):
+    """Both parts of texts that are in no pair (`halves`), as pairs of `batches`."""
+    own, size = config.start, config.data.batch_size
+    c, tokenizer = corpus(config), text_encoders.make_tokenizer(config)
+    seen, every = set(c.texts), text_encoders.TEXTS[own.texts]()[: own.count]
+    parts = [halves(text) for text in every if text not in seen]
+    parts = [(a, b) for a, b in parts if a and b]
+    sides = [
+        text_rows(side, config.data.length, tokenizer)
+        for side in zip(*parts, strict=True)
+    ]
+    arrays = {
+        f"{s}_{k}": x
+        for s, rows in zip("ab", sides, strict=True)
+        for k, x in rows.items()
+    }
+    more = {"field": np.zeros(size, np.int32), "apart": ~np.eye(size, dtype=bool)}
+    for batch in array_batches(
+        arrays, batch_size=size, seed=config.seed, start_step=start_step
+    ):
+        yield batch | more
+
+
+def halves(text: str) -> tuple[str, str]:
+    """A text's first sentence and what follows; of one sentence, both its halves.
+
+    Examples:
+      >>> halves("An editor. It edits. Well."), halves("one two three")
+      (('An editor', 'It edits. Well.'), ('one', 'two three'))
+    """
+    first, _, rest = text.strip().partition(". ")
+    if rest:
+        return first, rest
+    words = text.split()
+    cut = len(words) // 2
+    return " ".join(words[:cut]), " ".join(words[cut:])
 
 
 def tested(config, field):

@@ -19,6 +19,7 @@ last step instead of the best on validation pairs.
 """
 
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -89,10 +90,10 @@ def init(config, dense=None):
     else:
         if dense is None:
             recipe = text_encoders.make_recipe(config.model)
-            dense = text_encoders.init_params(recipe, first)
+            dense = text_encoders.init_params(recipe, first)["encoder"]
         count, mixed = config.experts.count, mixed_layers(config)
         counts = [count if i in mixed else 1 for i in range(config.model.depth)]
-        encoder = networks.upcycle(dense["encoder"], second, config, counts)
+        encoder = networks.upcycle(dense, second, config, counts)
         params = {"encoder": encoder}
     if config.pooler.head:
         params["pooler"] = networks.init_head(third, config.model.width)
@@ -231,6 +232,34 @@ def make_step(config, axis_name=None):
 batches = data.batches
 
 
+def start(config, workdir):
+    """Parameters of the dense encoder that all methods begin with; None if random.
+
+    It is trained to tell which descriptions belong to which first sentences.
+    """
+    own = config.start
+    if config.base.path:
+        found = text_encoders.load_path(config.base.path, "float32", "float32")
+        return found.params["encoder"]
+    if not own.num_steps:
+        return None
+    changes = {
+        **METHODS["shared"],
+        "data.batch_size": own.batch_size,
+        "loss.kind": "mnr",
+        "loss.negatives": "all",
+        "optim.learning_rate": own.learning_rate,
+        "pooler.head": False,
+        "train.num_steps": own.num_steps,
+    }
+    changed = training.changed(config, changes)
+    print("start:", flush=True)
+    state = training.train(
+        changed, pathlib.Path(workdir) / "start", init, make_step, data.start_batches
+    )
+    return networks.dense(jax.device_get(state.params["encoder"]), config)
+
+
 def specialists(config):
     """An encoder for each field alone."""
     own = config.specialists
@@ -253,7 +282,7 @@ def evals(config):
 
 
 def make_encode(config, state, shift=0):
-    """`encode(rows of texts) -> [n, d]`; `shift` gives them to other fields' experts."""
+    """`encode(rows of texts) -> [n, d]`; `shift` is added to the numbers of experts."""
     corpus = data.corpus(config)
     run = compiled(ml_collections.FrozenConfigDict(config))
 
@@ -297,14 +326,14 @@ def routes(config, state):
     return np.array(shares)
 
 
-def evaluate(config, trained, start=None):
+def evaluate(config, trained, dense=None):
     """F1 at the best threshold of every method, by field, and what else is measured."""
     results = {}
     for name in config.eval.references:
         found = measure.evaluate(config, measure.REFERENCES[name](config))
         results |= {f"{name}/{key}": x for key, x in found.items()}
     untrained = training.changed(config, METHODS["shared"])
-    encoders = {"untrained": make_encode(untrained, init(untrained, start))}
+    encoders = {"untrained": make_encode(untrained, init(untrained, dense))}
     alone = {k: v for k, v in trained.items() if k.startswith("only ")}
     if alone:
         encoders["specialists"] = measure.joined(
@@ -326,20 +355,20 @@ def evaluate(config, trained, start=None):
 
 def run(config, workdir):
     """The start, every method, evaluation and the report."""
-    start = measure.start(config, workdir)
+    first = start(config, workdir)
     methods = specialists(config) if "specialists" in config.methods else {}
     methods |= {k: v for k, v in METHODS.items() if k in config.methods}
     trained = training.train_each(
         methods,
         config,
         workdir,
-        functools.partial(init, dense=start),
+        functools.partial(init, dense=first),
         make_step,
         batches,
         evals=evals,
         eval_every=config.eval.every,
     )
-    results, encoders = evaluate(config, trained, start)
+    results, encoders = evaluate(config, trained, first)
     usage = routes(*trained["top_k"]) if "top_k" in trained else None
     report.write(workdir, __doc__, config, results, encoders, usage)
     return results

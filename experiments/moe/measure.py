@@ -11,15 +11,6 @@ from contrastive_jax.tasks import sentences, text_encoders
 from experiments.moe import data
 
 
-def start(config, workdir):
-    """Parameters of the dense encoder that all methods begin with; None if random."""
-    if config.data.name == "pilot":
-        return None
-    if config.base.path:
-        return text_encoders.load_path(config.base.path, "float32", "float32").params
-    return text_encoders.start(config, workdir).params
-
-
 def in_batches(run, texts, rows, size):
     """Embeddings of some texts, so many at a time, the last batch filled up."""
     found = []

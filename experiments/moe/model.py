@@ -4,6 +4,7 @@ Their parameters are those of `models.Encoder` but for the experts' first axis a
 routers, so that `upcycle` begins with a trained encoder.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -92,7 +93,7 @@ class Encoder(nn.Module):
       vocab_size: number of tokens, those of the fields included.
     """
 
-    experts: dict[str, Any]
+    experts: Mapping[str, Any]
     mixed: tuple[int, ...]
     vocab_size: int
     width: int
@@ -133,7 +134,7 @@ class Encoder(nn.Module):
 class Block(nn.Module):
     """Post-norm block: attention, then experts; one expert has all texts."""
 
-    experts: dict[str, Any]
+    experts: Mapping[str, Any]
     heads: int
     mlp_width: int
     dropout: float
@@ -171,7 +172,7 @@ class TokenEncoder(nn.Module):
       mlp_width: of the hidden layer.
     """
 
-    experts: dict[str, Any]
+    experts: Mapping[str, Any]
     vocab_size: int
     width: int
     mlp_width: int
@@ -218,6 +219,22 @@ def upcycle(dense: Any, rng: jax.Array, config: Any, counts: list[int]) -> Any:
             experts["router"] = INIT(jax.random.fold_in(rng, i), shape)
         params[f"block_{i}"] = block | {"experts": experts}
     return jax.tree.map(jnp.array, params)  # copies: a step consumes them
+
+
+def dense(params: Any, config: Any) -> Any:
+    """Parameters of a `models.Encoder` from those of an `Encoder` with one expert."""
+    params = dict(params)
+    table = params["token"]["embedding"][: config.model.vocab_size]
+    params["token"] = {"embedding": table}
+    for i in range(config.model.depth):
+        block = dict(params[f"block_{i}"])
+        own = block.pop("experts")
+        mlp = {
+            name: {part: own[f"{name}_{part}"][0] for part in ("kernel", "bias")}
+            for name in ("up", "down")
+        }
+        params[f"block_{i}"] = block | mlp
+    return params
 
 
 def init_head(rng: jax.Array, width: int) -> Any:

@@ -43,7 +43,7 @@ FAMILIES = {
         "labels",
         "losses.supervised_contrastive",
     ),
-    "triplet": ("triplets of texts", "labels", "losses.triplet_semi_hard"),
+    "triplet": ("triplets of texts", "labels", "losses.triplet_batch_hard"),
     "input_input": ("input-input, two views", "nothing", "losses.nt_xent"),
     "non_contrastive": ("two views, no negatives", "nothing", "losses.vicreg"),
     "distillation": (
@@ -58,20 +58,25 @@ FAMILIES = {
 # What differs from the config in each method; the last three are of variant nce.
 METHODS = {
     "cross_entropy": {"loss.objective": "cross_entropy", "loss.label_text": False},
+    **{f"ranking_{k}": {"loss.negatives": k} for k in (1, 10, 50)},
+    # The shift that was chosen for 50 negatives, log(50 / K) less with fewer.
     **{
-        f"{name}_{k}": {"loss.objective": name, "loss.negatives": k}
-        for name in ("binary", "ranking")
-        for k in (1, 10, 50)
+        f"binary_{k}": {
+            "loss.objective": "binary",
+            "loss.negatives": k,
+            "loss.shift": shift,
+        }
+        for k, shift in {1: 3.1, 10: 5.4, 50: 7.0}.items()
     },
-    "ranking_free": {"loss.objective": "ranking", "loss.label_text": False},
-    "input_label": {"loss.objective": "input_label"},
-    "proxy_anchor": {"loss.objective": "proxy_anchor"},
-    "input_input": {"loss.objective": "nt_xent"},
-    "input_input_labels": {"loss.objective": "supcon"},
-    "triplet": {"loss.objective": "triplet"},
-    "non_contrastive": {"loss.objective": "vicreg"},
+    "ranking_free": {"loss.label_text": False},
+    "input_label": {"loss.objective": "input_label", "loss.shift": 7.0},
+    "proxy_anchor": {"loss.objective": "proxy_anchor", "loss.temperature": 0.03},
+    "input_input": {"loss.objective": "nt_xent", "loss.temperature": 0.2},
+    "input_input_labels": {"loss.objective": "supcon", "loss.temperature": 0.2},
+    "triplet": {"loss.objective": "triplet", "loss.margin": 0.8},
+    "non_contrastive": {"loss.objective": "vicreg", "loss.scale": 0.3},
     "distillation": {"loss.objective": "distillation"},
-    "nce_ranking": {"loss.objective": "ranking"},
+    "nce_ranking": {},
     "nce_binary": {"loss.objective": "binary"},
     "nce_binary_normaliser": {"loss.objective": "binary", "loss.normaliser": True},
 }

@@ -2,7 +2,7 @@
 
 Special about it:
 - Input against input: two views of a text (`parallel.nt_xent`, `losses.vicreg`) or
-  texts of a label (`parallel.supervised_contrastive`, `losses.triplet_semi_hard`).
+  texts of a label (`parallel.supervised_contrastive`, `losses.triplet_batch_hard`).
 - Input against the text of a label, with sampled negatives (`ebm.binary_nce`,
   `ebm.ranking_nce`) or all labels (`ebm.input_label_matching`, `losses.proxy_anchor`,
   `losses.distillation_kl` from the scores of "ranking_50", without labels).
@@ -170,7 +170,7 @@ def make_step(config, axis_name=None):
             )
         every, of_every = parallel.all_gather((z, labels), axis_name)
         rows = parallel.global_rows(len(z), axis_name)
-        return losses.triplet_semi_hard(
+        return losses.triplet_batch_hard(
             similarity.euclidean_distance(z, every),
             pairs.same_label(labels, of_every),
             where=~pairs.one_column(rows, len(every)),

@@ -106,7 +106,7 @@ def evaluate(config, trained):
     others = {}
     for name, (own, state) in trained.items():
         encode = sentence_views.encoder(own, state.params)
-        others[f"{name}_whitened"] = whitened(config, encode)
+        others[name + sentence_views.WHITENED] = whitened(config, encode)
     return sentence_views.evaluate(config, trained, others)
 
 
@@ -116,8 +116,12 @@ def run(config, workdir):
     first = functools.partial(init, params=start.params)
     methods = {name: CHANGES[name] for name in config.methods}
     shared = (config, workdir, first, make_step, batches)
-    looks = dict(evals=sentence_views.watch, eval_every=config.eval.every)
-    trained = training.train_each(methods, *shared, **looks)
+    trained = training.train_each(
+        methods,
+        *shared,
+        evals=sentence_views.watch,
+        eval_every=config.eval.every,
+    )
     results = evaluate(config, {"start": (config, first(config)), **trained})
     sentence_views.write_report(workdir, "WhitenedCSE", __doc__, config, results)
     return results

@@ -172,7 +172,7 @@ def test_every_stage_starts_from_the_first_encoder(config, tokenizer, monkeypatc
 @pytest.mark.experiments
 def test_tokens_are_frozen_for_words_only(config, tokenizer):
     for stage, frozen in (("words", True), ("entries", False)):
-        own = training.changed(config, {"stage": stage})
+        own = training.changed(config, {"stage": stage, "optim.warmup_steps": 0})
         state = jax.jit(lambda own=own: experiment.init(own))()
         batch = next(experiment.batches(own, 0))
         new, values = jax.jit(experiment.make_step(own))(state, batch)

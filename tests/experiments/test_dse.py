@@ -21,6 +21,7 @@ def stand_in(monkeypatch):
     monkeypatch.setattr(text_encoders, "make_recipe", lambda _: recipe)
 
 
+@pytest.mark.experiments
 def test_the_model_of_the_paper_by_shapes(monkeypatch):
     stand_in(monkeypatch)
     config = configs.get_config("paper")
@@ -62,6 +63,18 @@ def test_every_verse_has_its_translation_and_a_near_one(few_verses):
     assert data.verses(0, 12, **options, seed=1).first != train.first
     with pytest.raises(ValueError, match=r"^data.pool: expected 6"):
         data.verses(0, 12, **options | {"pool": 13}, seed=0)
+
+
+def test_words_have_the_same_directions_in_every_process():
+    """They are numbered as they come, each weighed by its rarity."""
+    encode = data.bag_of_words(["d b a b", "c a"], width=8)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (4, 8))
+    rarity = np.log([2, 2, 1, 2])  # d, b, a, c
+    for i, word in enumerate("dbac"):
+        got = encode([word])[0]
+        np.testing.assert_allclose(got, rarity[i] * signs[i], rtol=1e-6)
+    both = encode(["b c z"])[0]
+    np.testing.assert_allclose(both, np.log(2) * (signs[1] + signs[3]), rtol=1e-6)
 
 
 def test_users_files(tmp_path):
@@ -155,9 +168,10 @@ def test_quality_by_hand():
     teacher = np.array([[3.0], [-2.0], [-1.0]])
     found = measure.quality(logits, labels, teacher, "binary")
     assert found["accuracy"] == pytest.approx(200 / 3)
-    assert found["f1"] == pytest.approx(200 / 3) and found["spearman"] == 1
+    assert found["f1"] == pytest.approx(200 / 3)
+    assert found["spearman"] == pytest.approx(1)
     found = measure.quality(-logits, labels, teacher, "regression")
-    assert found["spearman"] == -1 and found["pearson"] < 0
+    assert found["spearman"] == pytest.approx(-1) and found["pearson"] < 0
     scores = np.array([[2.0, 1.0], [0.0, 1.0]])
     found = measure.quality(scores, np.array([0, 0]), scores, "multiclass")
     assert found["accuracy"] == 50

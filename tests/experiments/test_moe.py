@@ -12,6 +12,7 @@ from contrastive_jax import losses, parallel, training
 from contrastive_jax.data import packaged
 from contrastive_jax.tasks import text_encoders
 from experiments.moe import data, experiment, measure
+from experiments.moe import model as networks
 from experiments.moe.config import get_config
 
 
@@ -88,13 +89,11 @@ def test_own_files_are_pairs_of_fields(tmp_path, config):
 def test_an_upcycled_encoder_begins_as_the_dense_one(config):
     """Whatever the routing; and its parameters are those that the network asks for."""
     recipe = text_encoders.make_recipe(config.model)
-    dense = text_encoders.init_params(recipe, jax.random.key(0))
+    dense = text_encoders.init_params(recipe, jax.random.key(0))["encoder"]
     batch = next(data.batches(config, 0))
     tokens, where = (jnp.asarray(batch[f"a_{k}"]) for k in ("tokens", "where"))
     field = jnp.asarray(batch["field"])
-    out = jax.jit(recipe.model.apply)(
-        {"params": dense["encoder"]}, tokens, where=where
-    ).last
+    out = jax.jit(recipe.model.apply)({"params": dense}, tokens, where=where).last
     want = np.asarray(jnp.where(where[..., None], out, 0))
     for routing in ("enforced", "token_top_k"):
         own = training.changed(config, {"experts.routing": routing})
@@ -111,6 +110,8 @@ def test_an_upcycled_encoder_begins_as_the_dense_one(config):
         )["params"]
         shapes = jax.tree.map(jnp.shape, state.params["encoder"])
         assert shapes == jax.tree.map(jnp.shape, asked)
+    again = networks.dense(state.params["encoder"], config)
+    jax.tree.map(np.testing.assert_array_equal, again, dense)
     table = state.params["encoder"]["token"]["embedding"]
     np.testing.assert_array_equal(table[-2:], np.tile(table[data.CLS], (2, 1)))
 
@@ -169,25 +170,28 @@ def test_experts_over_eight_devices_equal_one(config):
 
 def test_routers_are_taught_by_real_tokens_alone(config):
     rng = np.random.default_rng(0)
-    where = np.array([[True, True, False], [True, False, False]])
+    where = jnp.array([[True, True, False], [True, False, False]])
     field = jnp.array([0, 1])
     scores = [jnp.asarray(rng.normal(size=(6, 2)), jnp.float32) for _ in range(2)]
-    got = jax.jit(functools.partial(experiment.router_losses, config))(
-        tuple(scores), jnp.asarray(where), field
-    )
-    rows, tasks = where.ravel(), jnp.array([0, 0, 1])
-    real = [x[rows] for x in scores]
-    mean = (real[0] + real[1]) / 2
-    np.testing.assert_allclose(
-        got["balance"], losses.load_balancing(jnp.concatenate(real)), rtol=1e-5
-    )
-    np.testing.assert_allclose(
-        got["supervision"], losses.info_nce(mean, tasks), rtol=1e-5
-    )
-    information = losses.router_mutual_information(
-        jnp.concatenate(real), jnp.tile(tasks, 2), num_tasks=2
-    )
-    np.testing.assert_allclose(got["information"], information, rtol=1e-5)
+    rows, tasks = np.flatnonzero(where), jnp.array([0, 0, 1])
+
+    @jax.jit
+    def both(scores):
+        real = [x[rows] for x in scores]
+        every = jnp.concatenate(real)
+        want = {
+            "balance": losses.load_balancing(every),
+            "information": losses.router_mutual_information(
+                every, jnp.tile(tasks, 2), num_tasks=2
+            ),
+            "supervision": losses.info_nce((real[0] + real[1]) / 2, tasks),
+        }
+        return experiment.router_losses(config, scores, where, field), want
+
+    got, want = both(tuple(scores))
+    assert got.keys() == want.keys()
+    for name, x in want.items():
+        np.testing.assert_allclose(got[name], x, rtol=1e-5, err_msg=name)
 
 
 def test_measures_of_an_encoder_that_knows_the_pairs(config):

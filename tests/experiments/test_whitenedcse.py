@@ -1,5 +1,7 @@
 """WhitenedCSE: views whitened by the statistics of a batch, the ablation, whitening."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +50,8 @@ def test_every_step_draws_other_groups_the_same_on_all_devices():
     for devices in (1, 8):
         step = parallel.data_parallel(make_step, "pmap", devices=devices)
         for number in (0, 1):
-            state = experiment.init(config).replace(step=jnp.asarray(number))
+            state = experiment.init(config)
+            state = dataclasses.replace(state, step=jnp.asarray(number))
             found[devices, number] = float(step(state, batch)[1]["loss"])
     np.testing.assert_allclose(found[1, 0], found[8, 0], rtol=1e-4)
     assert abs(found[1, 0] - found[1, 1]) > 1e-3

@@ -1,12 +1,14 @@
 """Names of WhitenedCSE's reference values, in terms of the library."""
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from contrastive_jax import losses, similarity, states
 from contrastive_jax.methods import whitenedcse
 
 
-def whitening(args):
+def whitening(args) -> dict[str, Any]:
     """Options of `states.group_whiten`."""
     cut = args.get("stop_gradient_on_whitening_matrix", True)
     return dict(

@@ -1,6 +1,7 @@
 """DefSent+: entries by hand, softmax over them, sampling, components, devices."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -153,12 +154,12 @@ def test_the_mean_is_over_the_definitions_of_all_devices(mapper):
         def step(state, batch):
             def loss_fn(kernel):
                 z = defsent.definition_vectors(batch["z"], kernel, jnp.zeros(D))
-                options = dict(
+                options: Any = dict(
                     weights=batch["weights"], reduce_fn=parallel.mean(axis_name)
                 )
                 own = z, state["entries"], batch["labels"]
                 rng = jax.random.key(3)
-                sampled = dict(num_sampled=5, rng=rng)
+                sampled: Any = dict(num_sampled=5, rng=rng)
                 full = defsent.definition_loss(*own, **options)
                 return full + defsent.definition_loss(*own, **sampled, **options)
 
@@ -191,7 +192,8 @@ def test_wrong_arguments_are_named(without_type_hooks):
     with pytest.raises(ValueError, match=r"^entry_ids: expected numbers in \[0, 3\)"):
         defsent.entry_embeddings(Z, np.arange(N), num_entries=3)
     with pytest.raises(ValueError, match=r"^activation: expected"):
-        defsent.definition_vectors(Z, np.eye(D), np.zeros(D), activation="relu")
+        layer: Any = dict(kernel=jnp.eye(D), bias=jnp.zeros(D), activation="relu")
+        defsent.definition_vectors(Z, **layer)
     with pytest.raises(ValueError, match=r"^entries: expected a column that varies"):
         defsent.isotropic_entries(np.ones((9, 2)), seed=0)
     with pytest.raises(ValueError, match=r"^num_warmup_steps: "):
