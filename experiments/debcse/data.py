@@ -114,7 +114,9 @@ def described(texts, vectors, rows, surface):
     """`Candidates` with their similarities to the texts whose they are."""
     rows = np.asarray(rows, np.int32)
     vectors = np.asarray(vectors, np.float32)
-    semantic = np.einsum("nd,ncd->nc", vectors, vectors[rows])
+    semantic = np.stack(
+        [vectors[near] @ x for x, near in zip(vectors, rows, strict=True)]
+    )
     alike = model.surfaces(texts, np.arange(len(rows)), rows, surface)
     return Candidates(rows, semantic, alike)
 

@@ -89,7 +89,7 @@ def pairs(encode, params, own):
     "spearman" (%) of cosines with the grades; or, where topics are known, "retrieval"
     (%), how often the nearest text has the same topic. "overlap" and "length": rank
     correlation of cosines with the overlap of tokens and the gap of lengths, at fixed
-    grade; 0 is without bias. And what tells of a collapse.
+    grade; 0 is without bias; "overlap_linear" is Pearson's. And signs of a collapse.
     """
     z = encode(params, own.texts)
     unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-9)
@@ -105,16 +105,19 @@ def pairs(encode, params, own):
     return found | {
         "overlap": at_fixed_grade(cosines, own.overlap, own.gold),
         "length": at_fixed_grade(cosines, own.gap, own.gold),
+        "overlap_linear": at_fixed_grade(
+            cosines, own.overlap, own.gold, evaluation.pearson
+        ),
         "mean_cosine": float(evaluation.average_cosine(unit)),
         "effective_rank": float(evaluation.effective_rank(unit)),
     }
 
 
-def at_fixed_grade(cosines, looks, gold):
-    """Mean rank correlation within tenths of the pairs by grade."""
+def at_fixed_grade(cosines, looks, gold, correlation=evaluation.spearman):
+    """Mean correlation within tenths of the pairs by grade."""
     order = np.argsort(gold, kind="stable")
     parts = np.array_split(order, BINS) if np.ptp(gold) else [order]
-    return float(np.mean([evaluation.spearman(cosines[i], looks[i]) for i in parts]))
+    return float(np.mean([correlation(cosines[i], looks[i]) for i in parts]))
 
 
 def judged(encode, params, as_rows, config):

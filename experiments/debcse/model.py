@@ -1,5 +1,7 @@
 """The encoder, and the bag of tokens that is the reference candidates are found by."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -59,7 +61,9 @@ def embed(section, params, tokens, where, keys=None):
     if section.depth:
         recipe = text_encoders.make_recipe(section)
         return encoders.embed(recipe, params, tokens, where, keys=keys)
-    return make_model(section).apply({"params": params["encoder"]}, tokens, where, keys)
+    variables = {"params": params["encoder"]}
+    out: Any = make_model(section).apply(variables, tokens, where, keys)
+    return out
 
 
 def token_vectors(texts, vocab_size, width):
