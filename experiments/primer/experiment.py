@@ -77,8 +77,8 @@ def init(config, teacher=None):
         params = params["params"]
     if config.loss.objective != "distillation":
         teacher = {}
-    elif teacher is None:
-        teacher = jax.tree.map(jnp.copy, params)
+    else:  # a copy, for a step consumes its state
+        teacher = jax.tree.map(jnp.copy, params if teacher is None else teacher)
     fields = training.init_fields(config.seed, params, make_optimizer(config))
     return State(**fields, teacher=teacher)
 
