@@ -82,11 +82,12 @@ def families() -> dict[str, tuple[str, str, str]]:
 
 
 def families_table() -> str:
-    """The families of objectives on one task, from the primer's results.json."""
-    (entry,) = (
-        x for x in reproduce.entries("primer") if not (x["variant"] or x["set"])
-    )
-    metrics = entry["metrics"]
+    """The families of objectives on one task, from the primer's results.json.
+
+    Without figures where that has no runs of the default config.
+    """
+    runs = (x for x in reproduce.entries("primer") if not (x["variant"] or x["set"]))
+    metrics = next((x["metrics"] for x in runs), {})
     lines = [
         f"| family | sees | loss | {' | '.join(MEASURES.values())} |",
         f"|{' --- |' * (3 + len(MEASURES))}",
