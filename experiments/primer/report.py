@@ -22,6 +22,7 @@ DRAWN = (
     "ranking_50",
     "ranking_free",
     "binary_50",
+    "input_label",
     "proxy_anchor",
     "input_input_labels",
     "triplet",
@@ -88,7 +89,7 @@ def families(results, names, colors):
             axes.axvline(
                 results[f"chance/{key}"], color="0.3", linestyle=":", label="chance"
             )
-            axes.legend(fontsize=8, loc="lower right")
+            axes.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1))
         axes.set(xlabel=label, xlim=(0, 1.2 * max(values)))
         axes.set_yticks(rows, names)
     return figure
@@ -106,13 +107,17 @@ def tail(config, by_label, colors):
         for name, own in by_label.items()
         if name in DRAWN
     }
-    return plots.lines(
+    figure = plots.lines(
         {"": drawn},
         xlabel="training texts per label (mean of the band)",
         ylabel="average precision (%)",
         log="x",
         colors=colors,
     )
+    figure.set_size_inches(7, 4.2)
+    beside = dict(loc="center left", bbox_to_anchor=(1, 0.5))
+    plots.add_legend(figure.axes[0], fontsize=8, **beside)
+    return figure
 
 
 def by_negatives(results, trained):
