@@ -57,7 +57,8 @@ class Experts(nn.Module):
             }
             for name, shape in shapes.items()
         }
-        args, options = (params, x), dict(axis_name=self.axis_name)
+        args: Any = (params, x)
+        options: Any = dict(axis_name=self.axis_name)
         if self.routing == "enforced" or self.count == 1:
             y = models.moe_enforced(
                 *args, assignment, models.gelu_expert, capacity=capacity, **options

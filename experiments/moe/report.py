@@ -1,6 +1,7 @@
 """The report of MoE-Sim: F1 by field, while training, similarities, and routes."""
 
 import pathlib
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -51,7 +52,7 @@ def write(workdir, doc, config, results, encoders, usage):
     page.write(workdir)
 
 
-def evaluated(lines):
+def evaluated(lines) -> Any:
     """Steps and values at which F1 was measured; None without."""
     points = [(x["step"], x["test/f1"]) for x in lines if "test/f1" in x]
     return tuple(zip(*points, strict=True)) if points else None
