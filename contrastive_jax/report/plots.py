@@ -118,7 +118,8 @@ def lines(
 ) -> Figure:
     """Lines through measured points, one panel per title, one line per name.
 
-    Where the points have few different x, each has a tick.
+    Where the points have few different x, each has a tick. More than four names stand
+    beside the panels.
 
     Args:
       panels: {title: {name: (x, y)}}.
@@ -128,7 +129,10 @@ def lines(
       colors: color of each name; see `method_colors`.
     """
     colors = colors_of(panels.values(), colors)
-    figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
+    # Many names would hide points.
+    beside = dict(loc="upper left", bbox_to_anchor=(1, 1)) if len(colors) > 4 else {}
+    width = 6 if beside else 4.6
+    figure = Figure(figsize=(width * len(panels), 3.6), layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, named) in zip(grid, panels.items(), strict=True):
         for name, (x, y) in named.items():
@@ -147,7 +151,7 @@ def lines(
             axes.yaxis.set_major_formatter(LogFormatter())
             axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
         axes.grid(alpha=0.3)
-        add_legend(axes, fontsize=8)
+        add_legend(axes, fontsize=8, **beside)
     return figure
 
 
