@@ -387,7 +387,7 @@ def self_normalized_ipw(
     where: Bool[Array, "n m"] | None = None,
     weights: Float[Array, " n"] | None = None,
     reduce_fn: numerics.ReduceFn | None = jnp.mean,
-) -> Float[Array, "..."]:
+) -> Float[Array, "*anchors"]:
     """Mean of each anchor's losses, weighted by probabilities of its candidates.
 
         loss_i = sum_j p_ij values_ij / sum_j p_ij

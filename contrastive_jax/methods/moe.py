@@ -47,8 +47,10 @@ def argmax_target_contrastive(
     is the pair itself, so that this is `losses.two_way_info_nce`, unless two pairs are
     equal. Without, one long vector may be the target of many.
 
-    Also known as MNR-plus; as `clip_loss` of the preprint's code with a learned
-    temperature that multiplies the target's scores as well.
+    In the preprint's code, as `clip_loss`, a learned temperature multiplies the scores
+    of the targets as well.
+
+    Also known as MNR-plus.
 
     Args:
       z_a: embeddings of the first texts.
@@ -200,8 +202,8 @@ def pooled_head(
       >>> dense = {"kernel": jnp.eye(2), "bias": jnp.zeros(2)}
       >>> norm = {"scale": jnp.ones(2), "bias": jnp.zeros(2)}
       >>> params = {"norm": norm, "down": dense, "up": dense}
-      >>> pooled_head(params, jnp.array([[0.0, 4.0]])).round(2).tolist()
-      [[-0.76..., 0.76...]]
+      >>> print(pooled_head(params, jnp.array([[0.0, 4.0]])).round(2))
+      [[-0.76  0.76]]
     """
     numerics.check_shapes(pooled=(pooled, "n d"))
     x = numerics.at_least_f32(pooled, "pooled")

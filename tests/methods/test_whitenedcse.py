@@ -39,6 +39,7 @@ CASES = {
         gathered=gathered_views,
     ),
 }
+HELPERS = ()
 
 
 def test_views_are_summed_each_with_a_softmax_of_its_own(transform):

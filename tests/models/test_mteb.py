@@ -10,6 +10,7 @@ import pytest
 
 from contrastive_jax.models import pretrained
 from contrastive_jax.models.pretrained.mteb import MtebEncoder
+from launch import bench
 from tests.models.test_pretrained_encoders import make_encoder
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -45,7 +46,7 @@ def test_what_is_refused():
 def test_mteb_evaluates_it(tmp_path):
     """By the interpreter that BENCH_PEER names."""
     pretrained.save_encoder(make_encoder(), tmp_path / "model")
-    script = pathlib.Path(__file__).with_name("mteb_peer.py")
+    script = pathlib.Path(bench.__file__).with_name("mteb_peer.py")
     done = subprocess.run(
         [os.environ["BENCH_PEER"], str(script), str(tmp_path / "model")],
         stdout=subprocess.PIPE,
