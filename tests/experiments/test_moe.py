@@ -214,12 +214,11 @@ def test_measures_of_an_encoder_that_knows_the_pairs(config):
     np.testing.assert_allclose(np.linalg.norm(words, axis=1), 1, rtol=1e-5)
 
 
-@pytest.mark.experiments
+@pytest.mark.slow
 def test_pilot_shows_what_experts_are_for(tmp_path):
-    """Shorter than the variant: experts are ahead, others' experts are of no use."""
+    """Two methods of the variant: experts are ahead, others' experts are of no use."""
     config = get_config("pilot")
-    config.train.update(num_steps=250, save_every=250)
-    config.eval.every = 0
+    config.eval.every, config.devices = 0, 1
     config.methods = ("shared_tags", "moe_tags")
     results = experiment.run(config, tmp_path)
     mean = {name: results[f"{name}/mean"] for name in ("shared_tags", "moe_tags")}
