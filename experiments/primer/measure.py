@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from sklearn.feature_extraction.text import TfidfTransformer
 
 from contrastive_jax import evaluation, training
+from contrastive_jax.tasks.sentences import unit
 from experiments.primer import data, model
 
 # Objectives that see texts alone: their scores are cosines to the means of labels.
@@ -38,11 +39,6 @@ class Embedded(NamedTuple):
 def encode(net, params, tokens):
     """Embeddings [n, d] of texts."""
     return net.apply({"params": params}, tokens, tokens > 0)
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    """Rows of length 1; those of 0 stay."""
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
 
 
 def embed(config, net, params, parts) -> Embedded:

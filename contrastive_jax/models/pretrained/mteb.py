@@ -10,9 +10,11 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from contrastive_jax import similarity
 from contrastive_jax.models.pretrained.encoders import TextEncoder
 
 
@@ -101,6 +103,5 @@ class MtebEncoder:
 
 def unit(vectors: Any) -> np.ndarray:
     """Rows of length 1, or zeros; one vector becomes one row."""
-    rows = np.atleast_2d(np.asarray(vectors, np.float32))
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1)
+    rows = jnp.atleast_2d(jnp.asarray(vectors, jnp.float32))
+    return np.asarray(similarity.l2_normalize(rows))
