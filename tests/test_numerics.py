@@ -1,11 +1,14 @@
 """The reductions and roots of numerics.py at their edges."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
-from contrastive_jax import numerics
+from contrastive_jax import numerics, parallel
 
 INF = jnp.inf
 
@@ -128,3 +131,20 @@ def test_log_softmax_of_a_common_offset_equals_float64(offset):
     got = numerics.masked_log_softmax(jnp.asarray(x), where, temperature=0.3)
     np.testing.assert_allclose(got[:, :3], want, rtol=1e-6, atol=1e-6)
     assert got[0, 3] == 0
+
+
+def test_gelu_has_the_derivatives_of_jax_also_over_devices():
+    x = jnp.linspace(-6, 6, 16)
+    mesh = parallel.make_mesh(parallel.choose_devices(8))
+    spec = PartitionSpec(mesh.axis_names[0])
+    got, want = numerics.gelu, functools.partial(jax.nn.gelu, approximate=False)
+    for _ in range(3):
+        np.testing.assert_allclose(got(x), want(x), atol=1e-6)
+        split = jax.shard_map(got, mesh=mesh, in_specs=spec, out_specs=spec)
+        np.testing.assert_allclose(jax.jit(split)(x), got(x), atol=1e-6)
+        got, want = derivative(got), derivative(want)
+    assert numerics.gelu(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def derivative(function):
+    return jax.grad(lambda x: jnp.sum(function(x)))

@@ -163,7 +163,7 @@ def definition_vectors(
     pooled = numerics.at_least_f32(pooled, "pooled")
     x = jnp.matmul(pooled, kernel, preferred_element_type=pooled.dtype)
     x = x + bias[None, :].astype(x.dtype)
-    return jnp.tanh(x) if activation == "tanh" else jax.nn.gelu(x, approximate=False)
+    return jnp.tanh(x) if activation == "tanh" else numerics.gelu(x)
 
 
 def definition_loss(

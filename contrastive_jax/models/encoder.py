@@ -26,7 +26,7 @@ from contrastive_jax.models.transformer import TransformerOutput
 Activation = Literal["gelu", "gelu_new", "relu"]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": lambda x: nn.gelu(x, approximate=False),
+    "gelu": numerics.gelu,
     "gelu_new": nn.gelu,
     "relu": nn.relu,
 }

@@ -57,7 +57,8 @@ def gelu_expert(
     """
     up, down = params["up"], params["down"]
     x = x @ up["kernel"] + up["bias"][None]
-    return jax.nn.gelu(x, approximate=approximate) @ down["kernel"] + down["bias"][None]
+    x = jax.nn.gelu(x) if approximate else numerics.gelu(x)
+    return x @ down["kernel"] + down["bias"][None]
 
 
 def glu_expert(
