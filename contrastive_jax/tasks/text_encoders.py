@@ -11,6 +11,7 @@ real sentences, by the section `start`: contrastive learning of random weights s
 little of a method. The tokenizer is trained on the same sentences.
 """
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
@@ -51,6 +52,7 @@ POSITIVE = (
 )
 RANGES = {
     "dropout": "[0, 1)",
+    "model.layers": "[0, inf)",
     "start.num_steps": "[0, inf)",
     "start.rate": "(0, 1]",
 }
@@ -64,9 +66,10 @@ FREE = ("model.path",)
 def packaged(**changes: Any) -> ml_collections.ConfigDict:
     """The section `model` of a pretrained encoder.
 
-    `path` is "minilm" or "reranker" (packaged), or a folder in Hugging Face layout.
+    `path` is "minilm" or "reranker" (packaged), or a folder in Hugging Face layout;
+    `layers` is how many of its blocks are kept, from the first on, 0 for all.
     """
-    section = dict(path="minilm", dtype="float32", param_dtype="float32")
+    section = dict(path="minilm", layers=0, dtype="float32", param_dtype="float32")
     return ml_collections.ConfigDict(section | changes)
 
 
@@ -99,16 +102,43 @@ def load(section: Section) -> pretrained.TextEncoder:
 
     Raises:
       DataMissing: a packaged one could not be fetched.
-      ValueError: a path that holds none.
+      ValueError: a path that holds none, or more layers than it has.
     """
-    return load_path(section["path"], section["dtype"], section["param_dtype"])
+    types = section["dtype"], section.get("param_dtype", "float32")
+    whole = load_path(section["path"], *types)
+    return first_layers(whole, section.get("layers", 0))
 
 
 @functools.cache
 def load_path(path: str, dtype: str, param_dtype: str) -> pretrained.TextEncoder:
-    """What `load` returns."""
-    folder = sentences.model(path) if path in PACKAGED else path
+    """What `load` returns, with all layers."""
+    own = pathlib.Path(path).expanduser()
+    folder = sentences.model(path) if path in PACKAGED else own
     return pretrained.load_encoder(folder, dtype=dtype, param_dtype=param_dtype)
+
+
+def first_layers(
+    encoder: pretrained.TextEncoder, layers: int
+) -> pretrained.TextEncoder:
+    """An encoder with its first so many blocks and nothing after pooling; 0 for all.
+
+    Raises:
+      ValueError: more layers than it has.
+    """
+    if not layers:
+        return encoder
+    recipe, params = encoder.recipe, encoder.params["encoder"]
+    depth = recipe.model.depth
+    if not 0 < layers <= depth:
+        raise ValueError(f"layers: expected 0 to {depth} (the encoder's), got {layers}")
+    cut = {f"block_{i}" for i in range(layers, depth)}
+    return dataclasses.replace(
+        encoder,
+        recipe=dataclasses.replace(
+            recipe, model=recipe.model.clone(depth=layers), dense=()
+        ),
+        params={"encoder": {k: v for k, v in params.items() if k not in cut}},
+    )
 
 
 # Encoders from scratch

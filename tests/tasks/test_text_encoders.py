@@ -115,6 +115,21 @@ def test_start_without_steps_is_random(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_first_layers_end_at_their_hidden_states(tmp_path):
+    config = small_config(num_steps=0)
+    config.model.depth = 2
+    whole = text_encoders.start(config, tmp_path)
+    cut = text_encoders.first_layers(whole, 1)
+    assert set(whole.params["encoder"]) - set(cut.params["encoder"]) == {"block_1"}
+    assert text_encoders.first_layers(whole, 0) is whole
+    tokens = jnp.arange(6, 18).reshape(2, 6)
+    want = whole.recipe.model.apply({"params": whole.params["encoder"]}, tokens)
+    got = cut.recipe.model.apply({"params": cut.params["encoder"]}, tokens)
+    np.testing.assert_allclose(got.last, want.hidden[1], atol=1e-6)
+    with pytest.raises(ValueError, match=r"layers: expected 0 to 2 .* got 3"):
+        text_encoders.first_layers(whole, 3)
+
+
 @pytest.mark.parametrize("mapper", parallel.MAPPERS)
 def test_start_on_eight_devices(mapper):
     """Sentences of different lengths: the mean is over the masked tokens of all."""
