@@ -58,6 +58,10 @@ def written(folder):
             r"data.batch_size: expected int, got '2.5'",
         ),
         (["simclr:smoke", "--set", "loss.temperature"], "expected KEY=VALUE"),
+        (["simclr:smoke", "more"], "--set more: expected KEY=VALUE"),
+        (["--set", "a.b=1", "simclr:smoke"], "simclr: --set a.b=1: no key 'a.b'$"),
+        (["zzz.y=1", "simclr:smoke"], "simclr: --set zzz.y=1: no key 'zzz.y'$"),
+        (["xyz"], r"no experiment 'xyz' \(all: launch/run --list\)"),
         (
             ["simclr:smoke", "--set", "loss.temperature=-1"],
             "loss.temperature: expected a number > 0, got -1.0",
@@ -191,6 +195,27 @@ def test_list_names_every_experiment(capsys):
     folders = [p.parent.name for p in (ROOT / "experiments").glob("*/experiment.py")]
     assert [line.split()[0] for line in lines] == sorted(folders)
     assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_a_list_may_be_read_in_part():
+    words = f"{sys.executable} -m launch.run --list | head -1"
+    done = subprocess.run(words, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["moons:smoke", "a.b=1", "c=2", "--seed", "3"],
+        ["a.b=1", "--seed", "3", "moons:smoke", "c=2"],
+        ["--seed", "3", "--set", "a.b=1", "c=2", "moons:smoke"],
+        ["--set", "a.b=1", "c=2", "--seed", "3", "moons:smoke"],
+    ],
+)
+def test_words_come_in_any_order(argv):
+    args = run.parse_args(argv)
+    assert args.experiment == "moons:smoke" and args.seed == 3
+    assert args.set == ["a.b=1", "c=2"]
 
 
 def test_a_run_a_second_call_and_another_config(here, capsys):
