@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import sys
 import time
@@ -308,6 +309,7 @@ def run(args: argparse.Namespace) -> int:
 
     from contrastive_jax.report import record as records
     from contrastive_jax.training import config as configs
+    from contrastive_jax.training import signals
 
     began = time.monotonic()
     name, _, variant = args.experiment.partition(":")
@@ -358,7 +360,8 @@ def run(args: argparse.Namespace) -> int:
         remove_run(workdir)
     records.write_atomic(workdir / "config.json", json.dumps(record, indent=2) + "\n")
     print(f"{args.experiment} -> {workdir} ({len(devices)} x {devices[0].device_kind})")
-    metrics = experiment.run(config, workdir)
+    with signals.Stop():
+        metrics = experiment.run(config, workdir)
     records.write_result(
         workdir,
         experiment=name,
@@ -388,7 +391,8 @@ def show(workdir: pathlib.Path, metrics: dict) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    args = parse_args(sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = parse_args(words)
     if args.list:
         known = experiments()
         width = max(map(len, known))
@@ -411,7 +415,10 @@ def main(argv: list[str] | None = None) -> int:
         codes[WRONG_INPUT] = wrong
         for code, kinds in codes.items():
             if isinstance(e, kinds):
-                print(f"launch/run: {e}", file=sys.stderr)
+                again = [word for word in words if word != "--anew"]
+                more = f"; to go on: launch/run {shlex.join(again)}"
+                shown = more if code == PREEMPTED else ""
+                print(f"launch/run: {e}{shown}", file=sys.stderr)
                 return code
         raise
 

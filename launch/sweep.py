@@ -12,6 +12,7 @@ code is 0 when all are. The printed commands may as well go to a cluster's sched
 import argparse
 import itertools
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -56,8 +57,12 @@ def check(experiment: str, changes: list[str]) -> None:
 
 
 def start(commands: list[list[str]]) -> list[list[str]]:
-    """Runs commands of `launch/run` one after the other; returns those that failed."""
+    """Runs commands of `launch/run` one after the other; returns those that failed.
+
+    Ctrl-C is left to the run, which saves, and ends the rest with its exit code.
+    """
     failed = []
+    before = signal.signal(signal.SIGINT, lambda *_: None)
     for number, words in enumerate(commands, 1):
         print(f"[{number}/{len(commands)}] launch/run {shlex.join(words)}", flush=True)
         done = subprocess.run([sys.executable, "-m", "launch.run", *words])
@@ -65,6 +70,7 @@ def start(commands: list[list[str]]) -> list[list[str]]:
             sys.exit(done.returncode)
         if done.returncode:
             failed.append(words)
+    signal.signal(signal.SIGINT, before)
     for words in failed:
         print(f"failed: launch/run {shlex.join(words)}", file=sys.stderr)
     return failed

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import experiments.template.experiment
 from contrastive_jax.training import checkpoint
 from launch import run
 
@@ -367,6 +368,23 @@ def test_non_finite_loss_has_its_own_code(here, capsys):
     argv = ["template:smoke", "--set", "optim.learning_rate=1e38", "--workdir", "w"]
     assert run.main(argv) == run.NON_FINITE
     assert re.search(r"step \d+: \w+ is (nan|inf)", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_evaluation_stops_as_cleanly_as_training(number, here, capsys, monkeypatch):
+    def interrupted(config, workdir):
+        os.kill(os.getpid(), number)
+        return {}
+
+    monkeypatch.setattr(experiments.template.experiment, "run", interrupted)
+    before = signal.getsignal(number)
+    argv = ["template:smoke", "train.log_every=5", "--workdir", "w", "--anew"]
+    assert run.main(argv) == run.PREEMPTED
+    assert capsys.readouterr().err == (
+        f"launch/run: {number.name}: stopped, what is trained is saved; to go on: "
+        "launch/run template:smoke train.log_every=5 --workdir w\n"
+    )
+    assert signal.getsignal(number) == before
 
 
 def start(workdir, *more):
