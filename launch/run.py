@@ -51,6 +51,9 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         "--anew", action="store_true", help="remove what is in the folder, start over"
     )
     parser.add_argument("--list", action="store_true", help="all experiments, and stop")
+    parser.add_argument(
+        "--show", action="store_true", help="variants and config values, and stop"
+    )
     parser.add_argument("--debug", action="store_true", help="full traceback of errors")
     args = read_words(parser, argv)
     if not args.list and args.experiment is None:
@@ -317,6 +320,11 @@ def run(args: argparse.Namespace) -> int:
     changes += [] if args.seed is None else [f"seed={args.seed}"]
     changes += [] if args.devices is None else [f"devices={args.devices}"]
     experiment, config, checks = configure(args.experiment, changes)
+    if args.show:
+        from launch import show as showing
+
+        print(showing.show(args.experiment, config))
+        return 0
     workdir = pathlib.Path(
         args.workdir or default_workdir(name, variant, config.seed, args.set)
     )

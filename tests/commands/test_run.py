@@ -198,6 +198,25 @@ def test_list_names_every_experiment(capsys):
     assert all(len(line.split()) > 3 for line in lines)
 
 
+def test_show_prints_variants_values_and_comments(capsys):
+    assert run.main(["debcse:smoke", "data.count=7", "--show"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "debcse:controlled" in lines[1]
+    shown = {line.split("=")[0]: line for line in lines[3:]}
+    assert re.fullmatch(r"data.count=7 +texts to train on", shown["data.count"])
+    assert re.fullmatch(r"devices=0 +0 for all of them.", shown["devices"])
+    assert shown["seed"] == "seed=0"
+    # Of a preset: its own comment in its own file.
+    assert run.main(["simcse", "--show"]) == 0
+    assert re.search(r"data.batch_size=64\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", run.experiments())
+def test_every_experiment_can_be_shown(name, capsys):
+    assert run.main([name, "--show"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 10
+
+
 def test_a_list_may_be_read_in_part():
     words = f"{sys.executable} -m launch.run --list | head -1"
     done = subprocess.run(words, shell=True, cwd=ROOT, capture_output=True, text=True)
