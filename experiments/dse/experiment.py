@@ -24,12 +24,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from contrastive_jax import models, parallel, randomness, training
 from contrastive_jax.methods import dse
 from contrastive_jax.models import encoder as encoders
 from contrastive_jax.tasks import text_encoders
-from experiments.dse import data, measure, report
+from experiments.dse import data, measure, model, report
 
 METHODS = {
     "labels": {"loss.coeff": 0.0},
@@ -50,8 +51,15 @@ def make_optimizer(config):
     return training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
 
 
-def init(config, encoder=None):
-    """The state at step 0; the encoder random where its parameters are not given."""
+def init(config, encoder=None, rows=None):
+    """The state at step 0.
+
+    Args:
+      config: of the experiment.
+      encoder: parameters of the encoder; random ones when None.
+      rows: pairs with labels (`data.rows`) to which scale and offset of dot products
+        are fitted before training; None for 1 / sqrt(d) and 0.
+    """
     first, second = jax.random.split(jax.random.key(config.seed))
     recipe = text_encoders.make_recipe(config.model)
     if encoder is None:
@@ -60,6 +68,8 @@ def init(config, encoder=None):
         "encoder": jax.tree.map(jnp.array, encoder),
         "head": init_head(config, recipe.model.width, second),
     }
+    if rows is not None and config.head.features == "dot":
+        params["head"] = fit_dot(config, params, rows)
     fields = training.init_fields(config.seed, params, make_optimizer(config))
     return training.TrainState(**fields)
 
@@ -69,7 +79,7 @@ def init_head(config, width, rng):
     h = config.head
     size = width * (h.layers if h.combine == "concat" else 1)
     if h.features == "dot":
-        kernel = jnp.full((1, h.classes), 1 / size)
+        kernel = jnp.full((1, h.classes), size**-0.5)
         return [{"kernel": kernel, "bias": jnp.zeros(h.classes)}]
     sizes = ((4 * size, h.width), (h.width, h.classes))
     keys = jax.random.split(rng, len(sizes))
@@ -82,11 +92,18 @@ def init_head(config, width, rng):
     ]
 
 
+def fit_dot(config, params, rows):
+    """The head of dot products by `model.calibrate`: at first as the encoder has it."""
+    u, v = measure.Student(config, embed, params).both(rows)
+    scale, offset = model.calibrate(np.sum(u * v, axis=1), rows["label"])
+    return [{"kernel": jnp.full((1, 1), scale), "bias": jnp.full(1, offset)}]
+
+
 def embed(config, params, tokens, where, keys=None):
     """Embeddings [n, d] of texts; with dropout by `keys`, one per text."""
     recipe = text_encoders.make_recipe(config.model)
-    model, variables = recipe.model, {"params": params["encoder"]}
-    hidden = model.apply(variables, tokens, where=where, keys=keys).hidden
+    variables = {"params": params["encoder"]}
+    hidden = recipe.model.apply(variables, tokens, where=where, keys=keys).hidden
     pooled = models.pool_layers(
         hidden,
         where,
@@ -94,8 +111,8 @@ def embed(config, params, tokens, where, keys=None):
         combine=config.head.combine,
         pooler=recipe.pooling[0],
     )
-    own = None if keys is None else randomness.fold_keys(keys, model.depth + 1)
-    return encoders.drop(pooled, own, model.dropout, 0)
+    own = None if keys is None else randomness.fold_keys(keys, recipe.model.depth + 1)
+    return encoders.drop(pooled, own, recipe.model.dropout, 0)
 
 
 def make_step(config, axis_name=None):
@@ -188,12 +205,15 @@ def watch(config, arrays):
 def run(config, workdir):
     """The teacher's logits, the start, every student, evaluation and the report."""
     arrays = data.arrays(config, workdir)
+    labeled = {k: x[: config.data.labeled] for k, x in arrays["train"].items()}
+    if config.loss.task != "binary":
+        labeled = None
     start = text_encoders.start(config, workdir).params["encoder"]
     trained = training.train_each(
         {name: METHODS[name] for name in config.methods},
         config,
         workdir,
-        functools.partial(init, encoder=start),
+        functools.partial(init, encoder=start, rows=labeled),
         make_step,
         functools.partial(batches, arrays_of=arrays),
         evals=functools.partial(watch, arrays=arrays),

@@ -97,5 +97,8 @@ def calibrate(logits, labels) -> tuple[float, float]:
     By logistic regression on one feature: a teacher that was made for another task says
     which pairs are better, but not from where on they are right.
     """
-    found = LogisticRegression(C=1.0).fit(np.reshape(logits, (-1, 1)), labels > 0.5)
-    return float(found.coef_[0, 0]), float(found.intercept_[0])
+    mean, std = np.mean(logits), max(float(np.std(logits)), 1e-12)
+    scaled = (np.reshape(logits, (-1, 1)) - mean) / std
+    fit = LogisticRegression(C=1.0).fit(scaled, labels > 0.5)
+    slope = float(fit.coef_[0, 0]) / std
+    return slope, float(fit.intercept_[0] - slope * mean)
