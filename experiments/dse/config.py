@@ -27,6 +27,7 @@ CHECKS = training.Checks(
         "eval.teacher_pairs",
         "head.classes",
         "head.layers",
+        "head.rate",
     ),
     not_negative=("data.unlabeled",),
     ranges={
@@ -51,8 +52,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" is verses in two translations."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=1e-4, warmup_steps=15, weight_decay=0.01),
-        train=dict(num_steps=150, log_every=10, save_every=75),
+        optim=dict(learning_rate=1e-4, warmup_steps=10, weight_decay=0.01),
+        train=dict(num_steps=80, log_every=10, save_every=80),
     )
     config.data = ConfigDict(
         dict(
@@ -80,6 +81,7 @@ def get_config(variant: str = "") -> ConfigDict:
             combine="concat",  # or "mean", of these
             width=128,
             classes=1,
+            rate=10.0,  # its learning rate over the encoder's
         )
     )
     config.loss = ConfigDict(
@@ -93,7 +95,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict(
         dict(
             split="test",
-            every=75,  # steps between looks at the validation pairs
+            every=40,  # steps between looks at the validation pairs
             queries=200,  # of the scoring that is timed
             candidates=2000,
             chunk=32,  # candidates at a time
@@ -112,7 +114,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.start = text_encoders.starting(
             texts="synthetic", count=500, length=16, num_steps=0
         )
-        config.head.update(layers=1, width=16)
+        config.head.update(layers=1, width=16, rate=1.0)
         config.optim.update(learning_rate=3e-3, warmup_steps=5)
         config.train.update(num_steps=60, log_every=3, save_every=30)
         config.eval.update(every=20, queries=8, candidates=64, teacher_pairs=8)
@@ -137,6 +139,7 @@ def get_config(variant: str = "") -> ConfigDict:
             layers=4,  # released code, concatenated
             width=512,  # released code, (512, C)
             classes=1,  # binary; 3 for MNLI
+            rate=1.0,
         )
         config.loss.coeff = 0.5  # released code
         config.optim.update(

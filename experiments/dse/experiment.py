@@ -25,6 +25,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from contrastive_jax import models, parallel, randomness, training
 from contrastive_jax.methods import dse
@@ -47,8 +48,12 @@ def make_model(config, axis_name=None):
 
 
 def make_optimizer(config):
-    """With warm-up and cosine decay."""
-    return training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
+    """With warm-up and cosine decay; the head's updates `head.rate` times as large."""
+    tx = training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
+    of_head = optax.masked(
+        optax.scale(config.head.rate), {"encoder": False, "head": True}
+    )
+    return optax.chain(tx, of_head)
 
 
 def init(config, encoder=None, rows=None):
