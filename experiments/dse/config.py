@@ -82,6 +82,7 @@ def get_config(variant: str = "") -> ConfigDict:
             width=128,
             classes=1,
             rate=10.0,  # its learning rate over the encoder's
+            drop=False,  # whether the encoder's dropout acts, and on pooled vectors
         )
     )
     config.loss = ConfigDict(
@@ -114,7 +115,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.start = text_encoders.starting(
             texts="synthetic", count=500, length=16, num_steps=0
         )
-        config.head.update(layers=1, width=16, rate=1.0)
+        config.head.update(layers=1, width=16, rate=1.0, drop=True)
         config.optim.update(learning_rate=3e-3, warmup_steps=5)
         config.train.update(num_steps=60, log_every=3, save_every=30)
         config.eval.update(every=20, queries=8, candidates=64, teacher_pairs=8)
@@ -140,6 +141,7 @@ def get_config(variant: str = "") -> ConfigDict:
             width=512,  # released code, (512, C)
             classes=1,  # binary; 3 for MNLI
             rate=1.0,
+            drop=True,
         )
         config.loss.coeff = 0.5  # released code
         config.optim.update(

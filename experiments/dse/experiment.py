@@ -128,9 +128,10 @@ def make_step(config, axis_name=None):
     )
 
     def step(state, batch):
-        count = len(batch["label"])
-        keys = parallel.example_keys(state.rng, state.step, count, axis_name)
-        keys = jnp.concatenate([randomness.fold_keys(keys, i) for i in range(2)])
+        count, keys = len(batch["label"]), None
+        if config.head.drop:
+            keys = parallel.example_keys(state.rng, state.step, count, axis_name)
+            keys = jnp.concatenate([randomness.fold_keys(keys, i) for i in range(2)])
         tokens, where = (
             jnp.concatenate([batch[f"first{end}"], batch[f"second{end}"]])
             for end in ("", "_where")
