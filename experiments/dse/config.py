@@ -53,14 +53,14 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=1e-4, warmup_steps=10, weight_decay=0.01),
-        train=dict(num_steps=80, log_every=10, save_every=80),
+        train=dict(num_steps=50, log_every=5, save_every=50),
     )
     config.data = ConfigDict(
         dict(
             name="verses",
-            labeled=600,  # pairs with a label
-            unlabeled=2400,  # pairs that the teacher alone says something of
-            validation=600,
+            labeled=200,  # pairs with a label
+            unlabeled=1800,  # pairs that the teacher alone says something of
+            validation=400,
             test=600,
             words=16,  # most words of a verse
             pool=3000,  # verses of the training side, and as many of the test's
@@ -82,6 +82,7 @@ def get_config(variant: str = "") -> ConfigDict:
             width=128,
             classes=1,
             rate=10.0,  # its learning rate over the encoder's
+            standardize=True,  # coordinates of embeddings, as the start has them
             drop=False,  # whether the encoder's dropout acts, and on pooled vectors
         )
     )
@@ -96,7 +97,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict(
         dict(
             split="test",
-            every=40,  # steps between looks at the validation pairs
+            every=25,  # steps between looks at the validation pairs
             queries=200,  # of the scoring that is timed
             candidates=2000,
             chunk=32,  # candidates at a time
@@ -141,6 +142,7 @@ def get_config(variant: str = "") -> ConfigDict:
             width=512,  # released code, (512, C)
             classes=1,  # binary; 3 for MNLI
             rate=1.0,
+            standardize=False,
             drop=True,
         )
         config.loss.coeff = 0.5  # released code

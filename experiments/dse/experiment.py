@@ -50,10 +50,10 @@ def make_model(config, axis_name=None):
 def make_optimizer(config):
     """With warm-up and cosine decay; the head's updates `head.rate` times as large."""
     tx = training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
-    of_head = optax.masked(
-        optax.scale(config.head.rate), {"encoder": False, "head": True}
-    )
-    return optax.chain(tx, of_head)
+    def of_head(params):
+        return {name: name == "head" for name in params}
+
+    return optax.chain(tx, optax.masked(optax.scale(config.head.rate), of_head))
 
 
 def init(config, encoder=None, rows=None):
@@ -62,8 +62,9 @@ def init(config, encoder=None, rows=None):
     Args:
       config: of the experiment.
       encoder: parameters of the encoder; random ones when None.
-      rows: pairs with labels (`data.rows`) to which scale and offset of dot products
-        are fitted before training; None for 1 / sqrt(d) and 0.
+      rows: pairs with labels (`data.rows`) by which embeddings are standardized, and
+        to which scale and offset of dot products are fitted, before training; None
+        for factors of 1, a scale of 1 / sqrt(d) and no offset.
     """
     first, second = jax.random.split(jax.random.key(config.seed))
     recipe = text_encoders.make_recipe(config.model)
@@ -73,8 +74,12 @@ def init(config, encoder=None, rows=None):
         "encoder": jax.tree.map(jnp.array, encoder),
         "head": init_head(config, recipe.model.width, second),
     }
-    if rows is not None and config.head.features == "dot":
-        params["head"] = fit_dot(config, params, rows)
+    if config.head.standardize:
+        size = config.head.layers if config.head.combine == "concat" else 1
+        width = recipe.model.width * size
+        params["affine"] = {"scale": jnp.ones(width), "shift": jnp.zeros(width)}
+    if rows is not None:
+        params |= fitted(config, params, rows)
     fields = training.init_fields(config.seed, params, make_optimizer(config))
     return training.TrainState(**fields)
 
@@ -97,11 +102,25 @@ def init_head(config, width, rng):
     ]
 
 
-def fit_dot(config, params, rows):
-    """The head of dot products by `model.calibrate`: at first as the encoder has it."""
+def fitted(config, params, rows):
+    """What is known before training: spread of the embeddings, a fit of dot products.
+
+    Returns:
+      "affine", by which the coordinates of embeddings have mean 0 and variance 1, and
+      "head" by `model.calibrate`, where the config has them.
+    """
     u, v = measure.Student(config, embed, params).both(rows)
-    scale, offset = model.calibrate(np.sum(u * v, axis=1), rows["label"])
-    return [{"kernel": jnp.full((1, 1), scale), "bias": jnp.full(1, offset)}]
+    found = {}
+    if config.head.standardize:
+        both = np.concatenate([u, v])
+        scale = 1 / np.maximum(both.std(axis=0), 1e-6)
+        shift = -both.mean(axis=0) * scale
+        u, v = (x * scale + shift for x in (u, v))
+        found["affine"] = {"scale": jnp.asarray(scale), "shift": jnp.asarray(shift)}
+    if config.head.features == "dot" and config.loss.task == "binary":
+        scale, offset = model.calibrate(np.sum(u * v, axis=1), rows["label"])
+        found["head"] = [{"kernel": jnp.full((1, 1), scale), "bias": jnp.full(1, offset)}]
+    return found
 
 
 def embed(config, params, tokens, where, keys=None):
@@ -116,6 +135,9 @@ def embed(config, params, tokens, where, keys=None):
         combine=config.head.combine,
         pooler=recipe.pooling[0],
     )
+    if "affine" in params:
+        affine = params["affine"]
+        pooled = pooled * affine["scale"][None] + affine["shift"][None]
     own = None if keys is None else randomness.fold_keys(keys, recipe.model.depth + 1)
     return encoders.drop(pooled, own, recipe.model.dropout, 0)
 
@@ -212,8 +234,6 @@ def run(config, workdir):
     """The teacher's logits, the start, every student, evaluation and the report."""
     arrays = data.arrays(config, workdir)
     labeled = {k: x[: config.data.labeled] for k, x in arrays["train"].items()}
-    if config.loss.task != "binary":
-        labeled = None
     start = text_encoders.start(config, workdir).params["encoder"]
     trained = training.train_each(
         {name: METHODS[name] for name in config.methods},

@@ -22,7 +22,7 @@ class Student(NamedTuple):
     Attributes:
       config: of its training.
       embed: `embed(config, params, tokens, where)`.
-      params: "encoder" and "head".
+      params: "encoder", "head" and, of standardized embeddings, "affine".
     """
 
     config: Any
@@ -34,8 +34,8 @@ class Student(NamedTuple):
         head = dict(layers=self.config.head.layers, combine=self.config.head.combine)
         own = dict(model=self.config.model.to_dict(), head=head)
         frozen = ml_collections.FrozenConfigDict(own)
-        encoder = {"encoder": self.params["encoder"]}
-        run = functools.partial(vectors, self.embed, frozen, encoder)
+        params = {k: x for k, x in self.params.items() if k != "head"}
+        run = functools.partial(vectors, self.embed, frozen, params)
         rows = {"tokens": tokens, "where": where}
         return language_models.in_batches(run, rows, BATCH)
 
