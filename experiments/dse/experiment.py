@@ -24,14 +24,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from contrastive_jax import models, parallel, randomness, training
+from contrastive_jax import parallel, randomness, training
 from contrastive_jax.methods import dse
-from contrastive_jax.models import encoder as encoders
 from contrastive_jax.tasks import text_encoders
-from experiments.dse import data, measure, model, report
+from experiments.dse import data, measure, report, student
 
 METHODS = {
     "labels": {"loss.coeff": 0.0},
@@ -50,6 +48,7 @@ def make_model(config, axis_name=None):
 def make_optimizer(config):
     """With warm-up and cosine decay; the head's updates `head.rate` times as large."""
     tx = training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
+
     def of_head(params):
         return {name: name == "head" for name in params}
 
@@ -72,74 +71,16 @@ def init(config, encoder=None, rows=None):
         encoder = text_encoders.init_params(recipe, first)["encoder"]
     params = {
         "encoder": jax.tree.map(jnp.array, encoder),
-        "head": init_head(config, recipe.model.width, second),
+        "head": student.init_head(config, recipe.model.width, second),
     }
     if config.head.standardize:
         size = config.head.layers if config.head.combine == "concat" else 1
         width = recipe.model.width * size
         params["affine"] = {"scale": jnp.ones(width), "shift": jnp.zeros(width)}
     if rows is not None:
-        params |= fitted(config, params, rows)
+        params |= student.fitted(config, params, rows)
     fields = training.init_fields(config.seed, params, make_optimizer(config))
     return training.TrainState(**fields)
-
-
-def init_head(config, width, rng):
-    """Layers of the head: two on the concatenation, a scale and an offset on u . v."""
-    h = config.head
-    size = width * (h.layers if h.combine == "concat" else 1)
-    if h.features == "dot":
-        kernel = jnp.full((1, h.classes), size**-0.5)
-        return [{"kernel": kernel, "bias": jnp.zeros(h.classes)}]
-    sizes = ((4 * size, h.width), (h.width, h.classes))
-    keys = jax.random.split(rng, len(sizes))
-    return [
-        {
-            "kernel": jax.random.normal(key, shape) / shape[0] ** 0.5,
-            "bias": jnp.zeros(b),
-        }
-        for key, shape, (_, b) in zip(keys, sizes, sizes, strict=True)
-    ]
-
-
-def fitted(config, params, rows):
-    """What is known before training: spread of the embeddings, a fit of dot products.
-
-    Returns:
-      "affine", by which the coordinates of embeddings have mean 0 and variance 1, and
-      "head" by `model.calibrate`, where the config has them.
-    """
-    u, v = measure.Student(config, embed, params).both(rows)
-    found = {}
-    if config.head.standardize:
-        both = np.concatenate([u, v])
-        scale = 1 / np.maximum(both.std(axis=0), 1e-6)
-        shift = -both.mean(axis=0) * scale
-        u, v = (x * scale + shift for x in (u, v))
-        found["affine"] = {"scale": jnp.asarray(scale), "shift": jnp.asarray(shift)}
-    if config.head.features == "dot" and config.loss.task == "binary":
-        scale, offset = model.calibrate(np.sum(u * v, axis=1), rows["label"])
-        found["head"] = [{"kernel": jnp.full((1, 1), scale), "bias": jnp.full(1, offset)}]
-    return found
-
-
-def embed(config, params, tokens, where, keys=None):
-    """Embeddings [n, d] of texts; with dropout by `keys`, one per text."""
-    recipe = text_encoders.make_recipe(config.model)
-    variables = {"params": params["encoder"]}
-    hidden = recipe.model.apply(variables, tokens, where=where, keys=keys).hidden
-    pooled = models.pool_layers(
-        hidden,
-        where,
-        k=config.head.layers,
-        combine=config.head.combine,
-        pooler=recipe.pooling[0],
-    )
-    if "affine" in params:
-        affine = params["affine"]
-        pooled = pooled * affine["scale"][None] + affine["shift"][None]
-    own = None if keys is None else randomness.fold_keys(keys, recipe.model.depth + 1)
-    return encoders.drop(pooled, own, recipe.model.dropout, 0)
 
 
 def make_step(config, axis_name=None):
@@ -160,7 +101,7 @@ def make_step(config, axis_name=None):
         )
 
         def loss_fn(params):
-            u, v = jnp.split(embed(config, params, tokens, where, keys), 2)
+            u, v = jnp.split(student.embed(config, params, tokens, where, keys), 2)
             features = config.head.features
             return dse.distilled_objective(
                 dse.siamese_head(params["head"], u, v, features=features),
@@ -195,16 +136,15 @@ def evaluate(config, trained, arrays):
     logits = {"teacher": rows["teacher"]}
     results, seconds = {}, {}
     for name, (own, state) in trained.items():
-        student = measure.Student(own, embed, jax.device_get(state.params))
-        u, v = student.both(rows)
-        logits[name] = student.score(u, v)
-        results |= {f"{name}/{k}": x for k, x in measure.collapse(u).items()}
+        one = student.Student(own, jax.device_get(state.params))
+        logits[name], found = measure.look(config, one, rows)
+        results |= {f"{name}/{key}": value for key, value in found.items()}
         if name in ("dse", "dse_dot"):
-            seconds[name] = measure.time_student(config, student, rows)
+            seconds[name] = measure.time_student(config, one, rows)
     if task == "binary":
         logits["common_words"] = measure.common_words(config, data.read(config))
-    for name, x in logits.items():
-        found = measure.quality(x, rows["label"], rows["teacher"], task)
+    for name in [name for name in logits if name not in trained]:
+        found = measure.quality(logits[name], rows["label"], rows["teacher"], task)
         results |= {f"{name}/{key}": value for key, value in found.items()}
     seconds["teacher"] = measure.time_teacher(config, data.read(config))
     if config.eval.timed:
@@ -219,13 +159,8 @@ def watch(config, arrays):
     rows = arrays["validation"]
 
     def validation(state):
-        student = measure.Student(config, embed, jax.device_get(state.params))
-        u, v = student.both(rows)
-        logits = student.score(u, v)
-        found = measure.quality(
-            logits, rows["label"], rows["teacher"], config.loss.task
-        )
-        return found | measure.collapse(u)
+        one = student.Student(config, jax.device_get(state.params))
+        return measure.look(config, one, rows)[1]
 
     return {"validation": validation}
 

@@ -11,7 +11,7 @@ from contrastive_jax.data import packaged, sentences
 from contrastive_jax.models import Encoder, pretrained
 from contrastive_jax.tasks import text_encoders
 from experiments.dse import config as configs
-from experiments.dse import data, experiment, measure, model
+from experiments.dse import data, experiment, measure, model, student
 
 
 def stand_in(monkeypatch):
@@ -186,10 +186,10 @@ def test_the_dot_product_is_a_scale_and_an_offset_of_it():
     step = jax.jit(experiment.make_step(config))
     state, metrics = step(state, batch)
     assert np.isfinite(metrics["loss"])
-    student = measure.Student(config, experiment.embed, state.params)
-    u, v = student.both(batch)
-    every = student.score_all(u, v, chunk=5)
-    want = student.score(u, v)
+    one = student.Student(config, state.params)
+    u, v = one.both(batch)
+    every = one.score_all(u, v, chunk=5)
+    want = one.score(u, v)
     np.testing.assert_allclose(np.diagonal(every[..., 0]), want[:, 0], rtol=1e-4)
     (layer,) = state.params["head"]
     by_hand = (u * v).sum(axis=1) * layer["kernel"][0, 0] + layer["bias"][0]
