@@ -58,8 +58,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = ConfigDict(
         dict(
             name="verses",
-            labeled=200,  # pairs with a label
-            unlabeled=1800,  # pairs that the teacher alone says something of
+            labeled=50,  # pairs with a label
+            unlabeled=1950,  # pairs that the teacher alone says something of
             validation=400,
             test=600,
             words=16,  # most words of a verse
@@ -81,7 +81,7 @@ def get_config(variant: str = "") -> ConfigDict:
             combine="concat",  # or "mean", of these
             width=128,
             classes=1,
-            rate=10.0,  # its learning rate over the encoder's
+            rate=3.0,  # its learning rate over the encoder's
             standardize=True,  # coordinates of embeddings, as the start has them
             drop=False,  # whether the encoder's dropout acts, and on pooled vectors
         )

@@ -13,8 +13,10 @@ Reference: Barkan et al. 2020, arXiv:1908.05161; microsoft/Distilled-Sentence-Em
 
 Deviations: verses in two translations instead of GLUE; the teacher was tuned on MS
 MARCO and not on the task, so a scale and an offset are fitted to the labeled pairs
-(`model.calibrate`); the student is a small encoder that began as a masked language
-model on the same verses; dot products get a scale and an offset, too; adamw with
+(`model.calibrate`); the students start from the teacher's first two layers, where
+teacher and student there both start from BERT-large; embeddings are standardized as the
+start has them, and dot products get a scale and an offset, fitted before training
+(`student.fitted`); no dropout, and a higher learning rate for the head; adamw with
 correction of its moments, and cosine decay over the real number of steps (the code
 counts micro-batches and so ends at half the peak); the last step instead of the best on
 validation pairs.

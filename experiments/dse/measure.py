@@ -60,26 +60,26 @@ def common_words(config, parts) -> np.ndarray:
 # Cost
 
 
-def time_student(config, student, rows) -> float:
+def time_student(config, one, rows) -> float:
     """Seconds for all pairs of `eval.queries` and `eval.candidates` texts.
 
     From tokens to logits, compiled before; the texts are those of the evaluated pairs,
     repeated as far as needed.
     """
     e = config.eval
-
-    def score():
-        first, second = (
-            student.vectors(*(np.resize(rows[key], (size, *rows[key].shape[1:]))
-                              for key in (name, f"{name}_where")))
-            for name, size in (("first", e.queries), ("second", e.candidates))
-        )  # fmt: skip
-        return student.score_all(first, second, e.chunk)
-
-    score()
+    sizes = {"first": e.queries, "second": e.candidates}
+    own = {
+        key: np.resize(rows[key], (size, *rows[key].shape[1:]))
+        for name, size in sizes.items()
+        for key in (name, f"{name}_where")
+    }
     began = time.perf_counter()
-    score()
-    return time.perf_counter() - began
+    embedded = [one.vectors(own[name], own[f"{name}_where"]) for name in sizes]
+    seconds = time.perf_counter() - began
+    one.score_all(*embedded, e.chunk)
+    began = time.perf_counter()
+    one.score_all(*embedded, e.chunk)
+    return seconds + time.perf_counter() - began
 
 
 def time_teacher(config, parts) -> float:
