@@ -116,10 +116,10 @@ def get_config(variant: str = "") -> ConfigDict:
         config.start = text_encoders.starting(
             texts="synthetic", count=500, length=16, num_steps=0
         )
-        config.head.update(layers=1, width=16, rate=1.0, drop=True)
+        config.head.update(layers=1, width=16, rate=1.0)
         config.optim.update(learning_rate=3e-3, warmup_steps=5)
-        config.train.update(num_steps=60, log_every=3, save_every=30)
-        config.eval.update(every=20, queries=8, candidates=64, teacher_pairs=8)
+        config.train.update(num_steps=40, log_every=2, save_every=20)
+        config.eval.update(every=40, queries=8, candidates=64, teacher_pairs=8)
         config.eval.timed = False
         config.methods = ("dse",)
     elif variant == "paper":

@@ -180,9 +180,17 @@ def test_quality_by_hand():
 @pytest.mark.experiments
 def test_the_dot_product_is_a_scale_and_an_offset_of_it():
     config = configs.get_config("smoke")
-    config.head.features = "dot"
-    state = experiment.init(config)
+    config.head.update(features="dot", drop=True)
     batch = next(experiment.batches(config, 0))
+    state = experiment.init(config, rows=batch)
+    before = student.Student(config, state.params)
+    u, v = before.both(batch)
+    # As the fit begins: mean 0 and variance 1, and the logits say what is right.
+    both = np.concatenate([u, v])
+    np.testing.assert_allclose(both.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(both.std(axis=0), 1, rtol=1e-3)
+    said = before.score(u, v)[:, 0]
+    assert said[batch["label"] > 0.5].mean() > said[batch["label"] < 0.5].mean()
     step = jax.jit(experiment.make_step(config))
     state, metrics = step(state, batch)
     assert np.isfinite(metrics["loss"])
@@ -194,3 +202,35 @@ def test_the_dot_product_is_a_scale_and_an_offset_of_it():
     (layer,) = state.params["head"]
     by_hand = (u * v).sum(axis=1) * layer["kernel"][0, 0] + layer["bias"][0]
     np.testing.assert_allclose(want[:, 0], by_hand, rtol=1e-4)
+
+
+@pytest.mark.experiments
+def test_student_and_teacher_from_folders(tmp_path, monkeypatch):
+    """As the recipe has them: "~/..." for both, the teacher with two classes."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = configs.get_config("smoke")
+    recipe = text_encoders.make_recipe(config.model)
+    params = text_encoders.init_params(recipe, jax.random.key(0))
+    params = {"encoder": jax.device_get(params["encoder"])}
+    rng, d = np.random.default_rng(0), config.model.width
+
+    def layer(size):
+        return {"kernel": rng.normal(size=(d, size)), "bias": np.zeros(size)}
+
+    cross = params | {"pooler": layer(d), "classifier": layer(2)}
+    tokenizer = text_encoders.make_tokenizer(config)
+    for name, x in (("student", params), ("teacher", cross)):
+        x = jax.tree.map(lambda y: np.asarray(y, np.float32), x)
+        made = pretrained.TextEncoder(recipe, x, tokenizer, 16)
+        pretrained.save_encoder(made, tmp_path / name)
+    config.model = text_encoders.packaged(path="~/student")
+    config.teacher = text_encoders.packaged(path="~/teacher", calibrate=False)
+    config.devices = 1
+    config.train.update(num_steps=2, log_every=1, save_every=2)
+    config.optim.warmup_steps, config.eval.every = 0, 2
+    monkeypatch.setattr(experiment.report, "write", lambda *_: None)
+    results = experiment.run(config, tmp_path / "run")
+    assert results["teacher/spearman"] == pytest.approx(1)
+    assert -1 <= results["dse/spearman"] <= 1
+    with np.load(tmp_path / "run/teacher/test.npz") as kept:
+        assert kept["logits"].shape == (config.data.test, 2)
