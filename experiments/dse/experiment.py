@@ -16,7 +16,7 @@ MARCO and not on the task, so a scale and an offset are fitted to the labeled pa
 (`model.calibrate`); the students start from the teacher's first two layers, where
 teacher and student there both start from BERT-large; embeddings are standardized as the
 start has them, and dot products get a scale and an offset, fitted before training
-(`student.fitted`); no dropout, and a higher learning rate for the head; adamw with
+(`model.fitted`); no dropout, and a higher learning rate for the head; adamw with
 correction of its moments, and cosine decay over the real number of steps (the code
 counts micro-batches and so ends at half the peak); the last step instead of the best on
 validation pairs.
@@ -31,7 +31,7 @@ import optax
 from contrastive_jax import parallel, randomness, training
 from contrastive_jax.methods import dse
 from contrastive_jax.tasks import text_encoders
-from experiments.dse import data, measure, report, student
+from experiments.dse import data, measure, model, report
 
 METHODS = {
     "labels": {"loss.coeff": 0.0},
@@ -73,14 +73,14 @@ def init(config, encoder=None, rows=None):
         encoder = text_encoders.init_params(recipe, first)["encoder"]
     params = {
         "encoder": jax.tree.map(jnp.array, encoder),
-        "head": student.init_head(config, recipe.model.width, second),
+        "head": model.init_head(config, recipe.model.width, second),
     }
     if config.head.standardize:
         size = config.head.layers if config.head.combine == "concat" else 1
         width = recipe.model.width * size
         params["affine"] = {"scale": jnp.ones(width), "shift": jnp.zeros(width)}
     if rows is not None:
-        params |= student.fitted(config, params, rows)
+        params |= model.fitted(config, params, rows)
     fields = training.init_fields(config.seed, params, make_optimizer(config))
     return training.TrainState(**fields)
 
@@ -103,7 +103,7 @@ def make_step(config, axis_name=None):
         )
 
         def loss_fn(params):
-            u, v = jnp.split(student.embed(config, params, tokens, where, keys), 2)
+            u, v = jnp.split(model.embed(config, params, tokens, where, keys), 2)
             features = config.head.features
             return dse.distilled_objective(
                 dse.siamese_head(params["head"], u, v, features=features),
@@ -138,7 +138,7 @@ def evaluate(config, trained, arrays):
     logits = {"teacher": rows["teacher"]}
     results, seconds = {}, {}
     for name, (own, state) in trained.items():
-        one = student.Student(own, jax.device_get(state.params))
+        one = model.Student(own, jax.device_get(state.params))
         logits[name], found = measure.look(config, one, rows)
         results |= {f"{name}/{key}": value for key, value in found.items()}
         if name in ("dse", "dse_dot"):
@@ -161,7 +161,7 @@ def watch(config, arrays):
     rows = arrays["validation"]
 
     def validation(state):
-        one = student.Student(config, jax.device_get(state.params))
+        one = model.Student(config, jax.device_get(state.params))
         return measure.look(config, one, rows)[1]
 
     return {"validation": validation}

@@ -11,7 +11,7 @@ from contrastive_jax.data import packaged, sentences
 from contrastive_jax.models import Encoder, pretrained
 from contrastive_jax.tasks import text_encoders
 from experiments.dse import config as configs
-from experiments.dse import data, experiment, measure, model, student
+from experiments.dse import data, experiment, measure, model
 
 
 def stand_in(monkeypatch):
@@ -183,7 +183,7 @@ def test_the_dot_product_is_a_scale_and_an_offset_of_it():
     config.head.update(features="dot", drop=True)
     batch = next(experiment.batches(config, 0))
     state = experiment.init(config, rows=batch)
-    before = student.Student(config, state.params)
+    before = model.Student(config, state.params)
     u, v = before.both(batch)
     # As the fit begins: mean 0 and variance 1, and the logits say what is right.
     both = np.concatenate([u, v])
@@ -194,7 +194,7 @@ def test_the_dot_product_is_a_scale_and_an_offset_of_it():
     step = jax.jit(experiment.make_step(config))
     state, metrics = step(state, batch)
     assert np.isfinite(metrics["loss"])
-    one = student.Student(config, state.params)
+    one = model.Student(config, state.params)
     u, v = one.both(batch)
     every = one.score_all(u, v, chunk=5)
     want = one.score(u, v)
@@ -229,7 +229,7 @@ def test_student_and_teacher_from_folders(tmp_path, monkeypatch):
     start = text_encoders.start(config, tmp_path / "run").params["encoder"]
     jax.tree.map(np.testing.assert_array_equal, start, params["encoder"])
     state = experiment.init(config, start, arrays["train"])
-    one = student.Student(config, state.params)
+    one = model.Student(config, state.params)
     logits, found = measure.look(config, one, arrays["test"])
     assert logits.shape == (config.data.test, 1) and np.isfinite(found["spearman"])
     with np.load(tmp_path / "run/teacher/test.npz") as kept:
