@@ -82,8 +82,9 @@ def init(config, start=None, entries=None):
         start["pooler"] = start["head"]["dense"]
     start = jax.tree.map(jnp.array, start)  # copies: a step consumes its state
     params = {"encoder": start["encoder"]}
-    frozen = start["head"] if config.stage == "words" else {}
-    if config.stage == "entries":
+    if config.stage == "words" and "head" in start:
+        frozen = start["head"]
+    else:
         params["pooler"] = model.layer_of(config, start, recipe.model.width)
         if entries is None:
             shape = config.data.entries, recipe.model.width
@@ -133,6 +134,11 @@ def make_step(config, axis_name=None):
 batches = data.batches
 
 
+def tokens_of(params) -> np.ndarray:
+    """The embeddings of all tokens [v, d]."""
+    return np.asarray(params["encoder"]["token"]["embedding"])
+
+
 def train_stages(config, names, start, workdir, done):
     """Parameters and entries after stages, each with entries by the one before.
 
@@ -155,6 +161,8 @@ def train_stages(config, names, start, workdir, done):
                     made = measure.make_entries(own, params, rows)
                     done["entries of", before] = made
                 entries = measure.prepare(own, done["entries of", before])
+            elif "head" not in params:
+                entries = measure.prepare(own, tokens_of(params))
             first = start.params if own.loss.restart else start.params | params
             print(f"{', '.join(key)}:", flush=True)
             state = training.train(
@@ -182,8 +190,7 @@ def evaluate(config, trained, start):
     Returns:
       the measures, and the matrices by name.
     """
-    table = np.asarray(start.params["encoder"]["token"]["embedding"])
-    matrices = {"tokens": table}
+    matrices = {"tokens": tokens_of(start.params)}
     names = {"one stage": "entries 1", "two stages": "entries 2"}
     names["isotropic"] = "components"
     for method, name in names.items():
