@@ -110,12 +110,7 @@ def isotropic_entries(
       array([[10000.,     0.],
              [    0., 10000.]])
     """
-    numerics.check_positive(
-        scale=scale,
-        num_components=num_components,
-        num_iterations=num_iterations,
-        tol=tol,
-    )
+    numerics.check_positive(scale=scale, num_iterations=num_iterations, tol=tol)
     numerics.check_shapes(entries=(entries, "e d"))
     x = np.asarray(entries)
     y = transforms.calibrate(x, np.zeros(len(x), np.int32))
@@ -123,12 +118,13 @@ def isotropic_entries(
     if not np.any(varies):
         raise ValueError("entries: expected a column that varies, got none")
     rank = int(np.linalg.matrix_rank(y[:, varies]))
-    if num_components is not None and num_components > rank:
-        raise ValueError(f"num_components: expected 1 to {rank}, got {num_components}")
+    k = rank if num_components is None else num_components
+    if not 1 <= k <= rank:
+        raise ValueError(f"num_components: expected 1 to {rank}, got {k}")
     components = scale * transforms.fast_ica(
         y[:, varies],
         seed=seed,
-        num_components=num_components or rank,
+        num_components=k,
         contrast=contrast,
         num_iterations=num_iterations,
         tol=tol,
