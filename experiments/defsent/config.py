@@ -54,7 +54,7 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=3e-4, warmup_steps=10, eps=1e-6),
-        train=dict(num_steps=100, log_every=10, save_every=100),
+        train=dict(num_steps=60, log_every=5, save_every=60),
     )
     config.stage = "entries"  # or "words" (DefSent); `run` does both
     config.data = ConfigDict(
@@ -92,7 +92,7 @@ def get_config(variant: str = "") -> ConfigDict:
             split="test",
             pairs=1000,  # of definitions of things, with their distance
             sets=("lee",),
-            every=50,  # steps between looks at `watch` entries of validation
+            every=20,  # steps between looks at `watch` entries of validation
             watch=200,
         )
     )
@@ -103,12 +103,12 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model = text_encoders.small(
             vocab_size=200, width=32, depth=1, heads=2, mlp_width=64
         )
-        config.start.update(texts="synthetic", count=480, length=12, num_steps=6)
+        config.start.update(texts="synthetic", count=480, length=12, num_steps=0)
         config.optim.update(learning_rate=1e-2, warmup_steps=5)
         config.train.update(num_steps=45, log_every=3, save_every=45)
         config.loss.iterations = 10
         config.methods = ("isotropic",)
-        config.eval.update(pairs=50, sets=(), every=20, watch=10)
+        config.eval.update(pairs=50, sets=(), every=45, watch=0)
     elif variant == "paper":
         # Oxford's dictionary and WordNet (section 4), from the user's file: a word, a
         # tab and a definition a line.

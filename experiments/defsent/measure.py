@@ -118,9 +118,7 @@ def watch(config, tokenizer):
     pair = data.other_definitions(config, "validation", config.eval.watch)
 
     def look(state):
-        encode = encoder_of(config, state.params, tokenizer)
-        shape = isotropy(encode(pair.documents))
-        return sentences.retrieval(encode, pair) | shape
+        return sentences.retrieval(encoder_of(config, state.params, tokenizer), pair)
 
     return lambda _: {"validation": look}
 
