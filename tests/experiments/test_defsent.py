@@ -191,10 +191,14 @@ def test_every_stage_starts_from_the_first_encoder(config, tokenizer, monkeypatc
 @pytest.mark.experiments
 def test_tokens_are_frozen_for_words_only(config, tokenizer):
     for stage, frozen in (("words", True), ("entries", False)):
-        own = training.changed(config, {"stage": stage, "optim.warmup_steps": 0})
+        changes = {"stage": stage, "optim.warmup_steps": 0, "model.dropout": 0.1}
+        own = training.changed(config, changes)
         state = jax.jit(lambda own=own: experiment.init(own))()
         batch = next(experiment.batches(own, 0))
-        new, values = jax.jit(experiment.make_step(own))(state, batch)
+        step = jax.jit(experiment.make_step(own))
+        new, values = step(state, batch)
+        _, others = step(state.replace(rng=jax.random.key(9)), batch)
+        assert others["loss"] != values["loss"], "dropout by the keys of the state"
         change = jax.tree.map(lambda a, b: bool(np.any(a != b)), new, state)
         assert change.params["encoder"]["token"]["embedding"] != frozen
         assert change.params["encoder"]["norm"]["scale"]
