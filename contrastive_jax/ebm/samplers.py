@@ -110,11 +110,12 @@ def gumbel_argmax(
 
 
 def gumbel_top_n(
-    rng: Key[Array, "*keys"],
+    rng: Key[Array, "*keys"] | None,
     log_w: Float[Array, "*batch k"],
     n: int,
     *,
     where: Bool[Array, "*batch k"] | None = None,
+    noise: Float[Array, "*batch k"] | None = None,
 ) -> Integer[Array, "*batch n"]:
     """n different indices per row, drawn one after the other without replacement.
 
@@ -122,13 +123,14 @@ def gumbel_top_n(
     not count or have weight 0 come last, after all others.
 
     Args:
-      rng: one key, or one per row of the first axis.
+      rng: one key, or one per row of the first axis; None where there is noise.
       log_w: log weights, up to a constant per row.
       n: how many, at most k.
       where: entries that can be drawn.
+      noise: g, drawn before (`randomness.gumbel`).
 
     Raises:
-      ValueError: keys that are not one per row.
+      ValueError: keys that are not one per row; key and noise, or neither.
 
     References:
       Kool et al. 2019, arXiv:1903.06059.
@@ -140,7 +142,9 @@ def gumbel_top_n(
     """
     if not 1 <= n <= log_w.shape[-1]:
         raise ValueError(f"n: expected 1 to {log_w.shape[-1]}, got {n}")
-    return jax.lax.top_k(perturbed(rng, log_w, where), n)[1]
+    if (rng is None) == (noise is None):
+        raise ValueError("noise: expected either a key or noise, got both or neither")
+    return jax.lax.top_k(perturbed(rng, log_w, where, noise), n)[1]
 
 
 class ResampleInfo(NamedTuple):
@@ -548,11 +552,18 @@ def relative_weights(log_w: Array, where: Array | None) -> Float[Array, "*batch 
     return jnp.where(where, jnp.exp(gap), 0)
 
 
-def perturbed(rng: Array, log_w: Array, where: Array | None) -> Float[Array, "..."]:
+def perturbed(
+    rng: Array | None,
+    log_w: Array,
+    where: Array | None,
+    noise: Array | None = None,
+) -> Float[Array, "..."]:
     """Log weights plus Gumbel noise; MASKED where nothing can be drawn."""
     log_w, where = checked_weights(log_w, where)
+    if noise is None:
+        noise = gumbel(rng, log_w.shape, log_w.dtype)
     # The noise loses no digits to an offset that all weights of a row share.
-    noise = gumbel(rng, log_w.shape, log_w.dtype)
+    noise = numerics.at_least_f32(noise, "noise")
     return jnp.where(
         where, log_w - numerics.largest(log_w, where) + noise, numerics.MASKED
     )

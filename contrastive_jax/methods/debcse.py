@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from contrastive_jax import losses, numerics
+from contrastive_jax import ebm, losses, numerics
 
 __all__ = [
     "candidate_masks",
@@ -296,8 +296,8 @@ def gumbel_top_k(
 ) -> tuple[Integer[Array, "n k"], Bool[Array, "n k"]]:
     """k different candidates per row, drawn one after the other without replacement.
 
-    The k largest of log_probs + noise, in that order. Of fewer candidates, columns that
-    were not drawn fill up; the mask says so.
+    `ebm.gumbel_top_n`, with a mask: of fewer candidates than k, columns that were not
+    drawn fill up.
 
     Args:
       log_probs: of the candidates, -inf for those that cannot be drawn.
@@ -324,12 +324,13 @@ def gumbel_top_k(
         raise ValueError(f"k: expected at least 1, got {k}")
     log_probs = numerics.at_least_f32(log_probs, "log_probs")
     noise = numerics.at_least_f32(noise, "noise")
-    scores = jnp.where(log_probs > -jnp.inf, log_probs + noise, numerics.MASKED)
-    lacking = max(k - scores.shape[1], 0)
-    scores = jnp.pad(scores, ((0, 0), (0, lacking)), constant_values=numerics.MASKED)
-    values, columns = jax.lax.top_k(scores, k)
-    drawn = values > numerics.MASKED
-    return jnp.where(columns < log_probs.shape[1], columns, 0), drawn
+    count = log_probs.shape[1]
+    lacking = ((0, 0), (0, max(k - count, 0)))
+    log_probs = jnp.pad(log_probs, lacking, constant_values=-jnp.inf)
+    noise = jnp.pad(noise, lacking)
+    columns = ebm.gumbel_top_n(None, log_probs, k, noise=noise)
+    drawn = jnp.take_along_axis(log_probs, columns, axis=1) > -jnp.inf
+    return jnp.where(columns < count, columns, 0), drawn
 
 
 def candidate_masks(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax import ebm, parallel
+from contrastive_jax import ebm, parallel, randomness
 
 W = np.array([0.5, 0.1, 0.0, 0.4])
 LOG_W = jnp.log(jnp.asarray(W, jnp.float32))
@@ -85,6 +85,12 @@ def test_gumbel_top_n_draws_without_replacement():
     assert set(last) == {2}  # weight 0 comes last
     with pytest.raises(ValueError, match=r"^n: expected 1 to 4, got 5"):
         ebm.gumbel_top_n(KEYS[0], LOG_W, 5)
+    noise = randomness.gumbel(KEYS, rows.shape, rows.dtype)
+    given = ebm.gumbel_top_n(None, rows, 3, noise=noise)
+    np.testing.assert_array_equal(given, draws)
+    for rng, given in ((None, None), (KEYS, noise)):
+        with pytest.raises(ValueError, match=r"^noise: expected either a key or noise"):
+            ebm.gumbel_top_n(rng, rows, 3, noise=given)
 
 
 def test_systematic_resampling_copies_by_weight_to_within_one():
