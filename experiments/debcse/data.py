@@ -92,11 +92,7 @@ def prepare(seed, sizes, data, reference, start):
         cut = functools.partial(as_rows, tokenizer, length=own["length"])
         train = cut(texts)
         validation, test = (x and measure.as_pairs(cut(x[0]), *x[1:]) for x in graded)
-        table = None
-        if not path:  # what stands in one text is near each other
-            window = own["length"]
-            table = text_encoders.token_vectors(*train[:2], *sizes, window=window)
-            table = table / np.sqrt(np.mean(table**2))
+        table = None if path else model.token_vectors(train, *sizes)
     if path:
         whole = text_encoders.load_path(path, "float32", "float32")
         vectors = whole.encode(whole.params, texts)

@@ -65,6 +65,14 @@ def embed(section, params, tokens, where, keys=None):
     return out
 
 
+def token_vectors(texts, vocab_size, width):
+    """Vectors of tokens by what stands in one text with them, of mean square 1."""
+    tokens, where = texts.tokens, texts.where
+    window = tokens.shape[1]
+    table = text_encoders.token_vectors(tokens, where, vocab_size, width, window=window)
+    return table / np.sqrt(np.mean(table**2))
+
+
 def averages(texts, table):
     """Mean of the vectors of the tokens of every text, less what all have in common."""
     total = np.einsum("nt,ntd->nd", texts.where.astype(np.float32), table[texts.tokens])
