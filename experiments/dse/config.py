@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from contrastive_jax import training
 from contrastive_jax.tasks import text_encoders
 
-VARIANTS = ("", "table", "smoke", "paper")
+VARIANTS = ("", "smoke", "paper")
 METHODS = ("labels", "dse_labeled", "dse", "teacher_only", "dse_dot")
 CHECKS = training.Checks(
     metric="loss",
@@ -27,9 +27,14 @@ CHECKS = training.Checks(
         "eval.teacher_pairs",
         "head.classes",
         "head.layers",
+        "head.rate",
     ),
-    not_negative=("data.unlabeled", "start.num_steps"),
-    ranges={**text_encoders.RANGES, "loss.coeff": "[0, 1]"},
+    not_negative=("data.unlabeled",),
+    ranges={
+        **text_encoders.RANGES,
+        "loss.coeff": "[0, 1]",
+        "teacher.layers": "[0, inf)",
+    },
     choices={
         **text_encoders.CHOICES,
         "eval.split": ("test", "validation"),
@@ -47,15 +52,15 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" is verses in two translations."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=5e-4, warmup_steps=20, weight_decay=0.01),
-        train=dict(num_steps=200, log_every=10, save_every=100),
+        optim=dict(learning_rate=1e-4, warmup_steps=10, weight_decay=0.01),
+        train=dict(num_steps=50, log_every=5, save_every=50),
     )
     config.data = ConfigDict(
         dict(
             name="verses",
-            labeled=600,  # pairs with a label
-            unlabeled=2400,  # pairs that the teacher alone says something of
-            validation=300,
+            labeled=50,  # pairs with a label
+            unlabeled=1950,  # pairs that the teacher alone says something of
+            validation=400,
             test=600,
             words=16,  # most words of a verse
             pool=3000,  # verses of the training side, and as many of the test's
@@ -67,10 +72,8 @@ def get_config(variant: str = "") -> ConfigDict:
     # The real cross-encoder, ms-marco-MiniLM-L-12-v2; calibrate: see `model.calibrate`.
     config.teacher = text_encoders.packaged(path="reranker")
     config.teacher.calibrate = True
-    config.model = text_encoders.small(max_length=24)
-    config.start = text_encoders.starting(
-        texts="verses", count=61_000, length=24, num_steps=250
-    )
+    # Its first layers are where the students start.
+    config.model = text_encoders.packaged(path="reranker", layers=2)
     config.head = ConfigDict(
         dict(
             features="concat",  # or "dot"
@@ -78,6 +81,9 @@ def get_config(variant: str = "") -> ConfigDict:
             combine="concat",  # or "mean", of these
             width=128,
             classes=1,
+            rate=3.0,  # its learning rate over the encoder's
+            standardize=True,  # coordinates of embeddings, as the start has them
+            drop=False,  # whether the encoder's dropout acts, and on pooled vectors
         )
     )
     config.loss = ConfigDict(
@@ -91,7 +97,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict(
         dict(
             split="test",
-            every=50,  # steps between looks at the validation pairs
+            every=25,  # steps between looks at the validation pairs
             queries=200,  # of the scoring that is timed
             candidates=2000,
             chunk=32,  # candidates at a time
@@ -100,24 +106,20 @@ def get_config(variant: str = "") -> ConfigDict:
         )
     )
 
-    if variant == "table":  # about 40 minutes of one core
-        config.data.unlabeled = 5100  # with the others all that the pool has
-        config.data.batch_size = 64
-        config.start.num_steps = 1000
-        config.optim.warmup_steps = 60
-        config.train.num_steps = 600
-        config.eval.every = 150
-    elif variant == "smoke":
+    if variant == "smoke":
         config.data.update(name="synthetic", labeled=128, unlabeled=128)
         config.data.update(validation=64, test=64, length=16, batch_size=32)
         config.teacher.update(path="overlap")
-        config.model.update(vocab_size=300, width=32, depth=1, heads=2, mlp_width=64)
-        config.model.max_length = 16
-        config.start.update(texts="synthetic", count=500, length=16, num_steps=0)
-        config.head.update(layers=1, width=16)
+        config.model = text_encoders.small(
+            vocab_size=300, width=32, depth=1, heads=2, mlp_width=64, max_length=16
+        )
+        config.start = text_encoders.starting(
+            texts="synthetic", count=500, length=16, num_steps=0
+        )
+        config.head.update(layers=1, width=16, rate=1.0)
         config.optim.update(learning_rate=3e-3, warmup_steps=5)
-        config.train.update(num_steps=60, log_every=3, save_every=30)
-        config.eval.update(every=20, queries=8, candidates=64, teacher_pairs=8)
+        config.train.update(num_steps=40, log_every=2, save_every=20)
+        config.eval.update(every=40, queries=8, candidates=64, teacher_pairs=8)
         config.eval.timed = False
         config.methods = ("dse",)
     elif variant == "paper":
@@ -135,11 +137,13 @@ def get_config(variant: str = "") -> ConfigDict:
         # classes (released code).
         config.model = text_encoders.packaged(path="~/bert-large-uncased-wwm")
         config.teacher.update(path="~/bert-large-uncased-wwm-mrpc", calibrate=False)
-        config.start.num_steps = 0
         config.head.update(
             layers=4,  # released code, concatenated
             width=512,  # released code, (512, C)
             classes=1,  # binary; 3 for MNLI
+            rate=1.0,
+            standardize=False,
+            drop=True,
         )
         config.loss.coeff = 0.5  # released code
         config.optim.update(

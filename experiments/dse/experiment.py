@@ -13,8 +13,10 @@ Reference: Barkan et al. 2020, arXiv:1908.05161; microsoft/Distilled-Sentence-Em
 
 Deviations: verses in two translations instead of GLUE; the teacher was tuned on MS
 MARCO and not on the task, so a scale and an offset are fitted to the labeled pairs
-(`model.calibrate`); the student is a small encoder that began as a masked language
-model on the same verses; dot products get a scale and an offset, too; adamw with
+(`model.calibrate`); the students start from the teacher's first two layers, where
+teacher and student there both start from BERT-large; embeddings are standardized as the
+start has them, and dot products get a scale and an offset, fitted before training
+(`model.fitted`); no dropout, and a higher learning rate for the head; adamw with
 correction of its moments, and cosine decay over the real number of steps (the code
 counts micro-batches and so ends at half the peak); the last step instead of the best on
 validation pairs.
@@ -24,12 +26,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from contrastive_jax import models, parallel, randomness, training
+from contrastive_jax import parallel, randomness, training
 from contrastive_jax.methods import dse
-from contrastive_jax.models import encoder as encoders
 from contrastive_jax.tasks import text_encoders
-from experiments.dse import data, measure, report
+from experiments.dse import data, measure, model, report
 
 METHODS = {
     "labels": {"loss.coeff": 0.0},
@@ -46,56 +48,41 @@ def make_model(config, axis_name=None):
 
 
 def make_optimizer(config):
-    """With warm-up and cosine decay."""
-    return training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
+    """With warm-up and cosine decay; the head's updates `head.rate` times as large."""
+    tx = training.make_optimizer(**config.optim, num_steps=config.train.num_steps)
+
+    def of_head(params):
+        return {name: name == "head" for name in params}
+
+    return optax.chain(tx, optax.masked(optax.scale(config.head.rate), of_head))
 
 
-def init(config, encoder=None):
-    """The state at step 0; the encoder random where its parameters are not given."""
+def init(config, encoder=None, rows=None):
+    """The state at step 0.
+
+    Args:
+      config: of the experiment.
+      encoder: parameters of the encoder; random ones when None.
+      rows: pairs with labels (`data.rows`) by which embeddings are standardized, and
+        to which scale and offset of dot products are fitted, before training; None
+        for factors of 1, a scale of 1 / sqrt(d) and no offset.
+    """
     first, second = jax.random.split(jax.random.key(config.seed))
     recipe = text_encoders.make_recipe(config.model)
     if encoder is None:
         encoder = text_encoders.init_params(recipe, first)["encoder"]
     params = {
         "encoder": jax.tree.map(jnp.array, encoder),
-        "head": init_head(config, recipe.model.width, second),
+        "head": model.init_head(config, recipe.model.width, second),
     }
+    if config.head.standardize:
+        size = config.head.layers if config.head.combine == "concat" else 1
+        width = recipe.model.width * size
+        params["affine"] = {"scale": jnp.ones(width), "shift": jnp.zeros(width)}
+    if rows is not None:
+        params |= model.fitted(config, params, rows)
     fields = training.init_fields(config.seed, params, make_optimizer(config))
     return training.TrainState(**fields)
-
-
-def init_head(config, width, rng):
-    """Layers of the head: two on the concatenation, a scale and an offset on u . v."""
-    h = config.head
-    size = width * (h.layers if h.combine == "concat" else 1)
-    if h.features == "dot":
-        kernel = jnp.full((1, h.classes), 1 / size)
-        return [{"kernel": kernel, "bias": jnp.zeros(h.classes)}]
-    sizes = ((4 * size, h.width), (h.width, h.classes))
-    keys = jax.random.split(rng, len(sizes))
-    return [
-        {
-            "kernel": jax.random.normal(key, shape) / shape[0] ** 0.5,
-            "bias": jnp.zeros(b),
-        }
-        for key, shape, (_, b) in zip(keys, sizes, sizes, strict=True)
-    ]
-
-
-def embed(config, params, tokens, where, keys=None):
-    """Embeddings [n, d] of texts; with dropout by `keys`, one per text."""
-    recipe = text_encoders.make_recipe(config.model)
-    model, variables = recipe.model, {"params": params["encoder"]}
-    hidden = model.apply(variables, tokens, where=where, keys=keys).hidden
-    pooled = models.pool_layers(
-        hidden,
-        where,
-        k=config.head.layers,
-        combine=config.head.combine,
-        pooler=recipe.pooling[0],
-    )
-    own = None if keys is None else randomness.fold_keys(keys, model.depth + 1)
-    return encoders.drop(pooled, own, model.dropout, 0)
 
 
 def make_step(config, axis_name=None):
@@ -106,16 +93,17 @@ def make_step(config, axis_name=None):
     )
 
     def step(state, batch):
-        count = len(batch["label"])
-        keys = parallel.example_keys(state.rng, state.step, count, axis_name)
-        keys = jnp.concatenate([randomness.fold_keys(keys, i) for i in range(2)])
+        count, keys = len(batch["label"]), None
+        if config.head.drop:
+            keys = parallel.example_keys(state.rng, state.step, count, axis_name)
+            keys = jnp.concatenate([randomness.fold_keys(keys, i) for i in range(2)])
         tokens, where = (
             jnp.concatenate([batch[f"first{end}"], batch[f"second{end}"]])
             for end in ("", "_where")
         )
 
         def loss_fn(params):
-            u, v = jnp.split(embed(config, params, tokens, where, keys), 2)
+            u, v = jnp.split(model.embed(config, params, tokens, where, keys), 2)
             features = config.head.features
             return dse.distilled_objective(
                 dse.siamese_head(params["head"], u, v, features=features),
@@ -150,16 +138,15 @@ def evaluate(config, trained, arrays):
     logits = {"teacher": rows["teacher"]}
     results, seconds = {}, {}
     for name, (own, state) in trained.items():
-        student = measure.Student(own, embed, jax.device_get(state.params))
-        u, v = student.both(rows)
-        logits[name] = student.score(u, v)
-        results |= {f"{name}/{k}": x for k, x in measure.collapse(u).items()}
+        one = model.Student(own, jax.device_get(state.params))
+        logits[name], found = measure.look(config, one, rows)
+        results |= {f"{name}/{key}": value for key, value in found.items()}
         if name in ("dse", "dse_dot"):
-            seconds[name] = measure.time_student(config, student, rows)
+            seconds[name] = measure.time_student(config, one, rows)
     if task == "binary":
         logits["common_words"] = measure.common_words(config, data.read(config))
-    for name, x in logits.items():
-        found = measure.quality(x, rows["label"], rows["teacher"], task)
+    for name in [name for name in logits if name not in trained]:
+        found = measure.quality(logits[name], rows["label"], rows["teacher"], task)
         results |= {f"{name}/{key}": value for key, value in found.items()}
     seconds["teacher"] = measure.time_teacher(config, data.read(config))
     if config.eval.timed:
@@ -174,13 +161,8 @@ def watch(config, arrays):
     rows = arrays["validation"]
 
     def validation(state):
-        student = measure.Student(config, embed, jax.device_get(state.params))
-        u, v = student.both(rows)
-        logits = student.score(u, v)
-        found = measure.quality(
-            logits, rows["label"], rows["teacher"], config.loss.task
-        )
-        return found | measure.collapse(u)
+        one = model.Student(config, jax.device_get(state.params))
+        return measure.look(config, one, rows)[1]
 
     return {"validation": validation}
 
@@ -188,12 +170,13 @@ def watch(config, arrays):
 def run(config, workdir):
     """The teacher's logits, the start, every student, evaluation and the report."""
     arrays = data.arrays(config, workdir)
+    labeled = {k: x[: config.data.labeled] for k, x in arrays["train"].items()}
     start = text_encoders.start(config, workdir).params["encoder"]
     trained = training.train_each(
         {name: METHODS[name] for name in config.methods},
         config,
         workdir,
-        functools.partial(init, encoder=start),
+        functools.partial(init, encoder=start, rows=labeled),
         make_step,
         functools.partial(batches, arrays_of=arrays),
         evals=functools.partial(watch, arrays=arrays),

@@ -1,79 +1,11 @@
 """Quality of a student's logits, and what scoring all pairs costs."""
 
-import functools
 import time
-from typing import Any, NamedTuple
 
-import jax
-import ml_collections
 import numpy as np
 
 from contrastive_jax import evaluation
-from contrastive_jax.methods import dse
-from contrastive_jax.tasks import language_models
 from experiments.dse import data, model
-
-BATCH = 64  # texts at a time
-
-
-class Student(NamedTuple):
-    """A trained student.
-
-    Attributes:
-      config: of its training.
-      embed: `embed(config, params, tokens, where)`.
-      params: "encoder" and "head".
-    """
-
-    config: Any
-    embed: Any
-    params: Any
-
-    def vectors(self, tokens, where) -> np.ndarray:
-        """Embeddings of texts, [n, d]."""
-        head = dict(layers=self.config.head.layers, combine=self.config.head.combine)
-        own = dict(model=self.config.model.to_dict(), head=head)
-        frozen = ml_collections.FrozenConfigDict(own)
-        encoder = {"encoder": self.params["encoder"]}
-        run = functools.partial(vectors, self.embed, frozen, encoder)
-        rows = {"tokens": tokens, "where": where}
-        return language_models.in_batches(run, rows, BATCH)
-
-    def both(self, rows) -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings of the first and of the second texts of pairs."""
-        first, second = (
-            self.vectors(rows[name], rows[f"{name}_where"])
-            for name in ("first", "second")
-        )
-        return first, second
-
-    def score(self, u, v) -> np.ndarray:
-        """Logits of pairs, [n, c]."""
-        return np.asarray(pairs(self.params["head"], u, v, self.config.head.features))
-
-    def score_all(self, u, v, chunk) -> np.ndarray:
-        """Logits of every first with every second text, [q, m, c]."""
-        features = self.config.head.features
-        return np.asarray(matrix(self.params["head"], u, v, features, chunk))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def vectors(embed, config, params, rows):
-    """Embeddings of a batch of texts."""
-    return embed(config, params, rows["tokens"], rows["where"])
-
-
-@functools.partial(jax.jit, static_argnums=3)
-def pairs(head, u, v, features):
-    """`dse.siamese_head`, compiled."""
-    return dse.siamese_head(head, u, v, features=features)
-
-
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def matrix(head, u, v, features, chunk):
-    """`dse.score_matrix`, compiled."""
-    return dse.score_matrix(head, u, v, features=features, chunk=chunk)
-
 
 # Quality
 
@@ -95,6 +27,14 @@ def quality(logits, labels, teacher, task) -> dict[str, float]:
         "accuracy": 100 * float(np.mean(said == true)),
         "f1": 100 * evaluation.binary_f1(said, true),
     }
+
+
+def look(config, one, rows) -> tuple[np.ndarray, dict[str, float]]:
+    """Logits of a student for pairs; their quality, and signs of collapse."""
+    u, v = one.both(rows)
+    logits = one.score(u, v)
+    found = quality(logits, rows["label"], rows["teacher"], config.loss.task)
+    return logits, found | collapse(u)
 
 
 def collapse(u) -> dict[str, float]:
@@ -120,26 +60,26 @@ def common_words(config, parts) -> np.ndarray:
 # Cost
 
 
-def time_student(config, student, rows) -> float:
+def time_student(config, one, rows) -> float:
     """Seconds for all pairs of `eval.queries` and `eval.candidates` texts.
 
     From tokens to logits, compiled before; the texts are those of the evaluated pairs,
     repeated as far as needed.
     """
     e = config.eval
-
-    def score():
-        first, second = (
-            student.vectors(*(np.resize(rows[key], (size, *rows[key].shape[1:]))
-                              for key in (name, f"{name}_where")))
-            for name, size in (("first", e.queries), ("second", e.candidates))
-        )  # fmt: skip
-        return student.score_all(first, second, e.chunk)
-
-    score()
+    sizes = {"first": e.queries, "second": e.candidates}
+    own = {
+        key: np.resize(rows[key], (size, *rows[key].shape[1:]))
+        for name, size in sizes.items()
+        for key in (name, f"{name}_where")
+    }
     began = time.perf_counter()
-    score()
-    return time.perf_counter() - began
+    embedded = [one.vectors(own[name], own[f"{name}_where"]) for name in sizes]
+    seconds = time.perf_counter() - began
+    one.score_all(*embedded, e.chunk)
+    began = time.perf_counter()
+    one.score_all(*embedded, e.chunk)
+    return seconds + time.perf_counter() - began
 
 
 def time_teacher(config, parts) -> float:

@@ -47,8 +47,8 @@ def few_verses(monkeypatch):
 def test_every_verse_has_its_translation_and_a_near_one(few_verses):
     options = dict(words=8, pool=12, negatives=2)
     train = data.verses(0, 12, **options, seed=0)
-    test = data.verses(1, 9, **options, seed=0)
-    assert len(train.first) == 12 and len(test.first) == 9
+    test = data.verses(1, 11, **options, seed=0)
+    assert len(train.first) == 12 and len(test.first) == 11
     for pairs in (train, test):
         rows = zip(pairs.first, pairs.second, pairs.labels, strict=True)
         for i, (first, second, label) in enumerate(rows):
@@ -180,17 +180,57 @@ def test_quality_by_hand():
 @pytest.mark.experiments
 def test_the_dot_product_is_a_scale_and_an_offset_of_it():
     config = configs.get_config("smoke")
-    config.head.features = "dot"
-    state = experiment.init(config)
+    config.head.update(features="dot", drop=True)
     batch = next(experiment.batches(config, 0))
+    state = experiment.init(config, rows=batch)
+    before = model.Student(config, state.params)
+    u, v = before.both(batch)
+    # As the fit begins: mean 0 and variance 1, and the logits say what is right.
+    both = np.concatenate([u, v])
+    np.testing.assert_allclose(both.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(both.std(axis=0), 1, rtol=1e-3)
+    said = before.score(u, v)[:, 0]
+    assert said[batch["label"] > 0.5].mean() > said[batch["label"] < 0.5].mean()
     step = jax.jit(experiment.make_step(config))
     state, metrics = step(state, batch)
     assert np.isfinite(metrics["loss"])
-    student = measure.Student(config, experiment.embed, state.params)
-    u, v = student.both(batch)
-    every = student.score_all(u, v, chunk=5)
-    want = student.score(u, v)
+    one = model.Student(config, state.params)
+    u, v = one.both(batch)
+    every = one.score_all(u, v, chunk=5)
+    want = one.score(u, v)
     np.testing.assert_allclose(np.diagonal(every[..., 0]), want[:, 0], rtol=1e-4)
     (layer,) = state.params["head"]
     by_hand = (u * v).sum(axis=1) * layer["kernel"][0, 0] + layer["bias"][0]
     np.testing.assert_allclose(want[:, 0], by_hand, rtol=1e-4)
+
+
+@pytest.mark.experiments
+def test_student_and_teacher_from_folders(tmp_path, monkeypatch):
+    """As the recipe has them: "~/..." for both, the teacher with two classes."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = configs.get_config("smoke")
+    recipe = text_encoders.make_recipe(config.model)
+    params = text_encoders.init_params(recipe, jax.random.key(0))
+    params = {"encoder": jax.device_get(params["encoder"])}
+    rng, d = np.random.default_rng(0), config.model.width
+
+    def layer(size):
+        return {"kernel": rng.normal(size=(d, size)), "bias": np.zeros(size)}
+
+    cross = params | {"pooler": layer(d), "classifier": layer(2)}
+    tokenizer = text_encoders.make_tokenizer(config)
+    for name, x in (("student", params), ("teacher", cross)):
+        x = jax.tree.map(lambda y: np.asarray(y, np.float32), x)
+        made = pretrained.TextEncoder(recipe, x, tokenizer, 16)
+        pretrained.save_encoder(made, tmp_path / name)
+    config.model = text_encoders.packaged(path="~/student")
+    config.teacher = text_encoders.packaged(path="~/teacher", calibrate=False)
+    arrays = data.arrays(config, tmp_path / "run")
+    start = text_encoders.start(config, tmp_path / "run").params["encoder"]
+    jax.tree.map(np.testing.assert_array_equal, start, params["encoder"])
+    state = experiment.init(config, start, arrays["train"])
+    one = model.Student(config, state.params)
+    logits, found = measure.look(config, one, arrays["test"])
+    assert logits.shape == (config.data.test, 1) and np.isfinite(found["spearman"])
+    with np.load(tmp_path / "run/teacher/test.npz") as kept:
+        assert kept["logits"].shape == (config.data.test, 2)
