@@ -72,6 +72,8 @@ def isotropic_entries(
     *,
     seed: int,
     scale: float = 100.0,
+    num_components: int | None = None,
+    contrast: Literal["logcosh", "exp", "cube"] = "logcosh",
     num_iterations: int = 1000,
     tol: float = 1e-4,
 ) -> np.ndarray:
@@ -87,14 +89,16 @@ def isotropic_entries(
       entries: E, with many more rows than columns.
       seed: of the first rotation; the paper's is 42.
       scale: length of the columns' deviations; acts as an inverse temperature.
+      num_components: at most as many as E has directions; all when None.
+      contrast: measure of non-Gaussianity; the paper's is "logcosh".
       num_iterations: at most.
       tol: change at which the iteration ends.
 
     Returns:
-      E', of the shape of `entries`.
+      E', of the shape of `entries`; [e, num_components] if that is given.
 
     Raises:
-      ValueError: no column that varies.
+      ValueError: no column that varies, or more components than directions.
 
     References:
       Liu 2024, arXiv:2405.16153, section 3 (isotropy by ICA).
@@ -114,16 +118,21 @@ def isotropic_entries(
     if not np.any(varies):
         raise ValueError("entries: expected a column that varies, got none")
     rank = int(np.linalg.matrix_rank(y[:, varies]))
-    columns = np.flatnonzero(varies)[:rank]
-    components = transforms.fast_ica(
+    k = rank if num_components is None else num_components
+    if not 1 <= k <= rank:
+        raise ValueError(f"num_components: expected 1 to {rank}, got {k}")
+    components = scale * transforms.fast_ica(
         y[:, varies],
         seed=seed,
-        num_components=rank,
+        num_components=k,
+        contrast=contrast,
         num_iterations=num_iterations,
         tol=tol,
     )
+    if num_components is not None:
+        return components
     y[:] = 0
-    y[:, columns] = scale * components
+    y[:, np.flatnonzero(varies)[:rank]] = components
     return y
 
 

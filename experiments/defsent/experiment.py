@@ -12,11 +12,13 @@ Special about it:
 
 Reference: Liu 2024, arXiv:2405.16153; Tsukagoshi et al. 2021, arXiv:2105.04339.
 
-Deviations: a small encoder trained here as a masked language model; it has no pooler,
-so the layer on a definition's vector starts as the identity, and components are turned
-onto the entries they are made of (`measure.prepare`). Cosine decay for linear, for all
-methods. Entries of two to eight definitions. Components at the second stage, by 50
-iterations at most.
+Deviations: the start is the first two blocks of a packaged reranker. It has no head of
+a masked language model: DefSent's tokens are compared like entries, by their embeddings
+and through a layer that is trained. It has no pooler either, so that this layer starts
+as the identity, and components are turned onto the entries they are made of
+(`measure.prepare`). Tokens, entries and components get one deviation, `loss.scale`.
+Cosine decay after a warm-up for linear decay, for all methods. Entries of two to eight
+definitions. Components at the second stage, by 50 iterations at most.
 """
 
 import functools
@@ -34,8 +36,7 @@ from experiments.defsent import config as configs
 from experiments.defsent import data, measure, model, report
 
 STAGES = {
-    # Its own rate, chosen like that of the others: with theirs it collapses.
-    "words": {"stage": "words", "optim.learning_rate": 1e-4},
+    "words": {"stage": "words"},
     "entries": {},
     "again": {},
     "components": {"loss.isotropic": True},
@@ -48,7 +49,7 @@ class State(training.TrainState):
     """Adds what definitions are compared with.
 
     Attributes:
-      frozen: {"entries"}, or the head of the language model.
+      frozen: {"entries"}, entries or tokens, or the head of the language model.
     """
 
     frozen: chex.ArrayTree
@@ -74,7 +75,8 @@ def init(config, start=None, entries=None):
       config: of the stage.
       start: parameters with "encoder", "head" and "pooler", as far as they are needed;
         random ones when None.
-      entries: the matrix of entries; a random one when None.
+      entries: the matrix of entries, or of tokens for "words" where there is no head; a
+        random one when None.
     """
     recipe, rng = text_encoders.make_recipe(config.model), jax.random.key(config.seed)
     if start is None:
@@ -82,8 +84,9 @@ def init(config, start=None, entries=None):
         start["pooler"] = start["head"]["dense"]
     start = jax.tree.map(jnp.array, start)  # copies: a step consumes its state
     params = {"encoder": start["encoder"]}
-    frozen = start["head"] if config.stage == "words" else {}
-    if config.stage == "entries":
+    if config.stage == "words" and "head" in start:
+        frozen = start["head"]
+    else:
         params["pooler"] = model.layer_of(config, start, recipe.model.width)
         if entries is None:
             shape = config.data.entries, recipe.model.width
@@ -106,9 +109,7 @@ def make_step(config, axis_name=None):
 
         run = parallel.value_and_grad(loss_fn, axis_name, has_aux=True)
         (loss, pooled), grads = run(state.params)
-        if (
-            config.stage == "words"
-        ):  # the tokens' embeddings are frozen, as in their head
+        if config.stage == "words":  # embeddings are frozen, as where compared
             token = grads["encoder"]["token"]
             zeros = {"token": jax.tree.map(jnp.zeros_like, token)}
             grads = grads | {"encoder": grads["encoder"] | zeros}
@@ -133,6 +134,11 @@ def make_step(config, axis_name=None):
 batches = data.batches
 
 
+def tokens_of(params) -> np.ndarray:
+    """The embeddings of all tokens [v, d]."""
+    return np.asarray(params["encoder"]["token"]["embedding"])
+
+
 def train_stages(config, names, start, workdir, done):
     """Parameters and entries after stages, each with entries by the one before.
 
@@ -155,6 +161,8 @@ def train_stages(config, names, start, workdir, done):
                     made = measure.make_entries(own, params, rows)
                     done["entries of", before] = made
                 entries = measure.prepare(own, done["entries of", before])
+            elif "head" not in params:
+                entries = measure.prepare(own, tokens_of(params))
             first = start.params if own.loss.restart else start.params | params
             print(f"{', '.join(key)}:", flush=True)
             state = training.train(
@@ -182,8 +190,7 @@ def evaluate(config, trained, start):
     Returns:
       the measures, and the matrices by name.
     """
-    table = np.asarray(start.params["encoder"]["token"]["embedding"])
-    matrices = {"tokens": table}
+    matrices = {"tokens": tokens_of(start.params)}
     names = {"one stage": "entries 1", "two stages": "entries 2"}
     names["isotropic"] = "components"
     for method, name in names.items():

@@ -62,12 +62,16 @@ def make_entries(config, params, rows) -> np.ndarray:
 def prepare(config, entries) -> np.ndarray:
     """Entries as definitions are compared with them: components of them, or scaled.
 
+    With `loss.scale` > 0 that is the deviation of a column, in the root of the mean
+    square over all columns; components have `loss.component_scale` in each.
+
     Components have any order and sign. Where the layer on definitions' vectors starts
     as the identity, they are turned as a whole onto the entries, as close as can be.
     """
     own = config.loss
     if not own.isotropic:
-        return own.scale * entries
+        deviation = np.sqrt(np.mean(np.var(entries, axis=0)))
+        return entries * (own.scale / deviation) if own.scale else entries
     with few_threads(entries):
         components = defsent.isotropic_entries(
             entries,
@@ -114,9 +118,7 @@ def watch(config, tokenizer):
     pair = data.other_definitions(config, "validation", config.eval.watch)
 
     def look(state):
-        encode = encoder_of(config, state.params, tokenizer)
-        shape = isotropy(encode(pair.documents))
-        return sentences.retrieval(encode, pair) | shape
+        return sentences.retrieval(encoder_of(config, state.params, tokenizer), pair)
 
     return lambda _: {"validation": look}
 

@@ -23,7 +23,8 @@ def make_loss(config, axis_name=None):
     """`loss(params, frozen, batch, keys) -> (loss, vectors)` of a stage.
 
     "entries": `defsent.definition_loss` among all entries. "words" (DefSent): among all
-    tokens by the frozen head of the masked language model.
+    tokens by the frozen head of the masked language model; where the start has none,
+    `defsent.definition_loss` among the embeddings of the tokens in place of entries.
     """
     own = config.loss
     recipe, mean = measure.make_recipe(config, own.pooling), parallel.mean(axis_name)
@@ -48,4 +49,8 @@ def make_loss(config, axis_name=None):
         rows = batch["tokens"], batch["where"]
         return encoders.embed(recipe, params, *rows, keys=keys)
 
-    return {"words": words, "entries": entries}[config.stage]
+    def loss(params, frozen, batch, keys):
+        of = entries if "entries" in frozen else words
+        return of(params, frozen, batch, keys)
+
+    return loss

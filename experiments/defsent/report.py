@@ -42,7 +42,7 @@ def write(workdir, doc, config, results, matrices):
         name: metrics.read(pathlib.Path(workdir, *METHODS[name]))
         for name in config.methods
     }
-    page.section("While training", "300 held-out entries of validation.")
+    page.section("While training", "Some held-out entries of validation.")
     curves = {}
     for name, lines in runs.items():
         looks = [line for line in lines if "validation/mrr" in line]

@@ -1,5 +1,6 @@
 """DefSent+'s dictionary, measures and stages, on what can be checked by hand."""
 
+import dataclasses
 import types
 
 import jax
@@ -139,7 +140,13 @@ def test_entries_are_the_means_of_pooled_definitions(config, tokenizer):
     cosines = [evaluation.average_cosine(jnp.asarray(x)) for x in (made["mean"], white)]
     assert abs(cosines[1]) < 0.05 < cosines[0]
     scaled = training.changed(config, {"loss.scale": 9.0})
-    np.testing.assert_allclose(measure.prepare(scaled, white), 9 * white)
+    np.testing.assert_allclose(
+        measure.prepare(scaled, made["mean"]),
+        made["mean"] * 9 / np.sqrt(np.mean(np.var(made["mean"], axis=0))),
+        rtol=1e-5,
+    )
+    as_is = training.changed(config, {"loss.scale": 0.0})
+    np.testing.assert_array_equal(measure.prepare(as_is, white), white)
 
 
 def test_every_stage_starts_from_the_first_encoder(config, tokenizer, monkeypatch):
@@ -162,7 +169,7 @@ def test_every_stage_starts_from_the_first_encoder(config, tokenizer, monkeypatc
 
     monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(measure, "make_entries", make)
-    done = {}
+    done, config = {}, training.changed(config, {"loss.scale": 0.0})
     for name in ("two stages", "continued"):
         _, entries = experiment.train_stages(
             config, configs.METHODS[name], start, "nowhere", done
@@ -170,15 +177,28 @@ def test_every_stage_starts_from_the_first_encoder(config, tokenizer, monkeypatc
         assert entries[0, 0] == 2, "by the encoder of the first stage"
     assert seen == [("entries", 1.0), ("again", 1.0), ("continued", 2.0)]
     assert made == [1.0, 2.0], "of the start and of the first stage, once each"
+    # DefSent without the head of a language model: the start's tokens are the entries.
+    own = {k: v for k, v in start.params.items() if k != "head"}
+    headless = dataclasses.replace(start, params=own)
+    trained, entries = experiment.train_stages(
+        config, ("words",), headless, "nowhere", {}
+    )
+    tokens = start.params["encoder"]["token"]["embedding"]
+    np.testing.assert_array_equal(entries, tokens)
+    assert np.all(trained["pooler"]["kernel"] == np.eye(32) + 1)
 
 
 @pytest.mark.experiments
 def test_tokens_are_frozen_for_words_only(config, tokenizer):
     for stage, frozen in (("words", True), ("entries", False)):
-        own = training.changed(config, {"stage": stage, "optim.warmup_steps": 0})
+        changes = {"stage": stage, "optim.warmup_steps": 0, "model.dropout": 0.1}
+        own = training.changed(config, changes)
         state = jax.jit(lambda own=own: experiment.init(own))()
         batch = next(experiment.batches(own, 0))
-        new, values = jax.jit(experiment.make_step(own))(state, batch)
+        step = jax.jit(experiment.make_step(own))
+        new, values = step(state, batch)
+        _, others = step(state.replace(rng=jax.random.key(9)), batch)
+        assert others["loss"] != values["loss"], "dropout by the keys of the state"
         change = jax.tree.map(lambda a, b: bool(np.any(a != b)), new, state)
         assert change.params["encoder"]["token"]["embedding"] != frozen
         assert change.params["encoder"]["norm"]["scale"]

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from contrastive_jax import models
+from contrastive_jax import models, transforms
 from contrastive_jax.methods import defsent
 
 POOLERS = {
@@ -42,19 +42,36 @@ def definition_to_entry_loss(inputs, args):
     return {"loss": defsent.definition_loss(z, inputs["entry_embeddings"], labels)}
 
 
+# Options of scikit-learn's FastICA that `transforms.fast_ica` fixes: others would find
+# the components in another order, or with other signs.
+FIXED = {"algorithm": "parallel", "whiten_solver": "svd", "w_init": None}
+
+
 def ica_transform(inputs, args):
-    """As many components as columns, by the options that the case names."""
-    same = args["n_components"] == inputs["x"].shape[1] and args["standardise_first"]
-    if not same or (args["fun"], args["whiten"]) != ("logcosh", "unit-variance"):
-        raise NotImplementedError(f"no such transform: {args}")
-    y = defsent.isotropic_entries(
-        inputs["x"],
-        seed=int(args["random_state"]),
-        scale=float(args["output_scale"]),
-        num_iterations=int(args["max_iter"]),
-        tol=float(args["tol"]),
-    )
-    return {"y": y}
+    """Any number of components, contrast, variance and scale; defaults are FastICA's.
+
+    Raises:
+      NotImplementedError: an option that no function of the library has.
+    """
+    x, whiten = np.asarray(inputs["x"]), args.get("whiten", "unit-variance")
+    for name, value in FIXED.items():
+        if args.get(name, value) != value:
+            raise NotImplementedError(f"{name}: only {value}, got {args[name]}")
+    if whiten not in ("unit-variance", "arbitrary-variance"):
+        raise NotImplementedError(f"whiten: only to some variance, got {whiten}")
+    options = {
+        "seed": int(args.get("random_state", 42)),
+        "num_components": args.get("n_components") or x.shape[1],
+        "contrast": args.get("fun", "logcosh"),
+        "num_iterations": int(args.get("max_iter", 200)),
+        "tol": float(args.get("tol", 1e-4)),
+    }
+    scale = float(args.get("output_scale", 1))
+    if whiten == "arbitrary-variance":  # 1 / n
+        scale /= len(x) ** 0.5
+    if args.get("standardise_first", True):
+        return {"y": defsent.isotropic_entries(x, scale=scale, **options)}
+    return {"y": scale * transforms.fast_ica(x, **options)}
 
 
 def warmup_constant_multiplier(inputs, args):

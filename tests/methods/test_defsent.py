@@ -75,7 +75,7 @@ def test_gradients_reach_the_definitions_and_not_the_entries():
 def test_one_entry_alone_is_no_task():
     labels = jnp.zeros(N, jnp.int32)
     run = jax.value_and_grad(lambda z: defsent.definition_loss(z, E[:1], labels))
-    value, grad = run(Z)
+    value, grad = jax.jit(run)(Z)
     assert value == 0 and not np.any(grad)
 
 
@@ -143,6 +143,11 @@ def test_components_are_isotropic_and_constant_columns_stay():
     # Not only white: each component is one of the sources.
     found = np.abs(np.corrcoef(sources.T, y[:, :3].T)[:3, 3:])
     assert np.all(found.max(axis=0) > 0.99)
+    # Fewer of them, by another contrast: white.
+    y = defsent.isotropic_entries(
+        x[:, :3], seed=0, scale=2.0, num_components=2, contrast="cube"
+    )
+    np.testing.assert_allclose(y.T @ y / len(y), 4 * np.eye(2), atol=1e-6)
 
 
 @pytest.mark.parametrize("mapper", ["pmap", "shard_map"])
@@ -196,6 +201,9 @@ def test_wrong_arguments_are_named(without_type_hooks):
         defsent.definition_vectors(Z, **layer)
     with pytest.raises(ValueError, match=r"^entries: expected a column that varies"):
         defsent.isotropic_entries(np.ones((9, 2)), seed=0)
+    with pytest.raises(ValueError, match=r"^num_components: expected 1 to 3, got 4"):
+        x = np.random.default_rng(0).normal(size=(9, 3))[:, [0, 1, 2, 2]]
+        defsent.isotropic_entries(x, seed=0, num_components=4)
     with pytest.raises(ValueError, match=r"^num_warmup_steps: "):
         defsent.warmup_constant(3, num_warmup_steps=-1)
 
