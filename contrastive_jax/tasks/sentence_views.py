@@ -57,7 +57,7 @@ def data(**changes: Any) -> ml_collections.ConfigDict:
 def looking(**changes: Any) -> ml_collections.ConfigDict:
     """The section `eval`."""
     section = dict(
-        sets=("lee", "wordsim353", "simlex999", "glosses", "verses"),
+        sets=("lee", "wordsim353", "simlex999", "glosses"),
         count=1000,  # pairs to be retrieved
         length=128,  # tokens; what is longer is cut
         pairs=256,  # held-out ones of each kind
@@ -249,6 +249,11 @@ def encoder(config: Any, params: Any) -> tests.Encode:
     return encode
 
 
+def trained_encoders(trained: training.Trained) -> dict[str, tests.Encode]:
+    """`encoder` of every method."""
+    return {name: encoder(own, state.params) for name, (own, state) in trained.items()}
+
+
 # Training
 
 
@@ -311,19 +316,10 @@ def watch(config: Any) -> dict[str, Callable[[Any], dict[str, float]]]:
     return {"held_out": lambda x: held_out(config, encoder(config, x.params))}
 
 
-def evaluate(
-    config: Any, trained: training.Trained, others: Mapping[str, tests.Encode] = {}
-) -> dict[str, float]:
-    """Test sets (%) of every method, and measures of held-out pairs.
-
-    Args:
-      config: all settings.
-      trained: what was trained, by name.
-      others: further encoders by name, from texts to embeddings.
-    """
-    every = {name: encoder(own, state.params) for name, (own, state) in trained.items()}
+def evaluate(config: Any, named: Mapping[str, tests.Encode]) -> dict[str, float]:
+    """Test sets (%) of every encoder by its name, and measures of held-out pairs."""
     results: dict[str, float] = {}
-    for name, encode in {**every, **others}.items():
+    for name, encode in named.items():
         found = tests.evaluate(encode, sets=config.eval.sets, count=config.eval.count)
         found |= held_out(config, encode)
         results |= {f"{name}/{key}": value for key, value in found.items()}

@@ -32,7 +32,6 @@ CHANGES = {
 init = sentence_views.init
 make_optimizer = sentence_views.make_optimizer
 batches = sentence_views.batches
-evaluate = sentence_views.evaluate
 
 
 def make_model(config, axis_name=None):
@@ -87,6 +86,11 @@ def texts_of(config, method, encode):
     own = np.flatnonzero(mined >= 0)
     rows = ((queries, own), (documents, own), (documents, mined[own]))
     return [[side[i] for i in places] for side, places in rows]
+
+
+def evaluate(config, trained):
+    """Test sets (%) of every method, and measures of held-out pairs."""
+    return sentence_views.evaluate(config, sentence_views.trained_encoders(trained))
 
 
 def run(config, workdir):

@@ -21,7 +21,7 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=1e-4, warmup_steps=5),
-        train=dict(num_steps=50, log_every=5, save_every=50),
+        train=dict(num_steps=40, log_every=5, save_every=40),
     )
     config.methods = METHODS
     config.model = sentence_views.model()

@@ -84,13 +84,13 @@ def evaluate(config, trained):
 
     By the mean and the covariance of embeddings of 2,000 training sentences.
     """
-    fit, others = sentence_views.columns(config)[0][:2000], {}
-    for name, (own, state) in trained.items():
-        encode = sentence_views.encoder(own, state.params)
+    encoders = sentence_views.trained_encoders(trained)
+    fit = sentence_views.columns(config)[0][:2000]
+    for name, encode in [*encoders.items()]:
         mean, matrix = jax.device_get(fit_whitening(encode(fit), config.loss.eps))
         for ending, by in ((CENTERED, np.eye(len(mean))), (WHITENED, matrix)):
-            others[name + ending] = functools.partial(changed, encode, mean, by)
-    return sentence_views.evaluate(config, trained, others)
+            encoders[name + ending] = functools.partial(changed, encode, mean, by)
+    return sentence_views.evaluate(config, encoders)
 
 
 def changed(encode, mean, matrix, texts):

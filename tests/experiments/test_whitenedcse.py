@@ -1,6 +1,7 @@
 """WhitenedCSE: views whitened by the statistics of a batch, the ablation, whitening."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -24,33 +25,41 @@ def test_whitened_after_all_has_the_identity_as_covariance():
     np.testing.assert_allclose(y.T @ y / len(y), np.eye(6), atol=1e-3)
 
 
+def loss_step(config, axis_name=None):
+    """The step without its gradient: the state as it was, and the loss."""
+    step = experiment.make_step(config, axis_name)
+    return lambda state, batch: (state, {"loss": step(state, batch)[1]["loss"]})
+
+
 @pytest.mark.experiments
 def test_the_ablation_is_the_loss_without_whitening():
     """Two views and no whitening are SimCSE; three add a term; groups change it."""
     config = configs.get_config("smoke")
     batch = next(sentence_views.batches(config, 0))
-    losses = {}
-    for name, changes in experiment.CHANGES.items():
-        own = training.changed(config, changes)
-        step = jax.jit(experiment.make_step(own))
-        losses[name] = float(step(experiment.init(own), batch)[1]["loss"])
+    steps = {
+        name: loss_step(training.changed(config, changes))
+        for name, changes in experiment.CHANGES.items()
+    }
+
+    @jax.jit
+    def every(state, batch):
+        return {name: step(state, batch)[1]["loss"] for name, step in steps.items()}
+
+    losses = jax.device_get(every(experiment.init(config), batch))
     assert losses["simcse"] < losses["three_views"]
-    assert len({round(x, 4) for x in losses.values()}) == 4
+    assert len({round(float(x), 4) for x in losses.values()}) == 4
 
 
 @pytest.mark.experiments
 def test_every_step_draws_other_groups_the_same_on_all_devices():
     config = configs.get_config("smoke")
     batch = next(sentence_views.batches(config, 0))
-
-    def make_step(axis_name=None):
-        return experiment.make_step(config, axis_name)
-
-    found = {}
+    make_step, found = functools.partial(loss_step, config), {}
+    start = experiment.init(config)
     for devices in (1, 8):
         step = parallel.data_parallel(make_step, "pmap", devices=devices)
         for number in (0, 1):
-            state = experiment.init(config)
+            state = jax.tree.map(jnp.copy, start)  # a step consumes its state
             state = dataclasses.replace(state, step=jnp.asarray(number))
             found[devices, number] = float(step(state, batch)[1]["loss"])
     np.testing.assert_allclose(found[1, 0], found[8, 0], rtol=1e-4)
