@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" is without labels, "supervised" with pairs."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=1e-4, warmup_steps=5),
+        optim=dict(learning_rate=3e-4, warmup_steps=5),
         train=dict(num_steps=40, log_every=5, save_every=40),
     )
     config.methods = ("simcse", "same_dropout")
@@ -31,7 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = sentence_views.data(length=16)
     config.loss = ConfigDict(
         dict(
-            temperature=0.05,
+            temperature=0.2,
             masks="other",  # of dropout in the two views; "same" is the ablation
             negatives="batch",  # "hard": and one that is mined for each pair
             margin=0.1,  # least difference of the cosines of positive and negative
@@ -45,6 +45,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update(texts="verses", count=8000)
     elif variant == "smoke":
         sentence_views.use_synthetic(config)
+        config.loss.temperature = 0.1
         config.optim.update(learning_rate=3e-3, warmup_steps=3)
         config.train.update(num_steps=30, log_every=2, save_every=15)
         config.methods = ("simcse",)
@@ -54,6 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update(file="~/wiki1m_for_simcse.txt", count=1_000_000, length=32)
         # Appendix A: batch 64, rate 3e-5, one epoch, temperature 0.05; linear decay
         # without warm-up in the released code. The dropout is BERT's.
+        config.loss.temperature = 0.05
         config.optim.update(learning_rate=3e-5, warmup_steps=0)
         config.train.update(num_steps=15_625, log_every=125, save_every=1000)
         config.methods = ("simcse",)
@@ -68,6 +70,6 @@ def paper_batch():
 
 def sweep():
     """What is compared on held-out pairs."""
-    for rate in (3e-5, 1e-4, 3e-4):
-        for temperature in (0.05, 0.1):
+    for rate in (1e-4, 3e-4):
+        for temperature in (0.05, 0.2):
             yield {"optim.learning_rate": rate, "loss.temperature": temperature}

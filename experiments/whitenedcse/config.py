@@ -20,7 +20,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" is the Brown corpus and two blocks of an encoder."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=1e-4, warmup_steps=5),
+        optim=dict(learning_rate=3e-4, warmup_steps=5),
         train=dict(num_steps=40, log_every=5, save_every=40),
     )
     config.methods = METHODS
@@ -28,10 +28,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = sentence_views.data(length=16)
     config.loss = ConfigDict(
         dict(
-            temperature=0.05,
+            temperature=0.2,
             views=3,
             whiten=True,  # False is the ablation: several views alone
-            groups=16,  # of the channels; 1 whitens all of them together
+            groups=48,  # of the channels; 1 whitens all of them together
             eps=1e-5,  # added to the variances
             stop_gradient=True,  # at the whitening matrix, as in the released code
         )
@@ -41,6 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "smoke":
         sentence_views.use_synthetic(config)
         config.loss.groups = 4
+        config.loss.temperature = 0.1
         config.optim.update(learning_rate=3e-3, warmup_steps=3)
         config.train.update(num_steps=30, log_every=2, save_every=15)
         config.methods = ("whitenedcse",)
@@ -54,6 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
             batch_size=256,  # script: 128 on each of two devices
         )
         # Script: 1e-5, one epoch, temperature 0.05; linear decay, no warm-up.
+        config.loss.temperature = 0.05
         config.optim.update(learning_rate=1e-5, warmup_steps=0)
         config.train.update(num_steps=3906, log_every=125, save_every=1000)
         config.loss.groups = 128  # released code, 6 channels each
@@ -70,5 +72,5 @@ def paper_batch():
 
 def sweep():
     """Numbers of groups, from all channels together to pairs of channels."""
-    for groups in (1, 4, 16, 64):
+    for groups in (1, 16, 48, 128):
         yield {"loss.groups": groups}
