@@ -76,6 +76,7 @@ def checks(*, positive: tuple[str, ...] = (), **changes: Any) -> training.Checks
         choices={
             **text_encoders.CHOICES,
             "data.texts": (*text_encoders.TEXTS, "verses"),
+            "model.param_dtype": ("float32", "bfloat16", "float16"),
             "eval.sets": SETS,
             **choices,
         },
