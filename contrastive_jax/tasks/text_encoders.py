@@ -114,7 +114,8 @@ def load_path(path: str, dtype: str, param_dtype: str) -> pretrained.TextEncoder
     """What `load` returns, with all layers."""
     own = pathlib.Path(path).expanduser()
     folder = sentences.model(path) if path in PACKAGED else own
-    return pretrained.load_encoder(folder, dtype=dtype, param_dtype=param_dtype)
+    with jax.ensure_compile_time_eval():  # arrays, also where a program is traced
+        return pretrained.load_encoder(folder, dtype=dtype, param_dtype=param_dtype)
 
 
 def first_layers(
