@@ -61,7 +61,7 @@ def looking(**changes: Any) -> ml_collections.ConfigDict:
         count=1000,  # pairs to be retrieved
         length=128,  # tokens; what is longer is cut
         pairs=256,  # held-out ones of each kind
-        every=20,  # steps between looks at them
+        every=15,  # steps between looks at them
     )
     return ml_collections.ConfigDict(section | changes)
 

@@ -24,7 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=3e-4, warmup_steps=5),
-        train=dict(num_steps=40, log_every=5, save_every=40),
+        train=dict(num_steps=30, log_every=5, save_every=30),
     )
     config.methods = ("simcse", "same_dropout")
     config.model = sentence_views.model()

@@ -82,10 +82,10 @@ def fit_whitening(x, eps):
 def evaluate(config, trained):
     """Test sets and held-out measures of every method; also centered, and whitened.
 
-    By the mean and the covariance of embeddings of 2,000 training sentences.
+    By the mean and the covariance of embeddings of 1,000 training sentences.
     """
     encoders = sentence_views.trained_encoders(trained)
-    fit = sentence_views.columns(config)[0][:2000]
+    fit = sentence_views.columns(config)[0][:1000]
     for name, encode in [*encoders.items()]:
         mean, matrix = jax.device_get(fit_whitening(encode(fit), config.loss.eps))
         for ending, by in ((CENTERED, np.eye(len(mean))), (WHITENED, matrix)):
