@@ -187,17 +187,21 @@ def batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Shuffled rows of `columns`, or of given texts; batch t depends on (seed, t)."""
     tokenizer = text_encoders.make_tokenizer(config)
-    parts = [
-        text_encoders.rows(tokenizer, column, config.data.length)
-        for column in (columns(config) if texts is None else texts)
-    ]
-    rows = {name: np.stack([part[name] for part in parts], axis=1) for name in parts[0]}
-    return array_batches(
-        rows,
+    texts = columns(config) if texts is None else texts
+    order = array_batches(
+        {"row": np.arange(len(texts[0]))},
         batch_size=config.data.batch_size,
         seed=config.seed,
         start_step=start_step,
     )
+    for batch in order:
+        parts = [
+            text_encoders.rows(
+                tokenizer, [column[i] for i in batch["row"]], config.data.length
+            )
+            for column in texts
+        ]
+        yield {name: np.stack([x[name] for x in parts], axis=1) for name in parts[0]}
 
 
 # The model
