@@ -187,19 +187,18 @@ def batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Shuffled rows of `columns`, or of given texts; batch t depends on (seed, t)."""
     tokenizer = text_encoders.make_tokenizer(config)
-    texts = columns(config) if texts is None else texts
+    own, every = config.data, columns(config) if texts is None else texts
     order = array_batches(
-        {"row": np.arange(len(texts[0]))},
-        batch_size=config.data.batch_size,
+        {"row": np.arange(len(every[0]))},
+        batch_size=own.batch_size,
         seed=config.seed,
         start_step=start_step,
     )
     for batch in order:
+        chosen = [int(i) for i in batch["row"]]
         parts = [
-            text_encoders.rows(
-                tokenizer, [column[i] for i in batch["row"]], config.data.length
-            )
-            for column in texts
+            text_encoders.rows(tokenizer, [column[i] for i in chosen], own.length)
+            for column in every
         ]
         yield {name: np.stack([x[name] for x in parts], axis=1) for name in parts[0]}
 

@@ -85,7 +85,7 @@ def evaluate(config, trained):
     By the mean and the covariance of embeddings of 1,000 training sentences.
     """
     encoders = sentence_views.trained_encoders(trained)
-    fit = sentence_views.columns(config)[0][:1000]
+    fit = [*sentence_views.columns(config)[0][:1000]]
     for name, encode in [*encoders.items()]:
         mean, matrix = jax.device_get(fit_whitening(encode(fit), config.loss.eps))
         for ending, by in ((CENTERED, np.eye(len(mean))), (WHITENED, matrix)):
