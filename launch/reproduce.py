@@ -191,7 +191,6 @@ def save_picture(name: str, workdir: pathlib.Path, words: str) -> pathlib.Path:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     arguments = sweep.parser("python -m launch.reproduce", __doc__)
-    arguments.add_argument("experiment", nargs="?", metavar="EXPERIMENT[:VARIANT]")
     arguments.add_argument(
         "--collect", action="store_true", help="only read runs that are complete"
     )
@@ -199,7 +198,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--compare", nargs=2, action="append", default=[], metavar=("A", "B")
     )
     arguments.add_argument("--picture", action="append", default=[], metavar="WORDS")
-    return arguments.parse_args(argv)
+    return one.read_words(arguments, argv)
 
 
 def show(found: dict[str, Any]) -> None:
@@ -218,7 +217,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         name = args.experiment.partition(":")[0]
-        one.load(name)
+        sweep.check(args.experiment, args.set)
         if not args.collect:
             commands = [
                 sweep.command(args.experiment, seed, args.set) for seed in args.seeds

@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import sys
 import time
@@ -40,17 +41,7 @@ def experiments() -> dict[str, str]:
 def parse_args(argv: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="launch/run", description=__doc__)
-    parser.add_argument(
-        "experiment", nargs="?", metavar="EXPERIMENT[:VARIANT]", help="what to run"
-    )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="config values, for example loss.temperature=0.2",
-    )
+    add_words(parser)
     parser.add_argument("--workdir", help="folder of the run (default: under runs/)")
     parser.add_argument("--seed", type=int, help="seed of everything random")
     parser.add_argument(
@@ -60,11 +51,65 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         "--anew", action="store_true", help="remove what is in the folder, start over"
     )
     parser.add_argument("--list", action="store_true", help="all experiments, and stop")
+    parser.add_argument(
+        "--show", action="store_true", help="variants and config values, and stop"
+    )
     parser.add_argument("--debug", action="store_true", help="full traceback of errors")
-    args = parser.parse_args(argv)
+    args = read_words(parser, argv)
     if not args.list and args.experiment is None:
         parser.error("name an experiment, or --list")
     return args
+
+
+def add_words(parser: argparse.ArgumentParser) -> None:
+    """Adds what `read_words` reads: an experiment and config values, in any order."""
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="EXPERIMENT[:VARIANT] KEY=VALUE",
+        help="what to run, and config values, for example loss.temperature=0.2",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="config values as well",
+    )
+
+
+def read_words(
+    parser: argparse.ArgumentParser, argv: list[str] | None
+) -> argparse.Namespace:
+    """The command line, with `experiment` (None for none) and all values in `set`."""
+    args = parser.parse_intermixed_args(argv)
+    names = [word for word in args.words if "=" not in word]
+    values = [word for word in args.words if "=" in word]
+    if not names:  # --set may have taken the name
+        names = [word for word in args.set if "=" not in word]
+        args.set = [word for word in args.set if "=" in word]
+    args.experiment = names[0] if names else None
+    args.set = [*values, *args.set, *names[1:]]  # what is neither is refused later
+    return args
+
+
+def configure(experiment: str, changes: Sequence[str]) -> tuple[Any, Any, Any]:
+    """The experiment, its config with changes, and its checks.
+
+    Raises:
+      WrongInput: no such experiment, variant or key, or a value that it cannot have.
+    """
+    from contrastive_jax.training import config as configs
+
+    name, _, variant = experiment.partition(":")
+    module, config_module = load(name)
+    try:
+        config = config_module.get_config(variant)
+        configs.override(config, changes, config_module.CHECKS)
+    except (ValueError, configs.ConfigError) as e:
+        raise WrongInput(f"{name}: {e}") from e
+    return module, config, config_module.CHECKS
 
 
 def load(name: str):
@@ -75,10 +120,9 @@ def load(name: str):
     """
     known = experiments()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-        raise WrongInput(
-            f"no experiment {name!r}; did you mean {near[0]}? (all: launch/run --list)"
-        )
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise WrongInput(f"no experiment {name!r}{hint} (all: launch/run --list)")
     module = f"experiments.{name}"
     return (
         importlib.import_module(f"{module}.experiment"),
@@ -268,20 +312,19 @@ def run(args: argparse.Namespace) -> int:
 
     from contrastive_jax.report import record as records
     from contrastive_jax.training import config as configs
+    from contrastive_jax.training import signals
 
     began = time.monotonic()
     name, _, variant = args.experiment.partition(":")
-    experiment, config_module = load(name)
-    try:
-        config = config_module.get_config(variant)
-        changes = list(args.set)
-        changes += [] if args.seed is None else [f"seed={args.seed}"]
-        checks = config_module.CHECKS
-        configs.override(config, changes, checks)
-        if args.devices is not None:
-            configs.override(config, [f"devices={args.devices}"])
-    except (ValueError, configs.ConfigError) as e:
-        raise WrongInput(f"{name}: {e}") from e
+    changes = list(args.set)
+    changes += [] if args.seed is None else [f"seed={args.seed}"]
+    changes += [] if args.devices is None else [f"devices={args.devices}"]
+    experiment, config, checks = configure(args.experiment, changes)
+    if args.show:
+        from launch import show as showing
+
+        print(showing.show(args.experiment, config))
+        return 0
     workdir = pathlib.Path(
         args.workdir or default_workdir(name, variant, config.seed, args.set)
     )
@@ -325,7 +368,8 @@ def run(args: argparse.Namespace) -> int:
         remove_run(workdir)
     records.write_atomic(workdir / "config.json", json.dumps(record, indent=2) + "\n")
     print(f"{args.experiment} -> {workdir} ({len(devices)} x {devices[0].device_kind})")
-    metrics = experiment.run(config, workdir)
+    with signals.Stop():
+        metrics = experiment.run(config, workdir)
     records.write_result(
         workdir,
         experiment=name,
@@ -355,12 +399,16 @@ def show(workdir: pathlib.Path, metrics: dict) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    args = parse_args(sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = parse_args(words)
     if args.list:
         known = experiments()
         width = max(map(len, known))
-        for name, line in known.items():
-            print(f"{name:<{width}}  {line}")
+        try:
+            for name, line in known.items():
+                print(f"{name:<{width}}  {line}", flush=True)
+        except BrokenPipeError:  # read by `head`: nobody wants the rest
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     try:
         return run(args)
@@ -375,7 +423,10 @@ def main(argv: list[str] | None = None) -> int:
         codes[WRONG_INPUT] = wrong
         for code, kinds in codes.items():
             if isinstance(e, kinds):
-                print(f"launch/run: {e}", file=sys.stderr)
+                again = [word for word in words if word != "--anew"]
+                more = f"; to go on: launch/run {shlex.join(again)}"
+                shown = more if code == PREEMPTED else ""
+                print(f"launch/run: {e}{shown}", file=sys.stderr)
                 return code
         raise
 

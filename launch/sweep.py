@@ -12,6 +12,7 @@ code is 0 when all are. The printed commands may as well go to a cluster's sched
 import argparse
 import itertools
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -40,9 +41,28 @@ def command(experiment: str, seed: int, changes: list[str]) -> list[str]:
     return [experiment, "--seed", str(seed), *(["--set", *changes] if changes else [])]
 
 
+def check(experiment: str, changes: list[str]) -> None:
+    """Checks the config of a run before any of many is started.
+
+    Raises:
+      WrongInput: what `launch/run` would say of it.
+    """
+    from contrastive_jax.training import config as configs
+
+    _, config, checks = one.configure(experiment, changes)
+    try:
+        configs.check(config, max(config.get("devices", 0), 1), checks)
+    except (ValueError, configs.ConfigError) as e:
+        raise one.WrongInput(f"{experiment}: {e}") from e
+
+
 def start(commands: list[list[str]]) -> list[list[str]]:
-    """Runs commands of `launch/run` one after the other; returns those that failed."""
+    """Runs commands of `launch/run` one after the other; returns those that failed.
+
+    Ctrl-C is left to the run, which saves, and ends the rest with its exit code.
+    """
     failed = []
+    before = signal.signal(signal.SIGINT, lambda *_: None)
     for number, words in enumerate(commands, 1):
         print(f"[{number}/{len(commands)}] launch/run {shlex.join(words)}", flush=True)
         done = subprocess.run([sys.executable, "-m", "launch.run", *words])
@@ -50,6 +70,7 @@ def start(commands: list[list[str]]) -> list[list[str]]:
             sys.exit(done.returncode)
         if done.returncode:
             failed.append(words)
+    signal.signal(signal.SIGINT, before)
     for words in failed:
         print(f"failed: launch/run {shlex.join(words)}", file=sys.stderr)
     return failed
@@ -61,25 +82,21 @@ def parser(prog: str, doc: str | None) -> argparse.ArgumentParser:
         prog=prog, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     found.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N")
-    found.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="config values of every run",
-    )
+    one.add_words(found)
     return found
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     arguments = parser("python -m launch.sweep", __doc__)
-    arguments.add_argument("experiment", metavar="EXPERIMENT[:VARIANT]")
     arguments.add_argument("--start", action="store_true", help="run, not only print")
-    args = arguments.parse_args(argv)
+    args = one.read_words(arguments, argv)
+    if args.experiment is None:
+        arguments.error("name an experiment")
     try:
         varied = settings(args.experiment)
+        for changes in varied:
+            check(args.experiment, [*args.set, *changes])
     except one.WrongInput as e:
         print(f"launch.sweep: {e}", file=sys.stderr)
         return one.WRONG_INPUT

@@ -276,7 +276,7 @@ def override(
         if key in sections and not optional:
             raise ConfigError(f"--set {assignment}: {key} is a section; set its values")
         if key not in {*known, *sections}:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0)
+            near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigError(f"--set {assignment}: no key {key!r}{hint}")
         *parents, leaf = key.split(".")

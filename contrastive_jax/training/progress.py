@@ -37,6 +37,10 @@ class Progress:
         if self.bar:
             self.bar.update(self.task, completed=step)
 
+    def compiled(self) -> None:
+        """Counts time from now on: what was before is mostly compilation."""
+        self.shown, self.shown_step = time.monotonic(), self.step
+
     def show(self, values: Mapping[str, float], rows_per_step: int) -> float:
         """Shows the newest metrics; returns examples per second since the last call."""
         now = time.monotonic()

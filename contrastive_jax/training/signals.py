@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a flag that a loop looks at between steps."""
+"""SIGTERM and SIGINT: a flag that a loop looks at between steps, or an exception."""
 
 import signal
 import sys
@@ -36,3 +36,16 @@ class Catch:
     def __exit__(self, *_):
         for number, handler in self.previous.items():
             signal.signal(number, handler)
+
+
+class Stop(Catch):
+    """Within it the first SIGTERM or SIGINT raises `Preempted`, a second ends at once.
+
+    For what can be done again from what is saved, as evaluation; a `Catch` inside of it
+    has the signals to itself.
+    """
+
+    def handle(self, number, frame):
+        """Raises, or exits at the second one."""
+        super().handle(number, frame)
+        raise Preempted(f"{self.caught}: stopped, what is trained is saved")

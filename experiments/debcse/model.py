@@ -6,7 +6,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from contrastive_jax import models, randomness
@@ -67,26 +66,11 @@ def embed(section, params, tokens, where, keys=None):
 
 
 def token_vectors(texts, vocab_size, width):
-    """Vectors of tokens by which of them stand in one text: a factorized table.
-
-    The positive pointwise mutual information of tokens that share a text, factorized by
-    five subspace iterations (Levy and Goldberg 2014): U sqrt(S), of mean square 1.
-    """
-    rows, places = np.nonzero(texts.where)
-    cells = np.ones(len(rows)), (rows, texts.tokens[rows, places])
-    held = scipy.sparse.csr_matrix(cells, shape=(len(texts.tokens), vocab_size))
-    held.data[:] = np.minimum(held.data, 1)
-    counts = (held.T @ held).toarray().astype(np.float32)
-    np.fill_diagonal(counts, 0)
-    each = np.maximum(counts.sum(axis=1), 1)
-    table = counts * counts.sum() / np.outer(each, each)
-    table = np.log(np.maximum(table, 1))
-    basis = np.random.default_rng(0).normal(size=(vocab_size, width + 16))
-    for _ in range(5):
-        basis, _ = np.linalg.qr(table @ basis.astype(np.float32))
-    inner, sizes, _ = np.linalg.svd(basis.T @ table, full_matrices=False)
-    vectors = (basis @ inner * np.sqrt(sizes))[:, :width]
-    return vectors / np.sqrt(np.mean(vectors**2))
+    """Vectors of tokens by what stands in one text with them, of mean square 1."""
+    tokens, where = texts.tokens, texts.where
+    window = tokens.shape[1]
+    table = text_encoders.token_vectors(tokens, where, vocab_size, width, window=window)
+    return table / np.sqrt(np.mean(table**2))
 
 
 def averages(texts, table):

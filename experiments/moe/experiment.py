@@ -12,10 +12,10 @@ Special about it:
 Reference: Hallee et al. 2024, arXiv:2401.15713; the code of its revision (2025).
 
 Deviations: packages that a third one suggests or recommends for papers that a third one
-cites, sections of the archive for fields; a small encoder trained here; as many pairs
-of each field in a batch; known pairs are no negatives; vectors of length 1 with a
-temperature, and no head after the mean (both are in the recipe); cosine decay, and the
-last step instead of the best on validation pairs.
+cites, sections of the archive for fields; a small encoder trained here, on descriptions
+and their first sentences; as many pairs of each field in a batch; known pairs are no
+negatives; vectors of length 1 with a temperature, and no head after the mean (both are
+in the recipe); cosine decay, and the last step instead of the best on validation pairs.
 """
 
 import functools

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from contrastive_jax import evaluation, losses, models
 from contrastive_jax.methods import moe
-from contrastive_jax.tasks import sentences, text_encoders
+from contrastive_jax.tasks import language_models, sentences, text_encoders
 from experiments.moe import data
 from experiments.moe import model as networks
 
@@ -101,10 +101,10 @@ def make_encode(config, state, shift=0):
     run = compiled(ml_collections.FrozenConfigDict(config))
 
     def encode(rows):
-        return in_batches(
+        texts = data.rows(config, corpus) | {"field": corpus.field}
+        return language_models.in_batches(
             lambda own: run(state.params, own, shift)[0],
-            data.rows(config, corpus) | {"field": corpus.field},
-            rows,
+            {name: x[rows] for name, x in texts.items()},
             config.eval.batch_size,
         )
 
@@ -138,17 +138,6 @@ def routes(config, state):
         first = first[where] if len(where) == len(first) else first
         shares.append(np.bincount(first, minlength=scores.shape[1]) / len(first))
     return np.array(shares)
-
-
-def in_batches(run, texts, rows, size):
-    """Embeddings of some texts, so many at a time, the last batch filled up."""
-    found = []
-    for i in range(0, len(rows), size):
-        own = rows[i : i + size]
-        filled = np.resize(own, size)
-        batch = {name: x[filled] for name, x in texts.items()}
-        found.append(np.asarray(run(batch))[: len(own)])
-    return np.concatenate(found)
 
 
 def evaluate(config, encode):

@@ -19,7 +19,9 @@ def write(workdir, doc, config, results, encoders, usage):
         "Pairs told from other texts of the field by their cosine, at the best "
         "threshold; to call all of them pairs gives 66.7 %.",
     )
-    page.figure(by_field(config, results), "F1 of every method by field")
+    colors = plots.method_colors(key.partition("/")[0] for key in results)
+    figure = by_field(config, results, colors)
+    page.figure(figure, "F1 of every method by field")
     page.results(results)
     place = pathlib.Path(workdir)
     lines = {
@@ -35,9 +37,8 @@ def write(workdir, doc, config, results, encoders, usage):
     if while_training:
         page.section("While training", "Mean F1 of the fields.")
         panel = {"mean of the fields": while_training}
-        page.figure(
-            plots.lines(panel, xlabel="step", ylabel="F1 (%)"), "F1 over the steps"
-        )
+        labels = dict(xlabel="step", ylabel="F1 (%)")
+        page.figure(plots.lines(panel, **labels, colors=colors), "F1 over the steps")
     page.section("Similarities", "Cosines of pairs and of other texts of the field.")
     page.figure(similarities(config, encoders), "cosines of pairs and of others")
     if usage is not None:
@@ -58,10 +59,9 @@ def evaluated(lines) -> Any:
     return tuple(zip(*points, strict=True)) if points else None
 
 
-def by_field(config, results):
+def by_field(config, results, colors):
     """Points rather than bars: what counts are differences of a few points."""
     methods = list(dict.fromkeys(key.partition("/")[0] for key in results))
-    colors = plots.method_colors(methods)
     groups = [*config.data.fields, "mean"]
     figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     axes = figure.add_subplot()

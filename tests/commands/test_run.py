@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import experiments.template.experiment
 from contrastive_jax.training import checkpoint
 from launch import run
 
@@ -58,6 +59,10 @@ def written(folder):
             r"data.batch_size: expected int, got '2.5'",
         ),
         (["simclr:smoke", "--set", "loss.temperature"], "expected KEY=VALUE"),
+        (["simclr:smoke", "more"], "--set more: expected KEY=VALUE"),
+        (["--set", "a.b=1", "simclr:smoke"], "simclr: --set a.b=1: no key 'a.b'$"),
+        (["zzz.y=1", "simclr:smoke"], "simclr: --set zzz.y=1: no key 'zzz.y'$"),
+        (["xyz"], r"no experiment 'xyz' \(all: launch/run --list\)"),
         (
             ["simclr:smoke", "--set", "loss.temperature=-1"],
             "loss.temperature: expected a number > 0, got -1.0",
@@ -191,6 +196,46 @@ def test_list_names_every_experiment(capsys):
     folders = [p.parent.name for p in (ROOT / "experiments").glob("*/experiment.py")]
     assert [line.split()[0] for line in lines] == sorted(folders)
     assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_show_prints_variants_values_and_comments(capsys):
+    assert run.main(["debcse:smoke", "data.count=7", "--show"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "debcse:controlled" in lines[1]
+    shown = {line.split("=")[0]: line for line in lines[3:]}
+    assert re.fullmatch(r"data.count=7 +texts to train on", shown["data.count"])
+    assert re.fullmatch(r"devices=0 +0 for all of them.", shown["devices"])
+    assert shown["seed"] == "seed=0"
+    # Of a preset: its own comment in its own file.
+    assert run.main(["simcse", "--show"]) == 0
+    assert re.search(r"data.batch_size=64\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", run.experiments())
+def test_every_experiment_can_be_shown(name, capsys):
+    assert run.main([name, "--show"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 10
+
+
+def test_a_list_may_be_read_in_part():
+    words = f"{sys.executable} -m launch.run --list | head -1"
+    done = subprocess.run(words, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["moons:smoke", "a.b=1", "c=2", "--seed", "3"],
+        ["a.b=1", "--seed", "3", "moons:smoke", "c=2"],
+        ["--seed", "3", "--set", "a.b=1", "c=2", "moons:smoke"],
+        ["--set", "a.b=1", "c=2", "--seed", "3", "moons:smoke"],
+    ],
+)
+def test_words_come_in_any_order(argv):
+    args = run.parse_args(argv)
+    assert args.experiment == "moons:smoke" and args.seed == 3
+    assert args.set == ["a.b=1", "c=2"]
 
 
 def test_a_run_a_second_call_and_another_config(here, capsys):
@@ -342,6 +387,23 @@ def test_non_finite_loss_has_its_own_code(here, capsys):
     argv = ["template:smoke", "--set", "optim.learning_rate=1e38", "--workdir", "w"]
     assert run.main(argv) == run.NON_FINITE
     assert re.search(r"step \d+: \w+ is (nan|inf)", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_evaluation_stops_as_cleanly_as_training(number, here, capsys, monkeypatch):
+    def interrupted(config, workdir):
+        os.kill(os.getpid(), number)
+        return {}
+
+    monkeypatch.setattr(experiments.template.experiment, "run", interrupted)
+    before = signal.getsignal(number)
+    argv = ["template:smoke", "train.log_every=5", "--workdir", "w", "--anew"]
+    assert run.main(argv) == run.PREEMPTED
+    assert capsys.readouterr().err == (
+        f"launch/run: {number.name}: stopped, what is trained is saved; to go on: "
+        "launch/run template:smoke train.log_every=5 --workdir w\n"
+    )
+    assert signal.getsignal(number) == before
 
 
 def start(workdir, *more):

@@ -29,7 +29,15 @@ def test_sweep_without_a_sweep_is_its_seeds(capsys):
     ]
 
 
-@pytest.mark.parametrize("argv", [["simclt"], ["simclr:big"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["simclt"],
+        ["simclr:big"],
+        ["simclr", "--set", "loss.temprature=1"],
+        ["simclr:smoke", "optim.warmup_steps=-1", "--start"],
+    ],
+)
 def test_wrong_names_are_one_line(argv, capsys):
     assert sweep.main(argv) == run.WRONG_INPUT
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -88,9 +88,9 @@ def test_gumbel_top_n_draws_without_replacement():
     noise = randomness.gumbel(KEYS, rows.shape, rows.dtype)
     given = ebm.gumbel_top_n(None, rows, 3, noise=noise)
     np.testing.assert_array_equal(given, draws)
-    for rng, noise in ((None, None), (KEYS, noise)):
+    for rng, given in ((None, None), (KEYS, noise)):
         with pytest.raises(ValueError, match=r"^noise: expected either a key or noise"):
-            ebm.gumbel_top_n(rng, rows, 3, noise=noise)
+            ebm.gumbel_top_n(rng, rows, 3, noise=given)
 
 
 def test_systematic_resampling_copies_by_weight_to_within_one():

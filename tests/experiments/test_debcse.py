@@ -46,19 +46,6 @@ def test_special_tokens_make_nothing_alike():
         model.surfaces(bare, np.array([0]), np.array([[1]]), "looks")
 
 
-def test_tokens_of_the_same_company_have_near_vectors():
-    rng = np.random.default_rng(0)
-    rows = [
-        [rng.integers(1, 5), *(5 + 6 * (i % 2) + rng.permutation(6)[:3])]
-        for i in range(400)
-    ]
-    table = model.token_vectors(texts(rows, special=False), 17, 4)
-    unit = table / np.linalg.norm(table, axis=1, keepdims=True).clip(1e-9)
-    cosines = unit[5:] @ unit[5:].T
-    assert cosines[:6, :6].mean() > cosines[:6, 6:].mean() + 0.5
-    np.testing.assert_allclose(np.mean(table**2), 1, rtol=1e-5)
-
-
 def test_pairs_are_graded_by_depth():
     rng, names = np.random.default_rng(0), ["w", "x", "y", "z"]
     grades = {(0, 1): 4 / 6, (0, 2): 2 / 5, (0, 3): 4 / 5, (1, 2): 2 / 5}
