@@ -2,9 +2,11 @@
 
 A batch holds rows of s texts each: tokens [n, s, t] and where [n, s, t]; a sentence
 alone (s = 1) has views by dropout. The embeddings are pooled states of an encoder; a
-layer with tanh comes after them in training only. While a method trains, alignment and
-uniformity are measured on held-out pairs: verses in two translations of which none is
-in the test (`tasks.sentences`).
+layer with tanh comes after them in training only.
+
+Alignment and uniformity, and the measure by which settings are chosen ("validation"),
+are of held-out pairs, none of them in the test: verses in two translations, definitions
+and their words.
 """
 
 import dataclasses
@@ -21,7 +23,7 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from contrastive_jax import training
+from contrastive_jax import parallel, training
 from contrastive_jax.data import array_batches, sentences
 from contrastive_jax.models import pretrained
 from contrastive_jax.models.pretrained import encoders
@@ -31,7 +33,9 @@ from contrastive_jax.tasks import text_encoders
 from contrastive_jax.training import metrics
 
 AXES = ("uniformity", "alignment")
-WHITENED = "_whitened"  # ending of what is drawn in a panel of its own
+# Endings of names that are drawn in a panel of their own, and its title.
+CENTERED, WHITENED = "_centered", "_whitened"
+PANELS = {CENTERED: "centered after all", WHITENED: "whitened after all"}
 SETS = (*tests.SCORED, *tests.MADE_UP, *tests.PAIRED)
 
 
@@ -44,7 +48,7 @@ def data(**changes: Any) -> ml_collections.ConfigDict:
         texts="brown",  # a key of text_encoders.TEXTS, or "verses"
         file="",  # in their place: a line for each row, texts separated by tabs
         count=60_000,  # the first of them
-        length=32,  # tokens; what is longer is cut
+        length=32,  # tokens; what is longer is cut, in training only
         batch_size=64,
     )
     return ml_collections.ConfigDict(section | changes)
@@ -53,9 +57,10 @@ def data(**changes: Any) -> ml_collections.ConfigDict:
 def looking(**changes: Any) -> ml_collections.ConfigDict:
     """The section `eval`."""
     section = dict(
-        sets=("lee", "wordsim353", "simlex999", "glosses", "verses"),
+        sets=("lee", "wordsim353", "simlex999", "glosses"),
         count=1000,  # pairs to be retrieved
-        pairs=256,  # held-out ones
+        length=128,  # tokens; what is longer is cut
+        pairs=256,  # held-out ones of each kind
         every=15,  # steps between looks at them
     )
     return ml_collections.ConfigDict(section | changes)
@@ -63,7 +68,7 @@ def looking(**changes: Any) -> ml_collections.ConfigDict:
 
 def checks(*, positive: tuple[str, ...] = (), **changes: Any) -> training.Checks:
     """`CHECKS` of such an experiment, with further ranges and choices."""
-    sizes = ("data.count", "data.length", "eval.count", "eval.every", "eval.pairs")
+    sizes = ("count", "length", "eval.every", "eval.pairs")
     ranges, choices = changes.pop("ranges", {}), changes.pop("choices", {})
     return training.Checks(
         positive=(*text_encoders.POSITIVE, *sizes, "loss.temperature", *positive),
@@ -71,6 +76,7 @@ def checks(*, positive: tuple[str, ...] = (), **changes: Any) -> training.Checks
         choices={
             **text_encoders.CHOICES,
             "data.texts": (*text_encoders.TEXTS, "verses"),
+            "model.param_dtype": ("float32", "bfloat16", "float16"),
             "eval.sets": SETS,
             **choices,
         },
@@ -81,10 +87,19 @@ def checks(*, positive: tuple[str, ...] = (), **changes: Any) -> training.Checks
 
 def use_synthetic(config: Any) -> None:
     """Made-up sentences and a tiny encoder: seconds, and no download."""
-    config.model.update(vocab_size=400, width=32, depth=1, mlp_width=64, max_length=16)
-    config.start.update(texts="synthetic", length=12, num_steps=4)
+    sizes = dict(vocab_size=400, width=32, depth=1, mlp_width=64, max_length=16)
+    config.model = text_encoders.small(**sizes, dropout=0.3)
+    # From random weights: what a masked language model has beside is left out.
+    start = dict(texts="synthetic", count=512, vectors=False)
+    start |= dict(num_steps=0, learning_rate=1e-3)
+    config.start = ml_collections.ConfigDict(start)
     config.data.update(texts="synthetic", count=512, length=12, batch_size=32)
-    config.eval.update(sets=("synthetic",), pairs=32)
+    config.eval.update(sets=("synthetic",), length=12, pairs=32)
+
+
+def model() -> ml_collections.ConfigDict:
+    """The section `model`: two blocks of a language model that embeds no sentences."""
+    return text_encoders.packaged(path="reranker", layers=2, pooling="mean")
 
 
 def use_bert(config: Any) -> None:
@@ -120,17 +135,35 @@ def split_pairs(
 ) -> tuple[sentences.Paired, sentences.Paired]:
     """What `pairs` returns."""
     if synthetic:
-        kept = [*zip(*(sentences.synthetic(seed=seed) for seed in (2, 3)), strict=True)]
+        every = [
+            *zip(*(sentences.synthetic(seed=seed) for seed in (2, 3)), strict=True)
+        ]
     else:
-        test = sentences.verses(tested)
-        taken = {*test.queries, *test.documents}
-        every = zip(*sentences.verses(), strict=True)
-        kept = [pair for pair in every if not taken.intersection(pair)]
-    order = np.random.default_rng(0).permutation(len(kept))
-    first, second = zip(*(kept[i] for i in order), strict=True)
+        every = untested(sentences.verses, tested)
+    order = np.random.default_rng(0).permutation(len(every))
+    first, second = zip(*(every[i] for i in order), strict=True)
     parts = (slice(held_out, None), slice(held_out))
     train, held = (sentences.Paired([*first[p]], [*second[p]]) for p in parts)
     return train, held
+
+
+@functools.cache
+def definitions(tested: int, held_out: int) -> sentences.Paired:
+    """Held-out definitions and their words, of which none is in the test."""
+    every = untested(sentences.glosses, tested)
+    rows = np.random.default_rng(0).choice(len(every), held_out, replace=False)
+    first, second = zip(*(every[i] for i in rows), strict=True)
+    return sentences.Paired([*first], [*second])
+
+
+def untested(
+    read: Callable[..., sentences.Paired], tested: int
+) -> list[tuple[str, str]]:
+    """The pairs of a set that share no text with those of its test."""
+    test = read(tested)
+    taken = {*test.queries, *test.documents}
+    every = zip(*read(), strict=True)
+    return [pair for pair in every if not taken.intersection(pair)]
 
 
 def columns(config: Any) -> list[Sequence[str]]:
@@ -154,17 +187,20 @@ def batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Shuffled rows of `columns`, or of given texts; batch t depends on (seed, t)."""
     tokenizer = text_encoders.make_tokenizer(config)
-    parts = [
-        text_encoders.rows(tokenizer, column, config.data.length)
-        for column in (columns(config) if texts is None else texts)
-    ]
-    rows = {name: np.stack([part[name] for part in parts], axis=1) for name in parts[0]}
-    return array_batches(
-        rows,
-        batch_size=config.data.batch_size,
+    own, every = config.data, columns(config) if texts is None else texts
+    order = array_batches(
+        {"row": np.arange(len(every[0]))},
+        batch_size=own.batch_size,
         seed=config.seed,
         start_step=start_step,
     )
+    for batch in order:
+        chosen = [int(i) for i in batch["row"]]
+        parts = [
+            text_encoders.rows(tokenizer, [column[i] for i in chosen], own.length)
+            for column in every
+        ]
+        yield {name: np.stack([x[name] for x in parts], axis=1) for name in parts[0]}
 
 
 # The model
@@ -202,42 +238,96 @@ def project(params: Any, x: Float[Array, "n d"]) -> Float[Array, "n d"]:
     return jnp.tanh(encoders.linear(params["projection"], x))
 
 
-def encoder(config: Any, params: Any) -> Callable[[Sequence[str]], np.ndarray]:
-    """Texts to embeddings, without dropout and without the layer."""
+def encoder(config: Any, params: Any) -> tests.Encode:
+    """Texts to embeddings, without dropout and without the layer; each text once."""
     tokenizer = text_encoders.make_tokenizer(config)
     params = {"encoder": jax.device_get(params["encoder"])}
-    recipe, length = make_recipe(config), config.data.length
-    return text_encoders.encoder(recipe, params, tokenizer, length)
+    recipe, length = make_recipe(config), config.eval.length
+    embed = text_encoders.encoder(recipe, params, tokenizer, length)
+    known: dict[str, np.ndarray] = {}
+
+    def encode(texts):
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update(zip(new, embed(new), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    return encode
+
+
+def trained_encoders(trained: training.Trained) -> dict[str, tests.Encode]:
+    """`encoder` of every method."""
+    return {name: encoder(own, state.params) for name, (own, state) in trained.items()}
+
+
+# Training
+
+
+def make_step(
+    config: Any, loss_of: Callable[..., Any], axis_name: str | None
+) -> Callable[..., Any]:
+    """`step(state, batch) -> (state, metrics)` of a loss.
+
+    Args:
+      config: all settings.
+      loss_of: `loss_of(params, state, batch, keys, rows)`: a scalar; a random key for
+        each row of the batch, and its number among the rows of all devices.
+      axis_name: of the devices.
+    """
+    tx, optim = make_optimizer(config), config.optim
+    rate = training.warmup_cosine(
+        optim.learning_rate, config.train.num_steps, optim.warmup_steps
+    )
+
+    def step(state, batch):
+        count = len(batch["tokens"])
+        keys = parallel.example_keys(state.rng, state.step, count, axis_name)
+        rows = parallel.global_rows(count, axis_name)
+
+        def loss_fn(params):
+            return loss_of(params, state, batch, keys, rows)
+
+        loss, grads = parallel.value_and_grad(loss_fn, axis_name)(state.params)
+        values = {
+            "loss": loss,
+            "grad_norm": training.global_norm(grads),
+            "learning_rate": rate(state.step),
+        }
+        return training.apply_gradients(state, grads, tx), values
+
+    return step
 
 
 # Evaluation and report
 
 
+def held_out(config: Any, encode: tests.Encode) -> dict[str, float]:
+    """Measures of pairs that neither train nor test.
+
+    Returns:
+      `tasks.sentences.geometry` of verses, and "validation": the mean, in percent, of
+      their reciprocal rank and that of words by their definitions (but for made-up
+      sentences).
+    """
+    found = tests.geometry(encode, pairs(config)[1])
+    ranks = [found.pop("mrr")]
+    if config.data.texts != "synthetic":
+        own = definitions(config.eval.count, config.eval.pairs)
+        ranks.append(tests.retrieval(encode, own)["mrr"])
+    return found | {"validation": float(np.mean(ranks))}
+
+
 def watch(config: Any) -> dict[str, Callable[[Any], dict[str, float]]]:
     """What is measured of held-out pairs while a method trains."""
-    held = pairs(config)[1]
-
-    def held_out(state):
-        return tests.geometry(encoder(config, state.params), held)
-
-    return {"held_out": held_out}
+    return {"held_out": lambda x: held_out(config, encoder(config, x.params))}
 
 
-def evaluate(
-    config: Any, trained: training.Trained, others: Mapping[str, tests.Encode] = {}
-) -> dict[str, float]:
-    """Test sets (%) of every method, and the geometry of held-out pairs.
-
-    Args:
-      config: all settings.
-      trained: what was trained, by name.
-      others: further encoders by name, from texts to embeddings.
-    """
-    every = {name: encoder(own, state.params) for name, (own, state) in trained.items()}
+def evaluate(config: Any, named: Mapping[str, tests.Encode]) -> dict[str, float]:
+    """Test sets (%) of every encoder by its name, and measures of held-out pairs."""
     results: dict[str, float] = {}
-    for name, encode in {**every, **others}.items():
+    for name, encode in named.items():
         found = tests.evaluate(encode, sets=config.eval.sets, count=config.eval.count)
-        found |= tests.geometry(encode, pairs(config)[1])
+        found |= held_out(config, encode)
         results |= {f"{name}/{key}": value for key, value in found.items()}
     return results
 
@@ -253,11 +343,11 @@ def write_report(
     names = list(dict.fromkeys(key.partition("/")[0] for key in results))
     folders = {name: pathlib.Path(workdir) / name for name in names if name != "start"}
     lines = {name: metrics.read(f) for name, f in folders.items() if f.exists()}
-    colors = plots.method_colors(name.removesuffix(WHITENED) for name in names)
-    plain = [name for name in names if not name.endswith(WHITENED)]
-    panels = {"embeddings": plain}
-    if len(plain) < len(names):
-        panels["whitened after all"] = [n for n in names if n.endswith(WHITENED)]
+    colors = plots.method_colors(plain(name) for name in names)
+    panels = {"embeddings": [name for name in names if name == plain(name)]}
+    for ending, panel in PANELS.items():
+        if own := [name for name in names if name.endswith(ending)]:
+            panels[panel] = own
     page = Report(title, (doc or "").partition("\n")[0])
     page.results(results)
     page.section(
@@ -271,6 +361,13 @@ def write_report(
     page.training(lines)
     page.config(training.config_text(config))
     page.write(workdir)
+
+
+def plain(name: str) -> str:
+    """The name of a method, of which others end in one of `PANELS`."""
+    for ending in PANELS:
+        name = name.removesuffix(ending)
+    return name
 
 
 def plane(
@@ -291,7 +388,7 @@ def plane(
                 [begin, *(look[f"held_out/{axis}"] for look in looks)]
                 for axis, begin in zip(AXES, first if looks else end, strict=True)
             )
-            ways[panel][name.removesuffix(WHITENED)] = x, y
+            ways[panel][plain(name)] = x, y
     figure = plots.lines(
         ways, xlabel="uniformity (nats)", ylabel="alignment", colors=colors
     )
@@ -310,5 +407,5 @@ def bars_of_sets(
         method, _, measure = key.partition("/")
         if method in names and measure.endswith(("/spearman", "/mrr")):
             group = groups.setdefault(measure.replace("/", "\n"), {})
-            group[method.removesuffix(WHITENED)] = round(value, 1)
+            group[plain(method)] = round(value, 1)
     return plots.bars(groups, ylabel="percent", colors=colors)

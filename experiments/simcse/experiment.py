@@ -9,10 +9,9 @@ Special about it:
 
 Reference: Gao et al. 2021, arXiv:2104.08821; princeton-nlp/SimCSE.
 
-Deviations: a small encoder that begins with vectors of tokens; the mean of the states
-of tokens is the embedding, [CLS] in "paper"; more dropout, cosine decay; pairs are
-verses in two translations and hard negatives are mined, where the paper has inferences;
-the layer is for training only with pairs, too.
+Deviations: two blocks of a MiniLM; the mean of the states of tokens is the embedding,
+[CLS] in "paper"; cosine decay; pairs are verses in two translations, hard negatives are
+mined, where the paper has inferences; the layer is for training only with pairs, too.
 """
 
 import functools
@@ -33,7 +32,6 @@ CHANGES = {
 init = sentence_views.init
 make_optimizer = sentence_views.make_optimizer
 batches = sentence_views.batches
-evaluate = sentence_views.evaluate
 
 
 def make_model(config, axis_name=None):
@@ -43,10 +41,7 @@ def make_model(config, axis_name=None):
 
 def make_step(config, axis_name=None):
     """`step(state, batch) -> (state, metrics)`; tokens and where [n, s, t], s texts."""
-    recipe, tx = sentence_views.make_recipe(config), make_optimizer(config)
-    optim, steps = config.optim, config.train.num_steps
-    rate = training.warmup_cosine(optim.learning_rate, steps, optim.warmup_steps)
-    other = config.loss.masks == "other"
+    recipe, other = sentence_views.make_recipe(config), config.loss.masks == "other"
 
     def embed(params, batch, keys):
         """[s, n, d]: of a sentence alone two views, else one of each text."""
@@ -61,33 +56,20 @@ def make_step(config, axis_name=None):
         z = similarity.l2_normalize(sentence_views.project(params, z))
         return z.reshape(s, n, -1)
 
-    def step(state, batch):
-        count = len(batch["tokens"])
-        keys = parallel.example_keys(state.rng, state.step, count, axis_name)
-        rows = parallel.global_rows(count, axis_name)
+    def loss_of(params, state, batch, keys, rows):
+        anchors, *others = embed(params, batch, keys)
+        others = parallel.all_gather(others, axis_name)
+        logits = similarity.dot(anchors, jnp.concatenate(others))
+        # The own hard negative stands one set of candidates after the positive.
+        hard = jnp.arange(logits.shape[1])[None] == (rows + len(others[0]))[:, None]
+        return losses.info_nce(
+            logits / config.loss.temperature,
+            rows,
+            log_weights=jnp.where(hard, config.loss.hard_weight, 0.0),
+            reduce_fn=parallel.mean(axis_name),
+        )
 
-        def loss_fn(params):
-            anchors, *others = embed(params, batch, keys)
-            others = parallel.all_gather(others, axis_name)
-            logits = similarity.dot(anchors, jnp.concatenate(others))
-            # The own hard negative stands one set of candidates after the positive.
-            hard = jnp.arange(logits.shape[1])[None] == (rows + len(others[0]))[:, None]
-            return losses.info_nce(
-                logits / config.loss.temperature,
-                rows,
-                log_weights=jnp.where(hard, config.loss.hard_weight, 0.0),
-                reduce_fn=parallel.mean(axis_name),
-            )
-
-        loss, grads = parallel.value_and_grad(loss_fn, axis_name)(state.params)
-        metrics = {
-            "loss": loss,
-            "grad_norm": training.global_norm(grads),
-            "learning_rate": rate(state.step),
-        }
-        return training.apply_gradients(state, grads, tx), metrics
-
-    return step
+    return sentence_views.make_step(config, loss_of, axis_name)
 
 
 def texts_of(config, method, encode):
@@ -104,6 +86,11 @@ def texts_of(config, method, encode):
     own = np.flatnonzero(mined >= 0)
     rows = ((queries, own), (documents, own), (documents, mined[own]))
     return [[side[i] for i in places] for side, places in rows]
+
+
+def evaluate(config, trained):
+    """Test sets (%) of every method, and measures of held-out pairs."""
+    return sentence_views.evaluate(config, sentence_views.trained_encoders(trained))
 
 
 def run(config, workdir):

@@ -7,25 +7,26 @@ Special about it:
   `whitenedcse.multi_view_info_nce` (section 3.3).
 - Whitening stands before the layer with tanh, and like it in training only.
 - Baselines on the same start, data and steps: SimCSE, three views without whitening
-  (`loss.whiten=False`), one group, and the start with its embeddings whitened.
+  (`loss.whiten=False`), one group; and all embeddings centered or whitened after all.
 
 Reference: Zhuo et al. 2023, arXiv:2305.17746; SupstarZh/WhitenedCSE.
 
-Deviations: a small encoder that begins with vectors of tokens; the mean of the states
-of tokens is the embedding, [CLS] in "paper"; more dropout, cosine decay, eps; no term
-of a masked language model (off in the released script, too). Permutation and statistics
-are of a view, as in the paper; in the released code a view's third of the batch holds
-all views of a third of the sentences.
+Deviations: two blocks of a MiniLM; the mean of the states of tokens is the embedding,
+[CLS] in "paper"; cosine decay, eps; no term of a masked language model (off in the
+released script, too). Permutation and statistics are of a view, as in the paper; in the
+released code a view's third of the batch holds all views of a third of the sentences.
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from contrastive_jax import parallel, similarity, states, training
 from contrastive_jax.methods import whitenedcse
 from contrastive_jax.tasks import sentence_views, text_encoders
+from contrastive_jax.tasks.sentence_views import CENTERED, WHITENED
 
 CHANGES = {
     "simcse": {"loss.views": 2, "loss.whiten": False},
@@ -45,46 +46,30 @@ def make_model(config, axis_name=None):
 
 def make_step(config, axis_name=None):
     """`step(state, batch) -> (state, metrics)`; tokens and where [n, 1, t]."""
-    recipe, tx = sentence_views.make_recipe(config), make_optimizer(config)
-    optim, loss = config.optim, config.loss
-    rate = training.warmup_cosine(
-        optim.learning_rate, config.train.num_steps, optim.warmup_steps
-    )
+    recipe, loss = sentence_views.make_recipe(config), config.loss
     options = dict(
         num_groups=loss.groups, eps=loss.eps, stop_gradient=loss.stop_gradient
     )
     width, whiten, views = recipe.model.width, loss.whiten, loss.views
 
-    def step(state, batch):
+    def loss_of(params, state, batch, keys, rows):
         tokens, where = batch["tokens"][:, 0], batch["where"][:, 0]
-        keys = parallel.example_keys(state.rng, state.step, len(tokens), axis_name)
-        rows = parallel.global_rows(len(tokens), axis_name)
-        # One draw for all devices.
-        rng = jax.random.fold_in(jax.random.split(state.rng)[1], state.step)
-        orders = states.channel_permutations(rng, views, width)
+        z = text_encoders.views(recipe, params, tokens, where, keys, views)
+        z = jnp.stack(parallel.all_gather([*z], axis_name))
+        if whiten:
+            # One draw for all devices.
+            rng = jax.random.fold_in(jax.random.split(state.rng)[1], state.step)
+            orders = states.channel_permutations(rng, views, width)
+            z = states.shuffled_group_whiten(z, orders, **options)
+        first, *others = (sentence_views.project(params, x) for x in z)
+        scores = [similarity.cosine(first[rows], x) for x in others]
+        return whitenedcse.multi_view_info_nce(
+            jnp.stack(scores, axis=1) / loss.temperature,
+            rows,
+            reduce_fn=parallel.mean(axis_name),
+        )
 
-        def loss_fn(params):
-            z = text_encoders.views(recipe, params, tokens, where, keys, views)
-            z = jnp.stack(parallel.all_gather([*z], axis_name))
-            if whiten:
-                z = states.shuffled_group_whiten(z, orders, **options)
-            first, *others = (sentence_views.project(params, x) for x in z)
-            scores = [similarity.cosine(first[rows], x) for x in others]
-            return whitenedcse.multi_view_info_nce(
-                jnp.stack(scores, axis=1) / loss.temperature,
-                rows,
-                reduce_fn=parallel.mean(axis_name),
-            )
-
-        value, grads = parallel.value_and_grad(loss_fn, axis_name)(state.params)
-        metrics = {
-            "loss": value,
-            "grad_norm": training.global_norm(grads),
-            "learning_rate": rate(state.step),
-        }
-        return training.apply_gradients(state, grads, tx), metrics
-
-    return step
+    return sentence_views.make_step(config, loss_of, axis_name)
 
 
 @jax.jit
@@ -94,20 +79,23 @@ def fit_whitening(x, eps):
     return moments.mean, states.whitening_matrix(moments.covariance, eps=eps)
 
 
-def whitened(config, encode):
-    """Embeddings that are whitened after all, by statistics of training sentences."""
-    fit = encode(sentence_views.columns(config)[0][:2000])
-    mean, matrix = jax.device_get(fit_whitening(fit, config.loss.eps))
-    return lambda texts: (encode(texts) - mean) @ matrix
-
-
 def evaluate(config, trained):
-    """Test sets (%) and geometry of every method; and when whitened after all."""
-    others = {}
-    for name, (own, state) in trained.items():
-        encode = sentence_views.encoder(own, state.params)
-        others[name + sentence_views.WHITENED] = whitened(config, encode)
-    return sentence_views.evaluate(config, trained, others)
+    """Test sets and held-out measures of every method; also centered, and whitened.
+
+    By the mean and the covariance of embeddings of 1,000 training sentences.
+    """
+    encoders = sentence_views.trained_encoders(trained)
+    fit = [*sentence_views.columns(config)[0][:1000]]
+    for name, encode in [*encoders.items()]:
+        mean, matrix = jax.device_get(fit_whitening(encode(fit), config.loss.eps))
+        for ending, by in ((CENTERED, np.eye(len(mean))), (WHITENED, matrix)):
+            encoders[name + ending] = functools.partial(changed, encode, mean, by)
+    return sentence_views.evaluate(config, encoders)
+
+
+def changed(encode, mean, matrix, texts):
+    """(z - mean) matrix of the embeddings z of texts."""
+    return (encode(texts) - mean) @ matrix
 
 
 def run(config, workdir):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax import randomness
+from contrastive_jax import randomness, similarity
 from contrastive_jax.models.pretrained import encoders
 from contrastive_jax.tasks import sentence_views
 from experiments.simcse import config as configs
@@ -55,57 +55,59 @@ def test_texts_of_every_method():
         assert train.documents[train.queries.index(anchor)] == positive
 
 
-@pytest.mark.experiments
-def test_the_own_hard_negative_has_the_weight():
-    """Equation 5, row by row, on one device and on four."""
+@pytest.fixture(scope="module")
+def embed():
+    """View i of texts with an encoder that drops a lot, and the layer of training."""
     config = configs.get_config("smoke")
-    config.model.dropout, config.loss.hard_weight = 0.2, -1.5
-    texts = sentence_views.columns(config)[0]
-    columns = [texts[i : i + 8] for i in (0, 8, 16)]
-    config.data.batch_size = 8
-    batch = next(sentence_views.batches(config, 0, columns))
-    state = experiment.init(config)
-    _, metrics = jax.jit(experiment.make_step(config))(state, batch)
-    keys = jax.vmap(
-        functools.partial(jax.random.fold_in, jax.random.fold_in(state.rng, 0))
-    )(jnp.arange(8))
-    recipe, params = sentence_views.make_recipe(config), state.params
+    recipe = sentence_views.make_recipe(config)
 
     @jax.jit
-    def embed(tokens, where, keys):
+    def embed(params, rng, tokens, where, i):
+        keys = jax.vmap(functools.partial(jax.random.fold_in, rng))(jnp.arange(8))
+        keys = randomness.fold_keys(keys, i)
         z = encoders.embed(recipe, params, tokens, where, keys=keys)
-        return sentence_views.project(params, z)
+        return similarity.l2_normalize(sentence_views.project(params, z))
 
-    anchors, positives, negatives = (
-        np.asarray(
-            embed(
-                batch["tokens"][:, i],
-                batch["where"][:, i],
-                randomness.fold_keys(keys, i),
-            )
-        )
-        for i in range(3)
-    )
+    def view(state, batch, column, i):
+        rng = jax.random.fold_in(state.rng, 0)
+        own = (batch[name][:, column] for name in ("tokens", "where"))
+        return np.asarray(embed(state.params, rng, *own, i))
 
-    def cosine(a, b):
-        return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    return view
 
-    losses = []
-    for i in range(8):
-        near = [cosine(anchors[i], x) / 0.1 for x in positives]
-        far = [cosine(anchors[i], x) / 0.1 for x in negatives]
-        far[i] -= 1.5
-        losses.append(np.logaddexp.reduce([*near, *far]) - near[i])
-    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-3)
+
+def first_loss(config, batch):
+    """The state at step 0 and its loss, without the gradient."""
+    state, step = experiment.init(config), experiment.make_step(config)
+    return state, jax.jit(lambda x, y: step(x, y)[1]["loss"])(state, batch)
 
 
 @pytest.mark.experiments
-def test_the_same_dropout_gives_the_same_view():
+def test_the_own_hard_negative_has_the_weight(embed):
+    """Equation 5, row by row."""
     config = configs.get_config("smoke")
+    config.loss.hard_weight, config.data.batch_size = -1.5, 8
+    texts = sentence_views.columns(config)[0]
+    columns = [texts[i : i + 8] for i in (0, 8, 16)]
+    batch = next(sentence_views.batches(config, 0, columns))
+    state, loss = first_loss(config, batch)
+    anchors, positives, negatives = (embed(state, batch, i, i) for i in range(3))
+    near = anchors @ positives.T / config.loss.temperature
+    far = anchors @ negatives.T / config.loss.temperature - 1.5 * np.eye(8)
+    every = np.logaddexp.reduce(np.concatenate([near, far], axis=1), axis=1)
+    np.testing.assert_allclose(loss, np.mean(every - np.diag(near)), rtol=1e-3)
+
+
+@pytest.mark.experiments
+@pytest.mark.parametrize("masks", ["other", "same"])
+def test_views_of_a_sentence_have_other_dropout_or_the_same(embed, masks):
+    """Equation 4; with equal dropout the second view is the first."""
+    config = configs.get_config("smoke")
+    config.loss.masks, config.data.batch_size = masks, 8
     batch = next(sentence_views.batches(config, 0))
-    losses = {}
-    for masks in ("other", "same"):
-        config.loss.masks = masks
-        step = jax.jit(experiment.make_step(config))
-        losses[masks] = step(experiment.init(config), batch)[1]["loss"]
-    assert losses["same"] < losses["other"]
+    state, loss = first_loss(config, batch)
+    first, second = (embed(state, batch, 0, i) for i in (0, int(masks == "other")))
+    assert (np.abs(first - second).max() > 0.01) == (masks == "other")
+    logits = first @ second.T / config.loss.temperature
+    want = np.logaddexp.reduce(logits, axis=1) - np.diag(logits)
+    np.testing.assert_allclose(loss, np.mean(want), rtol=1e-3)
