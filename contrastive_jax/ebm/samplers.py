@@ -553,10 +553,7 @@ def relative_weights(log_w: Array, where: Array | None) -> Float[Array, "*batch 
 
 
 def perturbed(
-    rng: Array | None,
-    log_w: Array,
-    where: Array | None,
-    noise: Array | None = None,
+    rng: Any, log_w: Array, where: Array | None, noise: Any = None
 ) -> Float[Array, "..."]:
     """Log weights plus Gumbel noise; MASKED where nothing can be drawn."""
     log_w, where = checked_weights(log_w, where)
