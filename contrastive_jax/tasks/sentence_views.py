@@ -355,9 +355,10 @@ def write_report(
         "Of held-out pairs, while the methods train; lower is better in both.",
     )
     page.figure(plane(results, lines, panels, colors), "alignment against uniformity")
-    page.section("Test sets", "Correlations with judgments and retrieval, in percent.")
-    for panel, shown in panels.items():
-        page.figure(bars_of_sets(results, shown, colors), f"test sets, {panel}")
+    if config.eval.sets:
+        page.section("Test sets", "Correlations and reciprocal ranks, in percent.")
+        for panel, shown in panels.items():
+            page.figure(bars_of_sets(results, shown, colors), f"test sets, {panel}")
     page.training(lines)
     page.config(training.config_text(config))
     page.write(workdir)

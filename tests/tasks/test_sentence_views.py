@@ -71,3 +71,11 @@ def test_validation_is_the_mean_of_two_reciprocal_ranks(monkeypatch):
     assert found["validation"] == 100 * (1 + (1 + 1 / 2) / 2) / 2
     assert "mrr" not in found
     assert {"alignment", "uniformity"} <= {*found}
+
+
+def test_a_report_without_test_sets(tmp_path):
+    config = training.defaults(optim=dict(learning_rate=1e-2), train={})
+    config.eval = sentence_views.looking(sets=())
+    results = {f"{name}/{axis}": 0.5 for name in "ab" for axis in sentence_views.AXES}
+    sentence_views.write_report(tmp_path, "Title", "A line.", config, results)
+    assert "Test sets" not in (tmp_path / "report.html").read_text()
