@@ -92,12 +92,9 @@ def fit(
             batch = next(batches)
             state, values = step(state, batch)
             pending.append((now, values))
-            bar.advance(now)
+            bar.advance(now, values)
             stop = caught.caught
             log = now % log_every == 0 or now == num_steps
-            if now == start + 1 and not log:
-                jax.block_until_ready(values)
-                bar.compiled()
             save = now % save_every == 0 or now == num_steps or stop
             evaluate = bool(evals and eval_every and now % eval_every == 0)
             if not (log or save or evaluate):

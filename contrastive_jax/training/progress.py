@@ -3,6 +3,9 @@
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
+
+import jax
 
 
 class Progress:
@@ -14,7 +17,8 @@ class Progress:
     """
 
     def __init__(self, start_step: int, num_steps: int):
-        self.step, self.num_steps = start_step, num_steps
+        self.step = self.start_step = start_step
+        self.num_steps = num_steps
         self.began = self.shown = time.monotonic()
         self.shown_step = start_step
         self.bar = None
@@ -31,18 +35,19 @@ class Progress:
             self.bar.update(self.task, completed=start_step)
             self.bar.start()
 
-    def advance(self, step: int) -> None:
-        """Moves the bar."""
+    def advance(self, step: int, values: Mapping[str, Any]) -> None:
+        """Moves the bar; time counts from the end of the first step, which compiles."""
+        if self.step == self.start_step:
+            jax.block_until_ready(values)
+            self.shown, self.shown_step = time.monotonic(), step
         self.step = step
         if self.bar:
             self.bar.update(self.task, completed=step)
 
-    def compiled(self) -> None:
-        """Counts time from now on: what was before is mostly compilation."""
-        self.shown, self.shown_step = time.monotonic(), self.step
-
     def show(self, values: Mapping[str, float], rows_per_step: int) -> float:
         """Shows the newest metrics; returns examples per second since the last call."""
+        if self.shown_step == self.step:  # the first step alone
+            self.shown, self.shown_step = self.began, self.start_step
         now = time.monotonic()
         steps = self.step - self.shown_step
         speed = steps * rows_per_step / max(now - self.shown, 1e-9)
