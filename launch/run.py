@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import sys
@@ -83,7 +84,11 @@ def read_words(
     parser: argparse.ArgumentParser, argv: list[str] | None
 ) -> argparse.Namespace:
     """The command line, with `experiment` (None for none) and all values in `set`."""
-    args = parser.parse_intermixed_args(argv)
+    try:
+        words = config_flags(sys.argv[1:] if argv is None else argv)
+    except ValueError as e:
+        parser.error(str(e))
+    args = parser.parse_intermixed_args(words)
     names = [word for word in args.words if "=" not in word]
     values = [word for word in args.words if "=" in word]
     if not names:  # --set may have taken the name
@@ -92,6 +97,43 @@ def read_words(
     args.experiment = names[0] if names else None
     args.set = [*values, *args.set, *names[1:]]  # what is neither is refused later
     return args
+
+
+def config_flags(argv: Sequence[str]) -> list[str]:
+    """The flags of `ml_collections.config_flags` as an experiment and its values.
+
+    Raises:
+      ValueError: a file that is not the config of an experiment, or a flag without a
+        value.
+
+    Examples:
+      >>> config_flags(["--config=experiments/simclr/config.py:smoke"])
+      ['simclr:smoke']
+      >>> config_flags(["moco", "--config.loss.temperature", "0.5", "--seed", "1"])
+      ['loss.temperature=0.5', 'moco', '--seed', '1']
+    """
+    kept, values, rest = [], [], iter(argv)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag != "--config" and not flag.startswith("--config."):
+            kept.append(word)
+            continue
+        if not equals and (value := next(rest, None)) is None:
+            raise ValueError(f"{flag}: expected a value")
+        if flag == "--config":
+            place, _, variant = value.partition(":")
+            file = pathlib.Path(place).expanduser()
+            found = {(ROOT / "experiments" / x / "config.py"): x for x in experiments()}
+            name = found.get(file.resolve()) or found.get((ROOT / file).resolve())
+            if name is None:
+                raise ValueError(
+                    f"--config: expected experiments/NAME/config.py[:VARIANT], got "
+                    f"{value!r}"
+                )
+            kept.append(f"{name}:{variant}" if variant else name)
+        else:
+            values.append(f"{flag.removeprefix('--config.')}={value}")
+    return values + kept  # first, so that no option before them takes them
 
 
 def configure(experiment: str, changes: Sequence[str]) -> tuple[Any, Any, Any]:
@@ -158,13 +200,24 @@ def compilation_cache(devices: Sequence[Any]) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def default_workdir(experiment: str, variant: str, seed: int, changes: list[str]):
-    """runs/EXPERIMENT/VARIANT-seedN, with a hash when values were set."""
+def default_workdir(
+    experiment: str, variant: str, seed: int, changes: Sequence[str]
+) -> pathlib.Path:
+    """runs/EXPERIMENT/VARIANT-seedN, with the values that were set.
+
+    What is long, or no part of a file's name, is cut and has a hash in its place.
+
+    Examples:
+      >>> default_workdir("simclr", "", 0, ["loss.temperature=0.1"]).name
+      'default-seed0-loss.temperature=0.1'
+    """
     name = f"{variant or 'default'}-seed{seed}"
-    changes = sorted(c for c in changes if not c.startswith("mapper="))
-    if changes:
-        name += "-" + hashlib.sha256("\n".join(changes).encode()).hexdigest()[:8]
-    return pathlib.Path("runs") / experiment / name
+    apart = ("seed=", *(f"{key}=" for key in ("mapper", "devices")))
+    kept = "-".join(sorted(x for x in changes if not x.startswith(apart)))
+    clear = re.sub(r"[^\w.=+-]", "_", kept, flags=re.ASCII)[:80]
+    if clear != kept:
+        clear += "-" + hashlib.sha256(kept.encode()).hexdigest()[:8]
+    return pathlib.Path("runs") / experiment / (f"{name}-{clear}" if clear else name)
 
 
 def check_writable(workdir: pathlib.Path) -> None:
