@@ -55,11 +55,47 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--show", action="store_true", help="variants and config values, and stop"
     )
+    parser.add_argument(
+        "--logger",
+        nargs="+",
+        default=["tensorboard"],
+        metavar="NAME",
+        help="where metrics go besides metrics.jsonl: tensorboard, wandb, none",
+    )
+    parser.add_argument(
+        "--profile", metavar="START:STOP", help="write a trace of these steps"
+    )
     parser.add_argument("--debug", action="store_true", help="full traceback of errors")
     args = read_words(parser, argv)
     if not args.list and args.experiment is None:
         parser.error("name an experiment, or --list")
     return args
+
+
+def observed(args: argparse.Namespace) -> dict[str, Any]:
+    """What `training.observing` takes, from the command line.
+
+    Raises:
+      WrongInput: no such logger, or steps of another form.
+    """
+    from contrastive_jax.training import loggers
+
+    names = tuple(dict.fromkeys(x for x in args.logger if x != "none"))
+    try:
+        for name in names:
+            loggers.check(name)
+    except ValueError as e:
+        raise WrongInput(f"--logger: {e}") from e
+    steps = None
+    if args.profile is not None:
+        match = re.fullmatch(r"(\d+):(\d+)", args.profile)
+        steps = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not 1 <= steps[0] <= steps[1]:
+            raise WrongInput(
+                f"--profile: expected the first and the last step, as in 100:110, got "
+                f"{args.profile!r}"
+            )
+    return {"loggers": names, "profile": steps, "costs": True}
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:
@@ -363,6 +399,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs what the command line says."""
     import jax
 
+    from contrastive_jax import training
     from contrastive_jax.report import record as records
     from contrastive_jax.training import config as configs
     from contrastive_jax.training import signals
@@ -378,6 +415,7 @@ def run(args: argparse.Namespace) -> int:
 
         print(showing.show(args.experiment, config))
         return 0
+    watched = observed(args)
     workdir = pathlib.Path(
         args.workdir or default_workdir(name, variant, config.seed, args.set)
     )
@@ -421,7 +459,7 @@ def run(args: argparse.Namespace) -> int:
         remove_run(workdir)
     records.write_atomic(workdir / "config.json", json.dumps(record, indent=2) + "\n")
     print(f"{args.experiment} -> {workdir} ({len(devices)} x {devices[0].device_kind})")
-    with signals.Stop():
+    with signals.Stop(), training.observing(**watched):
         metrics = experiment.run(config, workdir)
     records.write_result(
         workdir,

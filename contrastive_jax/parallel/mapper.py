@@ -86,6 +86,7 @@ class MappedStep:
       arrange: brings a host batch into the form that `jitted` takes.
       place: puts the state where `jitted` wants it.
       num_devices: devices a batch is split over.
+      per_device: whether the program is that of one device, not of all together.
     """
 
     def __init__(
@@ -94,9 +95,11 @@ class MappedStep:
         arrange: Callable[[Any], Any],
         place: Callable[[Any], Any],
         num_devices: int,
+        *,
+        per_device: bool,
     ):
         self.jitted, self.arrange, self.place = jitted, arrange, place
-        self.num_devices = num_devices
+        self.num_devices, self.per_device = num_devices, per_device
 
     def __call__(self, state: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
         """One step; the state handed in is consumed.
@@ -115,6 +118,16 @@ class MappedStep:
         """
         check_batch(batch, self.num_devices)
         return self.jitted.lower(state, jax.eval_shape(self.arrange, batch))
+
+    def operations(self, state: Any, batch: dict[str, Any]) -> float | None:
+        """Floating-point operations of a step on all devices, as XLA counts them.
+
+        Before it optimizes the program; the body of a loop counts once. None where XLA
+        counts none.
+        """
+        costs = self.lower(state, batch).cost_analysis() or {}
+        found = costs.get("flops")
+        return found and found * (self.num_devices if self.per_device else 1)
 
 
 def data_parallel(
@@ -217,7 +230,11 @@ def map_pmap(step: Callable[..., Any], devices: list[Device]) -> MappedStep:
     # its first step and once more for its second.
     everywhere = NamedSharding(make_mesh(devices), PartitionSpec())
     return MappedStep(
-        mapped, split, lambda state: jax.device_put(state, everywhere), len(devices)
+        mapped,
+        split,
+        lambda state: jax.device_put(state, everywhere),
+        len(devices),
+        per_device=True,
     )
 
 
@@ -230,6 +247,7 @@ def place_and_jit(make_step: MakeStep, mapper: str, mesh: Mesh) -> MappedStep:
         lambda batch: jax.device_put(batch, split),
         lambda state: jax.device_put(state, places(mapper, mesh, state)),
         mesh.size,
+        per_device=mapper == "shard_map",
     )
 
 

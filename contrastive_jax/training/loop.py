@@ -6,32 +6,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 
-from contrastive_jax.training import checkpoint, metrics, progress, signals
+from contrastive_jax.training import (
+    checkpoint,
+    finite,
+    metrics,
+    observe,
+    optim,
+    progress,
+    signals,
+)
 
 S = TypeVar("S")
 Step = Callable[[S, dict[str, Any]], tuple[S, dict[str, Any]]]
-
-
-class NonFinite(Exception):
-    """A metric became NaN or infinite; the message names step and metric."""
-
-
-def check_finite(pending: list[tuple[int, dict[str, Any]]], saved: int) -> None:
-    """Checks the metrics of every step since the last look.
-
-    Raises:
-      NonFinite: naming the first step and, of that step, the first metric.
-    """
-    for step, values in pending:
-        for name, x in values.items():
-            if not np.all(np.isfinite(x)):
-                kept = f"the newest is that of step {saved}" if saved else "none yet"
-                raise NonFinite(
-                    f"step {step}: {name} is {float(np.asarray(x))}; stopped "
-                    f"(checkpoints: {kept})"
-                )
 
 
 def fit(
@@ -68,7 +55,7 @@ def fit(
       the state after `num_steps` steps.
 
     Raises:
-      NonFinite: a metric is NaN or infinite.
+      finite.NonFinite: a metric is NaN or infinite.
       signals.Preempted: after SIGTERM or SIGINT, once the state is saved.
       checkpoint.CheckpointError: the checkpoints there belong to another run.
     """
@@ -83,6 +70,7 @@ def fit(
         if start:
             print(f"going on from step {start} of {num_steps}", flush=True)
         writer = stack.enter_context(contextlib.closing(metrics.Writer(workdir, start)))
+        meter = stack.enter_context(contextlib.closing(observe.Meter(start, workdir)))
         bar = stack.enter_context(
             contextlib.closing(progress.Progress(start, num_steps))
         )
@@ -90,9 +78,11 @@ def fit(
         saved, pending, batches = start, [], data(start)
         for now in range(start + 1, num_steps + 1):
             batch = next(batches)
+            meter.before(step, state, batch)
             state, values = step(state, batch)
             pending.append((now, values))
-            bar.advance(now, values)
+            meter.after(now, values)
+            bar.advance(now)
             stop = caught.caught
             log = now % log_every == 0 or now == num_steps
             save = now % save_every == 0 or now == num_steps or stop
@@ -100,19 +90,21 @@ def fit(
             if not (log or save or evaluate):
                 continue
             pending = jax.device_get(pending)
-            check_finite(pending, saved)
+            finite.check_finite(pending, saved)
             values = {name: float(x) for name, x in pending[-1][1].items()}
-            pending = []
+            values |= optim.learning_rates(state)
+            pending, speeds = [], meter.measure(len(next(iter(batch.values()))))
             if evals and evaluate:
                 for name, function in evals.items():
                     found = function(state)
                     values |= {f"{name}/{key}": x for key, x in found.items()}
             if log or evaluate:
-                speed = bar.show(values, len(next(iter(batch.values()))))
-                writer.write(now, values, only_events={"examples_per_second": speed})
+                bar.show(values, speeds)
+                writer.write(now, values, speeds)
             if save:
                 manager.save(now, state)
                 saved = now
+            meter.mark()
             if stop:
                 break
     if stop:
