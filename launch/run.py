@@ -17,10 +17,13 @@ import pathlib
 import re
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any
+
+from launch import output
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WRONG_INPUT, NON_FINITE, PREEMPTED = 2, 3, 75
@@ -402,7 +405,6 @@ def run(args: argparse.Namespace) -> int:
     from contrastive_jax import training
     from contrastive_jax.report import record as records
     from contrastive_jax.training import config as configs
-    from contrastive_jax.training import signals
 
     began = time.monotonic()
     name, _, variant = args.experiment.partition(":")
@@ -459,7 +461,7 @@ def run(args: argparse.Namespace) -> int:
         remove_run(workdir)
     records.write_atomic(workdir / "config.json", json.dumps(record, indent=2) + "\n")
     print(f"{args.experiment} -> {workdir} ({len(devices)} x {devices[0].device_kind})")
-    with signals.Stop(), training.observing(**watched):
+    with training.observing(**watched):
         metrics = experiment.run(config, workdir)
     records.write_result(
         workdir,
@@ -488,6 +490,15 @@ def show(workdir: pathlib.Path, metrics: dict) -> None:
             print(f"  {file}")
 
 
+def stopped_early(number, frame) -> None:
+    """Ends the process at a signal that comes before there is anything to save."""
+    name = signal.Signals(number).name
+    print(
+        f"launch/run: {name}: stopped, nothing was begun", file=sys.stderr, flush=True
+    )
+    os._exit(PREEMPTED)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     words = sys.argv[1:] if argv is None else argv
@@ -495,23 +506,24 @@ def main(argv: list[str] | None = None) -> int:
     if args.list:
         known = experiments()
         width = max(map(len, known))
-        try:
-            for name, line in known.items():
-                print(f"{name:<{width}}  {line}", flush=True)
-        except BrokenPipeError:  # read by `head`: nobody wants the rest
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for name, line in known.items():
+            print(f"{name:<{width}}  {line}")
         return 0
+    from contrastive_jax import training
+    from contrastive_jax.data import packaged
+    from contrastive_jax.training import signals
+
+    codes = {
+        WRONG_INPUT: (WrongInput, packaged.DataMissing, training.CheckpointError),
+        NON_FINITE: training.NonFinite,
+        PREEMPTED: training.Preempted,
+    }
     try:
-        return run(args)
-    except Exception as e:
+        with signals.Stop():
+            return run(args)
+    except (Exception, training.Preempted) as e:
         if args.debug:
             raise
-        from contrastive_jax import training
-        from contrastive_jax.data import packaged
-
-        wrong = (WrongInput, packaged.DataMissing, training.CheckpointError)
-        codes = {NON_FINITE: training.NonFinite, PREEMPTED: training.Preempted}
-        codes[WRONG_INPUT] = wrong
         for code, kinds in codes.items():
             if isinstance(e, kinds):
                 again = [word for word in words if word != "--anew"]
@@ -523,4 +535,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stopped_early)
+    output.be_patient()
     sys.exit(main())

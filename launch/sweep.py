@@ -34,6 +34,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
+from launch import output
 from launch import run as one
 
 COMMAND = [sys.executable, "-m", "launch.run"]
@@ -396,4 +397,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    output.be_patient()
     sys.exit(main())

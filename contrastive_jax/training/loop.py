@@ -60,11 +60,13 @@ def fit(
       checkpoint.CheckpointError: the checkpoints there belong to another run.
     """
     workdir = pathlib.Path(workdir)
-    with contextlib.ExitStack() as stack:
+    # Signals are caught until all is closed.
+    with signals.Catch() as caught, contextlib.ExitStack() as stack:
         manager = stack.enter_context(
             contextlib.closing(checkpoint.Manager(workdir / "checkpoints"))
         )
         state, start = manager.restore(state)
+        caught.saved = f"saved step {start} of {num_steps}"
         if start >= num_steps:
             return state
         if start:
@@ -74,7 +76,6 @@ def fit(
         bar = stack.enter_context(
             contextlib.closing(progress.Progress(start, num_steps))
         )
-        caught = stack.enter_context(signals.Catch())
         saved, pending, batches = start, [], data(start)
         for now in range(start + 1, num_steps + 1):
             batch = next(batches)
@@ -103,10 +104,8 @@ def fit(
                 writer.write(now, values, speeds)
             if save:
                 manager.save(now, state)
-                saved = now
+                saved, caught.saved = now, f"saved step {now} of {num_steps}"
             meter.mark()
             if stop:
                 break
-    if stop:
-        raise signals.Preempted(f"{stop}: saved step {saved} of {num_steps}")
     return state
