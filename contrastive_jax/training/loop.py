@@ -29,6 +29,7 @@ def fit(
     num_steps: int,
     log_every: int,
     save_every: int,
+    max_skipped: int = 3,
     eval_every: int | None = None,
     evals: dict[str, Callable[[S], dict[str, float]]] | None = None,
     workdir: str | pathlib.Path,
@@ -37,7 +38,7 @@ def fit(
 
     Interrupted at any instant and called again, it ends with the same bits. Metrics of
     every step are checked; those of every `log_every`-th step and of the last are
-    written. Nothing is saved before all metrics up to it were found finite.
+    written. Nothing is saved that is not finite.
 
     Args:
       step: `step(state, batch) -> (state, metrics)`, mapped over devices; consumes its
@@ -47,6 +48,8 @@ def fit(
       num_steps: steps of the whole run.
       log_every: steps between lines in `metrics.jsonl`.
       save_every: steps between checkpoints; the last step is always saved.
+      max_skipped: so many steps in a row whose metrics are not finite end the run;
+        they change nothing where the step is guarded, as those of `train` are.
       eval_every: steps between calls of `evals`; never when None or 0.
       evals: functions of the state whose results are logged as "name/key".
       workdir: folder of the run.
@@ -55,7 +58,7 @@ def fit(
       the state after `num_steps` steps.
 
     Raises:
-      finite.NonFinite: a metric is NaN or infinite.
+      finite.NonFinite: metrics are NaN or infinite, or parameters are.
       signals.Preempted: after SIGTERM or SIGINT, once the state is saved.
       checkpoint.CheckpointError: the checkpoints there belong to another run.
     """
@@ -76,7 +79,8 @@ def fit(
         bar = stack.enter_context(
             contextlib.closing(progress.Progress(start, num_steps))
         )
-        saved, pending, batches = start, [], data(start)
+        watch = finite.Watch(data, max_skipped, start)
+        pending, batches = [], data(start)
         for now in range(start + 1, num_steps + 1):
             batch = next(batches)
             meter.before(step, state, batch)
@@ -90,9 +94,7 @@ def fit(
             evaluate = bool(evals and eval_every and now % eval_every == 0)
             if not (log or save or evaluate):
                 continue
-            pending = jax.device_get(pending)
-            finite.check_finite(pending, saved)
-            values = {name: float(x) for name, x in pending[-1][1].items()}
+            values = watch.check(jax.device_get(pending))
             values |= optim.learning_rates(state)
             pending, speeds = [], meter.measure(len(next(iter(batch.values()))))
             if evals and evaluate:
@@ -103,8 +105,9 @@ def fit(
                 bar.show(values, speeds)
                 writer.write(now, values, speeds)
             if save:
+                watch.check_params(now, state)
                 manager.save(now, state)
-                saved, caught.saved = now, f"saved step {now} of {num_steps}"
+                watch.saved, caught.saved = now, f"saved step {now} of {num_steps}"
             meter.mark()
             if stop:
                 break
