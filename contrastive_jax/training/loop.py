@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from contrastive_jax.parallel import distributed
 from contrastive_jax.training import checkpoint, metrics, progress, signals
 
 S = TypeVar("S")
@@ -72,14 +73,13 @@ def fit(
       signals.Preempted: after SIGTERM or SIGINT, once the state is saved.
       checkpoint.CheckpointError: the checkpoints there belong to another run.
     """
-    workdir = pathlib.Path(workdir)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(
-            contextlib.closing(checkpoint.Manager(workdir / "checkpoints"))
+            contextlib.closing(checkpoint.Manager(pathlib.Path(workdir, "checkpoints")))
         )
         state, start = manager.restore(state)
         if start >= num_steps:
-            return state
+            return distributed.rejoin(state)
         if start:
             print(f"going on from step {start} of {num_steps}", flush=True)
         writer = stack.enter_context(contextlib.closing(metrics.Writer(workdir, start)))
@@ -87,13 +87,13 @@ def fit(
             contextlib.closing(progress.Progress(start, num_steps))
         )
         caught = stack.enter_context(signals.Catch())
-        saved, pending, batches = start, [], data(start)
+        saved, pending, batches = start, [], distributed.checked(data(start))
         for now in range(start + 1, num_steps + 1):
             batch = next(batches)
             state, values = step(state, batch)
             pending.append((now, values))
             bar.advance(now, values)
-            stop = caught.caught
+            stop = caught.stop_now()
             log = now % log_every == 0 or now == num_steps
             save = now % save_every == 0 or now == num_steps or stop
             evaluate = bool(evals and eval_every and now % eval_every == 0)
@@ -105,7 +105,7 @@ def fit(
             pending = []
             if evals and evaluate:
                 for name, function in evals.items():
-                    found = function(state)
+                    found = function(distributed.local(state))
                     values |= {f"{name}/{key}": x for key, x in found.items()}
             if log or evaluate:
                 speed = bar.show(values, len(next(iter(batch.values()))))
@@ -115,6 +115,6 @@ def fit(
                 saved = now
             if stop:
                 break
-    if stop:
-        raise signals.Preempted(f"{stop}: saved step {saved} of {num_steps}")
-    return state
+    if stop or caught.caught:
+        raise signals.Preempted(f"{caught.caught}: saved step {saved} of {num_steps}")
+    return distributed.rejoin(state)

@@ -10,6 +10,8 @@ import pathlib
 import sys
 from typing import Any
 
+from contrastive_jax.parallel import distributed
+
 FILE = "metrics.jsonl"
 
 
@@ -24,6 +26,8 @@ def read(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
 class Writer:
     """Appends metrics; lines after `start_step`, left by a killed run, are dropped.
 
+    Of several processes the first alone writes.
+
     Args:
       workdir: folder of the run.
       start_step: steps that are finished.
@@ -32,6 +36,9 @@ class Writer:
     def __init__(self, workdir: str | pathlib.Path, start_step: int):
         from tensorboardX import SummaryWriter
 
+        self.writes = distributed.is_first()
+        if not self.writes:
+            return
         workdir = pathlib.Path(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         file = workdir / FILE
@@ -59,6 +66,8 @@ class Writer:
         only_events: dict[str, float] | None = None,
     ) -> None:
         """Writes one line; `only_events` (speeds) goes to the event files alone."""
+        if not self.writes:
+            return
         self.file.write(json.dumps({"step": step, **values}) + "\n")
         self.file.flush()
         try:
@@ -71,5 +80,6 @@ class Writer:
 
     def close(self) -> None:
         """Closes both files."""
-        self.file.close()
-        self.events.close()
+        if self.writes:
+            self.file.close()
+            self.events.close()

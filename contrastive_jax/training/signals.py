@@ -1,8 +1,15 @@
-"""SIGTERM and SIGINT: a flag that a loop looks at between steps, or an exception."""
+"""SIGTERM and SIGINT: a flag that a loop looks at between steps, or an exception.
+
+Of several processes, all stop when one gets a signal, after the same step.
+"""
 
 import signal
 import sys
 from typing import Any
+
+from contrastive_jax.parallel import distributed
+
+CAUGHT = (signal.SIGTERM, signal.SIGINT, distributed.RELAY)
 
 
 class Preempted(Exception):
@@ -17,16 +24,25 @@ class Catch:
 
     def __init__(self):
         self.caught: str | None = None
+        self.relayed = False
         self.previous: dict[int, Any] = {}
 
     def handle(self, number, frame):
-        """Notes the signal, or exits at the second one."""
-        if self.caught:
+        """Notes the signal, or exits at the second one that is this process's own."""
+        own = number != distributed.RELAY
+        if self.caught and own and not self.relayed:
             sys.exit(128 + number)
-        self.caught = signal.Signals(number).name
+        self.relayed = not own
+        name = signal.Signals(number).name
+        distributed.STOP.ask(f"{name} in process {distributed.process_id()}")
+        self.caught = distributed.STOP.reason or name
+
+    def stop_now(self) -> bool:
+        """Whether to stop after this step, in all processes; called after every one."""
+        return distributed.STOP.here(bool(self.caught))
 
     def __enter__(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in CAUGHT:
             try:
                 self.previous[number] = signal.signal(number, self.handle)
             except ValueError:
