@@ -20,6 +20,9 @@ import threading
 import time
 from collections.abc import Sequence
 
+# Return codes of processes that somebody killed.
+KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
+
 
 def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The command line, and what of it is for `launch/run`."""
@@ -98,18 +101,20 @@ def send(processes: Sequence[subprocess.Popen], number: int) -> None:
 def wait(processes: Sequence[subprocess.Popen], timeout: float) -> int:
     """Waits for all, or ends those left over by one that failed; the status."""
     failed, until = None, 0.0
-    while any(process.poll() is None for process in processes):
-        for i, process in enumerate(processes):
-            if failed is None and process.returncode:
-                failed, until = i, time.monotonic() + timeout
-                if process.returncode != 75:
-                    print(
-                        f"launch/local_processes: process {i} ended with "
-                        f"{status(process.returncode)}; the others have {timeout:g} s",
-                        file=sys.stderr,
-                    )
+    while None in (codes := [process.poll() for process in processes]):
+        bad = [i for i, code in enumerate(codes) if code]
+        if bad and failed is None:
+            # Of those found together one that was killed, which the others suffer from.
+            failed = min(bad, key=lambda i: (codes[i] not in KILLED, i))
+            until = time.monotonic() + timeout
+            if codes[failed] != 75:
+                print(
+                    f"launch/local_processes: process {failed} ended with "
+                    f"{status(codes[failed])}; the others have {timeout:g} s",
+                    file=sys.stderr,
+                )
         if failed is not None and time.monotonic() > until:
-            left = [i for i, process in enumerate(processes) if process.poll() is None]
+            left = [i for i, code in enumerate(codes) if code is None]
             print(
                 f"launch/local_processes: killed after {timeout:g} s: process "
                 f"{', '.join(map(str, left))}",
@@ -119,8 +124,9 @@ def wait(processes: Sequence[subprocess.Popen], timeout: float) -> int:
             until = float("inf")
         time.sleep(0.05)
     if failed is None:
-        failed = next((i for i, x in enumerate(processes) if x.returncode), 0)
-    return status(processes[failed].returncode)
+        order = sorted(range(len(codes)), key=lambda i: (codes[i] not in KILLED, i))
+        failed = next((i for i in order if codes[i]), 0)
+    return status(codes[failed])
 
 
 def status(code: int) -> int:

@@ -62,7 +62,7 @@ def find(
     coordinator: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
-    environ: Mapping[str, str] = os.environ,
+    environ: Mapping[str, str] | None = None,
 ) -> Cluster | None:
     """The processes of this run, as given or as the environment says; None for one.
 
@@ -73,7 +73,7 @@ def find(
       coordinator: "host:port" of the first process, or "auto".
       num_processes: how many.
       process_id: which of them this one is, from 0 on.
-      environ: the environment.
+      environ: the environment; that of this process when None.
 
     Raises:
       DistributedError: some of the three and not all, or a value out of range.
@@ -86,6 +86,7 @@ def find(
     """
     if coordinator == "auto":
         return Cluster("auto")
+    environ = os.environ if environ is None else environ
     steps = int(environ.get("SLURM_NTASKS", "1")) if "SLURM_PROCID" in environ else 1
     if steps > 1 and "SLURM_STEP_NODELIST" in environ:
         job = int(environ.get("SLURM_JOB_ID", "0"))
@@ -139,11 +140,12 @@ def first_host(nodes: str) -> str:
 def start(cluster: Cluster | None, timeout: float = TIMEOUT) -> None:
     """Connects the processes of a run; before anything is computed.
 
-    A process that is lost later ends the others within `timeout`: jax aborts them.
+    A process that is lost later ends the others: jax aborts them.
 
     Args:
       cluster: see `find`; None for one process.
-      timeout: seconds to wait for all.
+      timeout: seconds to wait for all; later, those without a sign of life after which
+        a process counts as lost, up to 100.
 
     Raises:
       DistributedError: the coordinator's port is taken, it cannot be reached, or some
@@ -159,7 +161,7 @@ def start(cluster: Cluster | None, timeout: float = TIMEOUT) -> None:
     seconds = max(1, round(timeout))
     waits = dict(
         initialization_timeout=seconds,
-        heartbeat_timeout_seconds=seconds,
+        heartbeat_timeout_seconds=min(seconds, 100),  # 100 by jax's default
         shutdown_timeout_seconds=seconds,
     )
     if cluster.coordinator == "auto":

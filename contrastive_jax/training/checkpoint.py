@@ -149,9 +149,17 @@ class Manager:
 
         For looking into a run without its code; random keys come as their bits.
         """
+        step = self.orbax.latest_step()
+        about = ocp.StandardCheckpointHandler().metadata(
+            self.folder / str(step) / "state"
+        )
+        # Wherever they were saved, on one device of this process.
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        like = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), about.tree
+        )
         tree = self.orbax.restore(
-            self.orbax.latest_step(),
-            args=ocp.args.Composite(state=ocp.args.StandardRestore()),
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
         )["state"]
         return [
             np.asarray(jax.random.key_data(x) if is_key(x) else x)
