@@ -159,7 +159,7 @@ def start(cluster: Cluster | None, timeout: float = TIMEOUT) -> None:
     # SIGTERM is handled by `watch_for_stop`, in all processes alike.
     jax.config.update("jax_enable_preemption_service", False)
     seconds = max(1, round(timeout))
-    waits = dict(
+    waits: dict[str, Any] = dict(
         initialization_timeout=seconds,
         heartbeat_timeout_seconds=min(seconds, 100),  # 100 by jax's default
         shutdown_timeout_seconds=seconds,

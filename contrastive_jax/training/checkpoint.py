@@ -150,9 +150,8 @@ class Manager:
         For looking into a run without its code; random keys come as their bits.
         """
         step = self.orbax.latest_step()
-        about = ocp.StandardCheckpointHandler().metadata(
-            self.folder / str(step) / "state"
-        )
+        place: Any = self.folder / str(step) / "state"
+        about = ocp.StandardCheckpointHandler().metadata(place)
         # Wherever they were saved, on one device of this process.
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         like = jax.tree.map(
