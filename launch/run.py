@@ -2,6 +2,9 @@
 
 Exit codes: 0 done (or complete already), 2 wrong input (one line says what), 3 a metric
 became NaN or infinite, 75 stopped by a signal after saving, 1 anything else.
+
+Of several processes (`--coordinator` or the scheduler's environment) all run the same
+command, and the first alone prints and writes.
 """
 
 import argparse
@@ -20,6 +23,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +72,13 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--profile", metavar="START:STOP", help="write a trace of these steps"
     )
+    parser.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="of several processes the first one's address; auto: jax finds out (TPU)",
+    )
+    parser.add_argument("--num-processes", type=int, help="how many there are")
+    parser.add_argument("--process-id", type=int, help="which one this is, from 0 on")
     parser.add_argument("--debug", action="store_true", help="full traceback of errors")
     args = read_words(parser, argv)
     if not args.list and args.experiment is None:
@@ -398,15 +409,64 @@ def preflight(experiment, config, checks) -> None:
         raise WrongInput(f"{type(e).__name__}: {line} (--debug shows where)") from e
 
 
+def connect(args: argparse.Namespace) -> bool:
+    """Connects the processes of the run, if there are several; whether there are.
+
+    Raises:
+      WrongInput: they cannot be connected.
+    """
+    from contrastive_jax.parallel import distributed
+    from contrastive_jax.report import record as records
+
+    try:
+        seconds = float(os.environ.get("CONTRASTIVE_JAX_TIMEOUT", distributed.TIMEOUT))
+        cluster = distributed.find(
+            args.coordinator, args.num_processes, args.process_id
+        )
+        distributed.start(cluster, seconds)
+    except distributed.DistributedError as e:
+        raise WrongInput(str(e)) from e
+    if not distributed.is_first():
+        sys.stdout = open(os.devnull, "w")
+        records.WRITES = False
+    return cluster is not None
+
+
+def agree(record: dict[str, Any]) -> None:
+    """Checks that all processes have come here, with the same config and code.
+
+    Raises:
+      WrongInput: one refuses, or has another config; says which and why.
+    """
+    from contrastive_jax.parallel import distributed
+    from contrastive_jax.training import config as configs
+
+    texts = distributed.exchange("checks", json.dumps({"record": record}))
+    said = [json.loads(text) for text in texts]
+    for i, x in enumerate(said):
+        if "error" in x:
+            raise WrongInput(f"process {i}: {x['error']}")
+        here, there = (configs.flatten(y["record"]) for y in (x, said[0]))
+        for key in sorted({*here, *there}):
+            if here.get(key) != there.get(key):
+                raise WrongInput(
+                    f"process {i} has another config: {key.removeprefix('config.')} is "
+                    f"{here.get(key, 'absent')} there, {there.get(key, 'absent')} in "
+                    "process 0"
+                )
+
+
 def run(args: argparse.Namespace) -> int:
     """Runs what the command line says."""
     import jax
 
     from contrastive_jax import training
+    from contrastive_jax.parallel import distributed
     from contrastive_jax.report import record as records
     from contrastive_jax.training import config as configs
 
     began = time.monotonic()
+    several = connect(args)
     name, _, variant = args.experiment.partition(":")
     changes = list(args.set)
     changes += [] if args.seed is None else [f"seed={args.seed}"]
@@ -422,7 +482,7 @@ def run(args: argparse.Namespace) -> int:
         args.workdir or default_workdir(name, variant, config.seed, args.set)
     )
     check_writable(workdir)
-    use_devices(config.get("devices", 0))
+    use_devices(0 if several else config.get("devices", 0))
     from contrastive_jax import parallel
 
     try:
@@ -456,10 +516,14 @@ def run(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
     preflight(experiment, config, checks)
-    held = lock(workdir)
-    if args.anew:
+    agree(record)
+    held = lock(workdir) if distributed.is_first() else None
+    if args.anew and held:
         remove_run(workdir)
     records.write_atomic(workdir / "config.json", json.dumps(record, indent=2) + "\n")
+    agree(record)
+    if not (workdir / "config.json").exists():
+        raise WrongInput(f"--workdir {workdir} is no folder that all processes share")
     print(f"{args.experiment} -> {workdir} ({len(devices)} x {devices[0].device_kind})")
     with training.observing(**watched):
         metrics = experiment.run(config, workdir)
@@ -474,7 +538,8 @@ def run(args: argparse.Namespace) -> int:
         code=code,
     )
     show(workdir, metrics)
-    held.close()
+    if held:
+        held.close()
     return 0
 
 
@@ -524,6 +589,7 @@ def main(argv: list[str] | None = None) -> int:
     except (Exception, training.Preempted) as e:
         if args.debug:
             raise
+        tell_others(e)
         for code, kinds in codes.items():
             if isinstance(e, kinds):
                 again = [word for word in words if word != "--anew"]
@@ -531,7 +597,31 @@ def main(argv: list[str] | None = None) -> int:
                 shown = more if code == PREEMPTED else ""
                 print(f"launch/run: {e}{shown}", file=sys.stderr)
                 return code
+        end_alone(e)
         raise
+
+
+def tell_others(error: BaseException) -> None:
+    """Has the other processes refuse as well where they `agree`."""
+    from contrastive_jax.parallel import distributed
+
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    distributed.say("checks", json.dumps({"error": line}))
+
+
+def end_alone(error: BaseException) -> None:
+    """Ends a process that failed alone; at a usual exit it would wait for others."""
+    from contrastive_jax.parallel import distributed
+
+    if distributed.num_processes() > 1:
+        traceback.print_exception(error)
+        print(
+            f"launch/run: process {distributed.process_id()} failed; where it lost a "
+            "connection, another process ended first and says why",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
 
 
 if __name__ == "__main__":

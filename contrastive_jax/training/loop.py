@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import jax
 
+from contrastive_jax.parallel import distributed
 from contrastive_jax.training import (
     checkpoint,
     finite,
@@ -71,7 +72,7 @@ def fit(
         state, start = manager.restore(state)
         caught.saved = f"saved step {start} of {num_steps}"
         if start >= num_steps:
-            return state
+            return distributed.rejoin(state)
         if start:
             print(f"going on from step {start} of {num_steps}", flush=True)
         writer = stack.enter_context(contextlib.closing(metrics.Writer(workdir, start)))
@@ -80,7 +81,7 @@ def fit(
             contextlib.closing(progress.Progress(start, num_steps))
         )
         watch = finite.Watch(data, max_skipped, start)
-        pending, batches = [], data(start)
+        pending, batches = [], distributed.checked(data(start))
         for now in range(start + 1, num_steps + 1):
             batch = next(batches)
             meter.before(step, state, batch)
@@ -88,7 +89,7 @@ def fit(
             pending.append((now, values))
             meter.after(now, values)
             bar.advance(now)
-            stop = caught.caught
+            stop = caught.stop_now()
             log = now % log_every == 0 or now == num_steps
             save = now % save_every == 0 or now == num_steps or stop
             evaluate = bool(evals and eval_every and now % eval_every == 0)
@@ -99,7 +100,7 @@ def fit(
             pending, speeds = [], meter.measure(len(next(iter(batch.values()))))
             if evals and evaluate:
                 for name, function in evals.items():
-                    found = function(state)
+                    found = function(distributed.local(state))
                     values |= {f"{name}/{key}": x for key, x in found.items()}
             if log or evaluate:
                 bar.show(values, speeds)
@@ -111,4 +112,4 @@ def fit(
             meter.mark()
             if stop:
                 break
-    return state
+    return distributed.rejoin(state)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from contrastive_jax.parallel import distributed
 from contrastive_jax.training import loggers, observe
 
 FILE = "metrics.jsonl"
@@ -44,12 +45,17 @@ def reopen(file: pathlib.Path, start_step: int) -> TextIO:
 class Writer:
     """Appends metrics; lines after `start_step`, left by a killed run, are dropped.
 
+    Of several processes the first alone writes.
+
     Args:
       workdir: folder of the run.
       start_step: steps that are finished.
     """
 
     def __init__(self, workdir: str | pathlib.Path, start_step: int):
+        self.writes = distributed.is_first()
+        if not self.writes:
+            return
         workdir = pathlib.Path(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         self.file = reopen(workdir / FILE, start_step)
@@ -66,6 +72,8 @@ class Writer:
         speeds: Mapping[str, float] | None = None,
     ) -> None:
         """Writes a line, one of speeds if there are any, and tells the loggers."""
+        if not self.writes:
+            return
         self.file.write(json.dumps({"step": step, **values}) + "\n")
         self.file.flush()
         try:
@@ -79,6 +87,8 @@ class Writer:
 
     def close(self) -> None:
         """Closes all of them."""
+        if not self.writes:
+            return
         self.file.close()
         self.speed.close()
         for logger in self.loggers:

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.parallel import distributed
 from contrastive_jax.training.loggers import Make
 
 COMPILE = "/jax/core/compile/backend_compile_duration"
@@ -120,6 +121,8 @@ class Meter:
     def __init__(self, start_step: int, folder: pathlib.Path):
         self.first = self.step = self.marked_step = start_step
         self.folder, self.observed = folder, current()
+        if not distributed.is_first():  # one trace is enough
+            self.observed = dataclasses.replace(self.observed, profile=None)
         self.marked = time.monotonic()
         self.operations: float | None = None
         self.tracing = False
@@ -147,7 +150,7 @@ class Meter:
         self.step = step
 
     def measure(self, rows: int) -> dict[str, float]:
-        """Speeds since the last mark, of steps of so many rows.
+        """Speeds since the last mark, of steps of so many rows of this process.
 
         Returns:
           `step_seconds`, `examples_per_second`, `compile_seconds` (of the process so
@@ -155,11 +158,11 @@ class Meter:
           all devices that `MappedStep.operations` counts) and `share_of_products`,
           their share of what the devices reach in matrix products.
         """
-        found = {}
+        found, total = {}, rows * distributed.num_processes()
         steps = self.step - self.marked_step
         if steps:
             seconds = max(time.monotonic() - self.marked, 1e-9) / steps
-            found = {"step_seconds": seconds, "examples_per_second": rows / seconds}
+            found = {"step_seconds": seconds, "examples_per_second": total / seconds}
             if self.operations:
                 rate = self.operations / seconds
                 most = product_rate() * jax.device_count()

@@ -1,10 +1,15 @@
-"""SIGTERM, SIGINT, SIGHUP: a flag that a loop looks at, or an exception."""
+"""SIGTERM, SIGINT, SIGHUP: a flag that a loop looks at, or an exception.
+
+Of several processes, all stop when one gets a signal, after the same step.
+"""
 
 import os
 import signal
 import sys
 import time
 from typing import Any
+
+from contrastive_jax.parallel import distributed
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Seconds in which a second signal counts as the first: schedulers and terminals often
@@ -34,23 +39,33 @@ class Catch:
     def __init__(self):
         self.caught: str | None = None
         self.saved = "stopped"
-        self.since = 0.0
+        self.relayed, self.since = False, 0.0
         self.previous: dict[int, Any] = {}
 
     def handle(self, number, frame):
         """Notes the first signal; at a later one the process ends, nothing waits."""
+        own, now = number != distributed.RELAY, time.monotonic()
         if self.caught is None:
-            self.caught, self.since = signal.Signals(number).name, time.monotonic()
+            name = signal.Signals(number).name
+            distributed.STOP.ask(f"{name} in process {distributed.process_id()}")
+            self.caught = distributed.STOP.reason or name
+            self.relayed, self.since = not own, now
             self.first()
-        elif time.monotonic() - self.since > SAME:
+        elif own and self.relayed:  # the first of its own
+            self.relayed, self.since = False, now
+        elif own and now - self.since > SAME:
             print(f"{self.caught}, then another: ended", file=sys.stderr, flush=True)
             os._exit(128 + number)
 
     def first(self) -> None:
         """What the first signal does beyond being noted."""
 
+    def stop_now(self) -> bool:
+        """Whether to stop after this step, in all processes; called after every one."""
+        return distributed.STOP.here(bool(self.caught))
+
     def __enter__(self):
-        for number in NUMBERS:
+        for number in (*NUMBERS, distributed.RELAY):
             try:
                 self.previous[number] = signal.signal(number, self.handle)
             except ValueError:
