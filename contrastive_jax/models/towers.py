@@ -38,6 +38,10 @@ class TwoTowers(nn.Module):
         """Embeddings of images."""
         return similarity.l2_normalize(self.image_map(self.image(image, train=True)))
 
+    def encode(self, x: Float[Array, "n h w c"]) -> Float[Array, "n dim"]:
+        """`encode_image`: what evaluation of image encoders calls."""
+        return self.encode_image(x)
+
     def encode_text(self, tokens: Int[Array, "n t"]) -> Float[Array, "n dim"]:
         """Embeddings of captions."""
         return similarity.l2_normalize(self.text_map(self.text(tokens, train=True)))

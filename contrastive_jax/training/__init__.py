@@ -13,7 +13,7 @@ from contrastive_jax.training.config import (
 )
 from contrastive_jax.training.loop import NonFinite, fit
 from contrastive_jax.training.optim import make_optimizer, warmup_cosine
-from contrastive_jax.training.runs import Trained, train, train_each
+from contrastive_jax.training.runs import Trained, train, train_each, write_config
 from contrastive_jax.training.shapes import check_step
 from contrastive_jax.training.signals import Preempted
 from contrastive_jax.training.state import (
@@ -45,4 +45,5 @@ __all__ = [
     "train",
     "train_each",
     "warmup_cosine",
+    "write_config",
 ]

@@ -189,6 +189,7 @@ def train(config, workdir):
       the state, whose sizes are estimated once more, and the lines that were logged.
     """
     state, own, logged = init(config), config.train, []
+    training.write_config(config, workdir)
     step = parallel.data_parallel(
         functools.partial(make_step, config), config.mapper, devices=config.devices
     )
