@@ -4,6 +4,7 @@
 
     run = load_run("runs/simclr/default-seed0")
     features = run.encode(images)  # [n, h, w, c] uint8, or floats in [0, 1]
+    run.save("path/to/folder")  # safetensors, config.json and a model card
 
 Nothing is written, renamed or removed in the folder of the run. The experiment itself
 is code of the repository (experiments/), which an installed package does not hold.
@@ -18,14 +19,15 @@ import pkgutil
 import sys
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from contrastive_jax.models.pretrained import TextEncoder
+from contrastive_jax.models import EncoderWithHead, pretrained
+from contrastive_jax.models.pretrained import TextEncoder, folders, vision
 from contrastive_jax.report import record
 from contrastive_jax.training import checkpoint
 from contrastive_jax.training import config as configs
@@ -51,7 +53,8 @@ class Run:
       step: the number of its steps.
       encoder: what the experiment's `encode(config, state)` gives: a function from
         images in [0, 1] to features, or a `TextEncoder`; None where it has none.
-      record: config.json of the run and, when it is over, result.json.
+      record: config.json of the run and, when it is over, result.json; with "method",
+        "step" and "config" of this training.
     """
 
     workdir: pathlib.Path
@@ -82,6 +85,87 @@ class Run:
                 raise ValueError("inputs: expected a list of texts")
             return self.encoder.encode(self.encoder.params, list(inputs))
         return encode_arrays(self.encoder, check_images(inputs), batch)
+
+    def save(
+        self,
+        folder: str | pathlib.Path,
+        form: Literal["safetensors", "stablehlo"] = "safetensors",
+        *,
+        shape: tuple[int, ...] | None = None,
+    ) -> str:
+        """Writes the encoder, with a model card made of the run's record.
+
+        "safetensors" is in Hugging Face layout where there is one (sentence encoders;
+        `Resnet`, `Vit` and two towers with the settings of published ones), else all
+        variables by their paths. "stablehlo" is the encoder as one program for any
+        number of rows, see `pretrained.save_program`.
+
+        Args:
+          folder: where to; it must not be there, or be empty.
+          form: of the two.
+          shape: of an image, (height, width, channels), for "stablehlo"; that of the
+            first training batch when None.
+
+        Returns:
+          what was written, in a few words.
+
+        Raises:
+          ValueError: a folder with something in it, or no encoder.
+        """
+        folders.check_new(folder)
+        if form == "safetensors":
+            return save_weights(self, folder)
+        if form != "stablehlo":
+            raise ValueError(
+                f'form: expected "safetensors" or "stablehlo", got {form!r}'
+            )
+        return save_program(self, folder, shape)
+
+
+def save_weights(run: Run, folder: str | pathlib.Path) -> str:
+    """See `Run.save`."""
+    if isinstance(run.encoder, TextEncoder):
+        pretrained.save_encoder(run.encoder, folder, record=run.record)
+        return "a sentence encoder in the layout of sentence-transformers"
+    variables = {"params": run.state.params, "batch_stats": run.state.model_state}
+    module, inner, reason = None, variables, "it has no encoder of images"
+    if isinstance(run.encoder, jax.tree_util.Partial):
+        module, inner = getattr(run.encoder.func, "model", None), run.encoder.args[0]
+    if isinstance(module, EncoderWithHead):
+        module = module.encoder
+        inner = {k: v.get("encoder", {}) for k, v in inner.items()}
+    if module is not None:
+        try:
+            kind = vision.kind_of(module)
+            loss = run.state.params.get("loss")
+            pretrained.save_vision(module, inner, folder, loss=loss, record=run.record)
+            return f"the layout of Hugging Face's {vision.ARCHITECTURES[kind]}"
+        except ValueError as e:
+            reason = str(e)
+    about = {name: run.record.get(name) for name in ("experiment", "variant", "config")}
+    about = {"format": "contrastive_jax", "method": run.method, **about}
+    pretrained.save_arrays(variables, folder, config=about, record=run.record)
+    return f"arrays by their paths; no published layout has them ({reason})"
+
+
+def save_program(run: Run, folder: str | pathlib.Path, shape: Any) -> str:
+    """See `Run.save`."""
+    encoder, constraints = run.encoder, ()
+    if encoder is None:
+        raise ValueError(f"experiment {run.record['experiment']} has no encode")
+    if isinstance(encoder, TextEncoder):
+        inputs = {"tokens": ("b, t", "int32"), "where": ("b, t", "bool")}
+        constraints = (f"t <= {encoder.max_tokens}",)
+        function = functools.partial(encoder.embed, encoder.params)
+    else:
+        if shape is None:
+            shape = next(run.experiment.batches(run.config, 0))["image"].shape[-3:]
+        inputs = {"image": (", ".join(["b", *map(str, shape)]), "float32")}
+        function = encoder
+    pretrained.save_program(
+        function, inputs, folder, constraints=constraints, record=run.record
+    )
+    return f"StableHLO of {', '.join(f'{n} [{s}]' for n, (s, _) in inputs.items())}"
 
 
 def check_images(inputs: Any) -> np.ndarray:
@@ -170,7 +254,12 @@ def load_run(
         state=state,
         step=step,
         encoder=encode(config, state) if encode else None,
-        record=about,
+        record=about
+        | {
+            "method": place.relative_to(workdir).as_posix(),
+            "step": step,
+            "config": configs.plain(config),
+        },
     )
 
 
