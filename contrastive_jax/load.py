@@ -86,6 +86,18 @@ class Run:
             return self.encoder.encode(self.encoder.params, list(inputs))
         return encode_arrays(self.encoder, check_images(inputs), batch)
 
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images that it is trained on.
+
+        Raises:
+          ValueError: batches without an image.
+        """
+        batch = next(self.experiment.batches(self.config, 0))
+        if "image" not in batch:
+            raise ValueError(f"batches: expected an image, got {', '.join(batch)}")
+        height, width, channels = batch["image"].shape[-3:]
+        return height, width, channels
+
     def save(
         self,
         folder: str | pathlib.Path,
@@ -158,9 +170,8 @@ def save_program(run: Run, folder: str | pathlib.Path, shape: Any) -> str:
         constraints = (f"t <= {encoder.max_tokens}",)
         function = functools.partial(encoder.embed, encoder.params)
     else:
-        if shape is None:
-            shape = next(run.experiment.batches(run.config, 0))["image"].shape[-3:]
-        inputs = {"image": (", ".join(["b", *map(str, shape)]), "float32")}
+        sizes = ["b", *map(str, run.image_shape() if shape is None else shape)]
+        inputs = {"image": (", ".join(sizes), "float32")}
         function = encoder
     pretrained.save_program(
         function, inputs, folder, constraints=constraints, record=run.record
