@@ -1,23 +1,33 @@
-"""Embeddings of the lines of a text file, by a sentence encoder in a folder.
+"""Features of texts or images, by the encoder of a run or by one in a folder.
 
-    python -m launch.encode path/to/folder texts.txt
+    python -m launch.encode runs/simclr/default-seed0 pictures/
+    python -m launch.encode runs/simclr/default-seed0 images.npy --out features.npy
+    python -m launch.encode runs/simcse/default-seed0 texts.txt --method simcse
     python -m launch.encode minilm texts.txt --out vectors.npy
 
-FOLDER has Hugging Face's layout, as sentence-transformers writes it, or is minilm
-(all-MiniLM-L6-v2, which a package brings along). FILE has a text per line, in UTF-8.
-Row i of the result is the embedding of line i, float32, in numpy's format; the file is
-read and written piece by piece and appears when it is whole.
+FOLDER is the folder of a run, over or going on; or of a sentence encoder in Hugging
+Face's layout, as sentence-transformers writes it; or minilm (all-MiniLM-L6-v2, which a
+package brings along). INPUT is for texts a file with one per line, in UTF-8; for images
+a folder of them, or an array [n, h, w, c] in .npy or .npz ("image"), uint8 or floats in
+[0, 1]. Pictures of a folder are cut to the middle square and resized to what the run
+was trained on; their names are written to OUT with .names.txt.
+
+Row i of the result is the vector of line, image or name i, float32, in numpy's format;
+it is written piece by piece and appears when it is whole.
 
 Exit codes: 0 done, 2 wrong input (one line says what).
 """
 
 import argparse
+import dataclasses
 import itertools
+import json
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 WRONG_INPUT = 2
 
@@ -34,11 +44,15 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", metavar="FOLDER")
-    parser.add_argument("file", metavar="FILE", type=pathlib.Path)
-    parser.add_argument("--out", type=pathlib.Path, help="FILE with .npy by default")
-    parser.add_argument("--piece", type=int, default=8192, help="lines at a time")
+    parser.add_argument("file", metavar="INPUT", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path, help="INPUT with .npy by default")
+    parser.add_argument("--method", help="which of the run's trainings")
+    parser.add_argument("--piece", type=int, default=8192, help="rows at a time")
     parser.add_argument(
-        "--dtype", default="float32", choices=("float32", "bfloat16"), help="computing"
+        "--dtype",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        help="computing, of a sentence encoder",
     )
     return parser.parse_args(argv)
 
@@ -63,8 +77,157 @@ def pieces(file: pathlib.Path, size: int) -> Iterator[list[str]]:
         raise WrongInput(f"{file}: expected a text file in UTF-8 ({e})") from e
 
 
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What is encoded, and how.
+
+    Attributes:
+      pieces: gives the rows piece by piece, each time from the first on.
+      encode: a piece to vectors [n, d] and how many of its rows were cut.
+      noun: what a row is.
+      limit: what is said where rows were cut.
+      names: of the rows, to be written beside the vectors; () for none.
+    """
+
+    pieces: Callable[[], Iterator[Any]]
+    encode: Callable[[Any], tuple[Any, int]]
+    noun: str
+    limit: str = ""
+    names: tuple[str, ...] = ()
+
+
+def texts(encoder: Any, args: argparse.Namespace) -> Source:
+    """The lines of a file, by a `TextEncoder`."""
+
+    def embed(piece):
+        tokenized = encoder.tokenize(piece)
+        return encoder.encode(encoder.params, tokenized), tokenized.cut
+
+    limit = f"had more than {encoder.max_tokens} tokens and were cut"
+    return Source(lambda: pieces(args.file, args.piece), embed, "texts", limit)
+
+
+def array(file: pathlib.Path) -> Any:
+    """The images of an .npy or .npz file.
+
+    Raises:
+      WrongInput: a file that cannot be read, or one of several arrays without "image".
+    """
+    import numpy as np
+
+    try:
+        found = np.load(file, mmap_mode="r", allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        with found:
+            names = [n for n in found.files if n in ("image", "images")] or found.files
+            if len(names) != 1:
+                raise WrongInput(
+                    f"{file}: expected an array 'image', got {found.files}"
+                )
+            return found[names[0]]
+    except (OSError, ValueError, EOFError) as e:
+        raise WrongInput(f"{file}: expected an array of images ({e})") from e
+
+
+def pictures(folder: pathlib.Path, shape: tuple[int, int, int]) -> tuple[Any, Any]:
+    """Names of the pictures of a folder, and what reads some of them.
+
+    Raises:
+      WrongInput: no picture.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from contrastive_jax.data.tfds_source import resize_square
+
+    known = Image.registered_extensions()
+    names = sorted(
+        file.relative_to(folder).as_posix()
+        for file in folder.rglob("*")
+        if file.suffix.lower() in known and file.is_file()
+    )
+    if not names:
+        raise WrongInput(f"{folder}: expected pictures, got none")
+    side, mode = shape[0], "L" if shape[2] == 1 else "RGB"
+
+    def read(name):
+        try:
+            with Image.open(folder / name) as picture:
+                pixels = np.asarray(picture.convert(mode))
+        except (OSError, ValueError, Image.DecompressionBombError) as e:
+            raise WrongInput(f"{folder / name}: expected a picture ({e})") from e
+        return resize_square(pixels.reshape(*pixels.shape[:2], -1), side)
+
+    return names, lambda chosen: np.stack([read(name) for name in chosen])
+
+
+def images(run: Any, args: argparse.Namespace) -> Source:
+    """The pictures of a folder or the rows of an array, by the encoder of a run.
+
+    Raises:
+      WrongInput: no pictures, or no array of images.
+    """
+
+    def embed(piece):
+        return run.encode(piece), 0
+
+    def split(rows):
+        return lambda: (
+            rows[i : i + args.piece] for i in range(0, len(rows), args.piece)
+        )
+
+    if args.file.is_dir():
+        names, read = pictures(args.file, run.image_shape())
+        parts = split(names)
+        return Source(
+            parts, lambda piece: embed(read(piece)), "images", names=tuple(names)
+        )
+    rows = array(args.file)
+    if rows.ndim != 4:
+        raise WrongInput(
+            f"{args.file}: expected images [n, h, w, c], got {list(rows.shape)}"
+        )
+    return Source(split(rows), embed, "images")
+
+
+def is_run(folder: str) -> bool:
+    """Whether a folder is that of a run: its config.json names an experiment."""
+    try:
+        file = pathlib.Path(folder) / "config.json"
+        return "experiment" in json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def open_source(args: argparse.Namespace) -> Source:
+    """What the command line says is encoded by what.
+
+    Raises:
+      WrongInput: a folder that is neither of a run nor of an encoder.
+    """
+    from contrastive_jax import load
+    from contrastive_jax.data import packaged
+    from contrastive_jax.models import pretrained
+    from contrastive_jax.tasks import text_encoders
+
+    try:
+        if not is_run(args.folder):
+            encoder = text_encoders.load_path(args.folder, args.dtype, "float32")
+            return texts(encoder, args)
+        run = load.load_run(args.folder, args.method)
+    except (ValueError, load.LoadError, packaged.DataMissing) as e:
+        raise WrongInput(f"FOLDER: {e}") from e
+    if run.encoder is None:
+        name = run.record["experiment"]
+        raise WrongInput(f"FOLDER: experiment {name} has no encoder")
+    if isinstance(run.encoder, pretrained.TextEncoder):
+        return texts(run.encoder, args)
+    return images(run, args)
+
+
 def encode(args: argparse.Namespace) -> str:
-    """Writes the embeddings; returns what is said of them."""
+    """Writes the vectors; returns what is said of them."""
     out = args.out or args.file.with_suffix(".npy")
     if args.piece < 1:
         raise WrongInput(f"--piece: expected at least 1, got {args.piece}")
@@ -73,45 +236,46 @@ def encode(args: argparse.Namespace) -> str:
     if not out.parent.is_dir():
         raise WrongInput(f"--out: expected an existing folder, got '{out.parent}'")
     # All lines are looked at before anything is computed.
-    total = sum(map(len, pieces(args.file, args.piece)))
-    if not total:
+    run = is_run(args.folder)
+    total = 0 if run else sum(map(len, pieces(args.file, args.piece)))
+    if not (run or total):
         raise WrongInput(f"{args.file}: expected a line or more, got none")
+    source = open_source(args)
+    total = total or sum(map(len, source.pieces()))
+    if not total:
+        raise WrongInput(f"{args.file}: expected {source.noun}, got none")
 
     import numpy as np
 
-    from contrastive_jax.data import packaged
-    from contrastive_jax.tasks import text_encoders
-
-    try:
-        encoder = text_encoders.load_path(args.folder, args.dtype, "float32")
-    except (ValueError, packaged.DataMissing) as e:
-        raise WrongInput(f"FOLDER: {e}") from e
     start, done, cut, vectors = time.monotonic(), 0, 0, None
     temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
     try:
-        for piece in pieces(args.file, args.piece):
-            tokenized = encoder.tokenize(piece)
-            rows = encoder.encode(encoder.params, tokenized)
+        for piece in source.pieces():
+            try:
+                rows, cut_here = source.encode(piece)
+            except ValueError as e:
+                raise WrongInput(f"{args.file}: {e}") from e
             if vectors is None:
                 vectors = np.lib.format.open_memmap(
                     temporary, "w+", np.float32, (total, rows.shape[1])
                 )
             vectors[done : done + len(rows)] = rows
-            done, cut = done + len(rows), cut + tokenized.cut
+            done, cut = done + len(rows), cut + cut_here
         if vectors is None or done != total:
             raise WrongInput(f"{args.file}: changed while it was read")
         vectors.flush()
+        if source.names:
+            lines = "".join(f"{name}\n" for name in source.names)
+            out.with_suffix(".names.txt").write_text(lines, encoding="utf-8")
         os.replace(temporary, out)
     except OSError as e:
         raise WrongInput(f"{out}: {e}") from e
     finally:
         temporary.unlink(missing_ok=True)
     seconds = time.monotonic() - start
-    said = f"{out}: {total:,} texts, {vectors.shape[1]} dimensions, "
-    said += f"{total / seconds:,.0f} texts/s"
-    if cut:
-        said += f"; {cut:,} had more than {encoder.max_tokens} tokens and were cut"
-    return said
+    said = f"{out}: {total:,} {source.noun}, {vectors.shape[1]} dimensions, "
+    said += f"{total / seconds:,.0f} {source.noun}/s"
+    return said + (f"; {cut:,} {source.limit}" if cut else "")
 
 
 def main(argv: list[str] | None = None) -> int:

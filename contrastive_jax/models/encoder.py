@@ -11,8 +11,7 @@ text, and an example has the same view however a batch is split over devices. Bl
 post-norm: the sum of a branch and its input is normalized.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -21,15 +20,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from contrastive_jax import numerics, randomness
+from contrastive_jax.models.layers import ACTIVATIONS, Activation
 from contrastive_jax.models.transformer import TransformerOutput
-
-Activation = Literal["gelu", "gelu_new", "relu"]
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": numerics.gelu,
-    "gelu_new": nn.gelu,
-    "relu": nn.relu,
-}
 
 
 def drop(x: Array, keys: Key[Array, "*keys"] | None, rate: float, site: int) -> Array:

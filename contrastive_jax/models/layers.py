@@ -1,15 +1,36 @@
-"""Layers that models share: normalizations and projection heads.
+"""Layers that models share: activations, normalizations and projection heads.
 
 Flax's normalizations under one call, `(x, train=)`, so that a model can swap them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+from contrastive_jax import numerics
+
+# By the names that published configs have for them.
+Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu"]
+
+
+def quick_gelu(x: Array) -> Array:
+    """x sigmoid(1.702 x), the approximation of GELU in OpenAI's CLIP."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": numerics.gelu,
+    "gelu_new": nn.gelu,
+    "gelu_pytorch_tanh": nn.gelu,
+    "quick_gelu": quick_gelu,
+    "relu": nn.relu,
+}
 
 
 class BatchNorm(nn.Module):

@@ -19,15 +19,24 @@ class TwoTowers(nn.Module):
       image: images [n, h, w, c] in [0, 1] to features.
       text: tokens [n, t] to features.
       dim: size of the shared embeddings, which have norm 1.
+      map_image: whether features of images are mapped; where not, `dim` is their size.
+      text_bias: whether the map of texts has a bias.
+
+    References:
+      Radford et al. 2021, arXiv:2103.00020, section 2.3; Zhai et al. 2023,
+      arXiv:2303.15343 (released weights: map_image False, text_bias True).
     """
 
     image: nn.Module
     text: nn.Module
     dim: int
+    map_image: bool = True
+    text_bias: bool = False
 
     def setup(self):
-        self.image_map = nn.Dense(self.dim, use_bias=False)
-        self.text_map = nn.Dense(self.dim, use_bias=False)
+        if self.map_image:
+            self.image_map = nn.Dense(self.dim, use_bias=False)
+        self.text_map = nn.Dense(self.dim, use_bias=self.text_bias)
 
     def __call__(
         self, image: Float[Array, "n h w c"], tokens: Int[Array, "n t"]
@@ -36,7 +45,13 @@ class TwoTowers(nn.Module):
 
     def encode_image(self, image: Float[Array, "n h w c"]) -> Float[Array, "n dim"]:
         """Embeddings of images."""
-        return similarity.l2_normalize(self.image_map(self.image(image, train=True)))
+        features = self.image(image, train=True)
+        features = self.image_map(features) if self.map_image else features
+        return similarity.l2_normalize(features)
+
+    def encode(self, x: Float[Array, "n h w c"]) -> Float[Array, "n dim"]:
+        """`encode_image`: what evaluation of image encoders calls."""
+        return self.encode_image(x)
 
     def encode_text(self, tokens: Int[Array, "n t"]) -> Float[Array, "n dim"]:
         """Embeddings of captions."""

@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from contrastive_jax import numerics
+from contrastive_jax.models.layers import ACTIVATIONS, Activation
 
 
 class TransformerOutput(NamedTuple):
@@ -116,15 +117,19 @@ class TransformerBlock(nn.Module):
       use_bias: whether attention and normalizations have biases.
       dropout: dropout rate of each residual branch.
       dtype: compute type.
+      activation: that of the MLP.
+      epsilon: added to the variance by normalizations.
     """
 
     heads: int
-    mlp_ratio: int = 4
+    mlp_ratio: int | float = 4
     causal: bool = False
     rotary: bool = False
     use_bias: bool = True
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+    activation: Activation = "gelu_new"
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(
@@ -140,7 +145,8 @@ class TransformerBlock(nn.Module):
 
         def norm(y, shift, scale):
             plain = condition is None
-            y = nn.LayerNorm(use_bias=self.use_bias and plain, dtype=dtype)(y)
+            use_bias = self.use_bias and plain
+            y = nn.LayerNorm(self.epsilon, use_bias=use_bias, dtype=dtype)(y)
             return y if plain else modulate(y, shift, scale)
 
         def add(x, y, gate):
@@ -153,8 +159,8 @@ class TransformerBlock(nn.Module):
             self.heads, self.causal, self.rotary, self.use_bias, dtype=dtype
         )
         x = add(x, attention(norm(x, *parts[:2]), where), parts[2])
-        y = nn.Dense(self.mlp_ratio * width, dtype=dtype)(norm(x, *parts[3:5]))
-        y = nn.Dense(width, dtype=dtype)(nn.gelu(y, approximate=True))
+        y = nn.Dense(round(self.mlp_ratio * width), dtype=dtype)(norm(x, *parts[3:5]))
+        y = nn.Dense(width, dtype=dtype)(ACTIVATIONS[self.activation](y))
         return add(x, y, parts[5])
 
 
@@ -178,6 +184,8 @@ class Blocks(nn.Module):
       use_bias: whether attention and normalizations have biases.
       dropout: dropout rate of each residual branch.
       dtype: compute type; parameters and outputs are float32.
+      activation: that of the MLPs.
+      epsilon: added to the variance by normalizations.
 
     References:
       Vaswani et al. 2017, arXiv:1706.03762; Peebles and Xie 2022, arXiv:2212.09748,
@@ -186,12 +194,14 @@ class Blocks(nn.Module):
 
     depth: int = 6
     heads: int = 8
-    mlp_ratio: int = 4
+    mlp_ratio: int | float = 4
     causal: bool = False
     rotary: bool = False
     use_bias: bool = True
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+    activation: Activation = "gelu_new"
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(
@@ -216,12 +226,15 @@ class Blocks(nn.Module):
                 self.use_bias,
                 self.dropout,
                 self.dtype,
+                self.activation,
+                self.epsilon,
             )
             hidden.append(
                 block(hidden[-1], where=where, condition=condition, train=train)
             )
         plain = condition is None
-        norm = nn.LayerNorm(use_bias=self.use_bias and plain, dtype=self.dtype)
+        use_bias = self.use_bias and plain
+        norm = nn.LayerNorm(self.epsilon, use_bias=use_bias, dtype=self.dtype)
         last = norm(hidden[-1])
         if not plain:
             parts = conditioned(condition, 2 * x.shape[-1], self.dtype)
@@ -246,6 +259,8 @@ class Transformer(nn.Module):
       use_bias: whether attention and normalizations have biases.
       dropout: dropout rate of each residual branch.
       dtype: compute type; parameters and outputs are float32.
+      activation: that of the MLPs.
+      epsilon: added to the variance by normalizations.
     """
 
     vocab_size: int
@@ -254,11 +269,13 @@ class Transformer(nn.Module):
     heads: int = 8
     positions: Literal["rotary", "learned"] = "learned"
     max_length: int = 512
-    mlp_ratio: int = 4
+    mlp_ratio: int | float = 4
     causal: bool = False
     use_bias: bool = True
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+    activation: Activation = "gelu_new"
+    epsilon: float = 1e-6
 
     def setup(self):
         if self.positions not in ("rotary", "learned"):
@@ -278,6 +295,8 @@ class Transformer(nn.Module):
             self.use_bias,
             self.dropout,
             self.dtype,
+            self.activation,
+            self.epsilon,
         )
 
     def __call__(

@@ -238,13 +238,22 @@ def project(params: Any, x: Float[Array, "n d"]) -> Float[Array, "n d"]:
     return jnp.tanh(encoders.linear(params["projection"], x))
 
 
-def encoder(config: Any, params: Any) -> tests.Encode:
-    """Texts to embeddings, without dropout and without the layer; each text once."""
+def text_encoder(config: Any, params: Any) -> pretrained.TextEncoder:
+    """The trained encoder with its tokenizer, without the layer of training."""
     tokenizer = text_encoders.make_tokenizer(config)
     params = {"encoder": jax.device_get(params["encoder"])}
-    recipe, length = make_recipe(config), config.eval.length
-    embed = text_encoders.encoder(recipe, params, tokenizer, length)
+    return pretrained.TextEncoder(
+        make_recipe(config), params, tokenizer, config.eval.length
+    )
+
+
+def encoder(config: Any, params: Any) -> tests.Encode:
+    """Texts to embeddings, without dropout and without the layer; each text once."""
+    whole = text_encoder(config, params)
     known: dict[str, np.ndarray] = {}
+
+    def embed(texts):  # longer ones are cut in silence
+        return whole.encode(whole.params, whole.tokenize(texts))
 
     def encode(texts):
         new = [text for text in dict.fromkeys(texts) if text not in known]

@@ -15,7 +15,13 @@ from contrastive_jax.training.finite import NonFinite
 from contrastive_jax.training.loop import fit
 from contrastive_jax.training.observe import observing
 from contrastive_jax.training.optim import make_optimizer, warmup_cosine
-from contrastive_jax.training.runs import Trained, map_step, train, train_each
+from contrastive_jax.training.runs import (
+    Trained,
+    map_step,
+    train,
+    train_each,
+    write_config,
+)
 from contrastive_jax.training.shapes import check_step
 from contrastive_jax.training.signals import Preempted
 from contrastive_jax.training.state import (
@@ -49,4 +55,5 @@ __all__ = [
     "train",
     "train_each",
     "warmup_cosine",
+    "write_config",
 ]

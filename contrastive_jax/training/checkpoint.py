@@ -9,6 +9,7 @@ arrays, in a folder that all see; any number of processes can restore them.
 import contextlib
 import pathlib
 import sys
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -21,6 +22,8 @@ from contrastive_jax.parallel import distributed
 
 # Raised when the layout of checkpoints changes.
 FORMAT = 1
+# The file that Orbax writes last into a checkpoint (AtomicityMode.COMMIT_FILE).
+COMMITTED = "commit_success.txt"
 
 S = TypeVar("S")
 
@@ -61,6 +64,92 @@ def leaves(state: Any) -> dict[str, str]:
         )
         for path, x in flat
     }
+
+
+def check(folder: pathlib.Path, about: Mapping[str, Any], wanted: Any) -> None:
+    """Checks that a stored state has the leaves that this run needs.
+
+    Args:
+      folder: of the checkpoint, for what is said of it.
+      about: what `Manager.save` wrote beside the state.
+      wanted: a state, or its shapes.
+
+    Raises:
+      CheckpointError: another format, or the first leaf that differs.
+    """
+    found, expected = about["leaves"], leaves(wanted)
+    if about["format"] != FORMAT:
+        raise CheckpointError(
+            f"checkpoint {folder} has format {about['format']}, this version reads "
+            f"format {FORMAT}"
+        )
+    for path in sorted({*found, *expected}):
+        if found.get(path) != expected.get(path):
+            raise CheckpointError(
+                f"checkpoint {folder} belongs to another config or version: {path} is "
+                f"{found.get(path, 'absent')} there, "
+                f"{expected.get(path, 'absent')} here"
+            )
+
+
+def read(folder: str | pathlib.Path, like: S) -> tuple[S, int]:
+    """The newest readable state of a folder and its step; writes nothing there.
+
+    For runs that are over and for those that go on: what is being saved is not seen,
+    and where a step is removed while it is read, the folder is looked at once more.
+
+    Args:
+      folder: of the checkpoints.
+      like: a state, or its shapes; arrays come on the first device.
+
+    Raises:
+      CheckpointError: there is none, none can be read, or the newest belongs to another
+        config or version.
+    """
+    folder = pathlib.Path(folder).resolve()
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
+    )
+    reason, tried = "", set()
+    while True:
+        new = set(steps_of(folder)) - tried
+        if not new:
+            break
+        step = max(new)
+        tried.add(step)
+        place = folder / str(step)
+        try:
+            about = read_item(place, about=ocp.args.JsonRestore())
+            check(place, about, shapes)
+            with without_late_callbacks():
+                return read_item(place, state=ocp.args.StandardRestore(shapes)), step
+        except CheckpointError:
+            raise
+        except Exception as e:
+            reason = f" that can be read ({first_line(e)})"
+    raise CheckpointError(f"{folder}: expected a checkpoint{reason or ', got none'}")
+
+
+def steps_of(folder: pathlib.Path) -> list[int]:
+    """The steps whose checkpoints are whole."""
+    return [
+        int(file.parent.name)
+        for file in folder.glob(f"*/{COMMITTED}")
+        if file.parent.name.isdecimal()
+    ]
+
+
+def read_item(folder: pathlib.Path, **item: Any) -> Any:
+    """One item of a checkpoint, by the arguments with which Orbax restores it."""
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        found = reader.restore(folder, args=ocp.args.Composite(**item))
+    return found[next(iter(item))]
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 class Manager:
@@ -123,11 +212,11 @@ class Manager:
                 about = self.orbax.restore(
                     step, args=ocp.args.Composite(about=ocp.args.JsonRestore())
                 )["about"]
-                found, version = about["leaves"], about["format"]
+                about = {name: about[name] for name in ("leaves", "format")}
             except Exception as e:
                 self.set_aside(step, e)
                 continue
-            self.check(step, found, version, leaves(like))
+            check(self.folder / str(step), about, like)
             try:
                 with without_late_callbacks():
                     restored = self.orbax.restore(
@@ -165,27 +254,12 @@ class Manager:
             for x in jax.tree.leaves(tree)
         ]
 
-    def check(self, step: int, found: dict, version: int, wanted: dict) -> None:
-        """Checks that a stored state has the leaves that this run needs."""
-        where = f"checkpoint {self.folder / str(step)}"
-        if version != FORMAT:
-            raise CheckpointError(
-                f"{where} has format {version}, this version reads format {FORMAT}"
-            )
-        for path in sorted({*found, *wanted}):
-            if found.get(path) != wanted.get(path):
-                raise CheckpointError(
-                    f"{where} belongs to another config or version: {path} is "
-                    f"{found.get(path, 'absent')} there, "
-                    f"{wanted.get(path, 'absent')} here"
-                )
-
     def set_aside(self, step: int, error: Exception) -> None:
         """Renames a damaged checkpoint and says so."""
         folder = self.folder / str(step)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         print(
-            f"warning: checkpoint {folder} is damaged and set aside: {reason}",
+            f"warning: checkpoint {folder} is damaged and set aside: "
+            f"{first_line(error)}",
             file=sys.stderr,
         )
         self.orbax.close()

@@ -211,6 +211,23 @@ def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
+def from_plain(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """The config of which `plain` made these values (lists become tuples).
+
+    Examples:
+      >>> config = ml_collections.ConfigDict(dict(seed=0, a=dict(b=(1, (2, 3)))))
+      >>> from_plain(plain(config)) == config
+      True
+    """
+
+    def restored(x: Any) -> Any:
+        if isinstance(x, Mapping):
+            return {key: restored(value) for key, value in x.items()}
+        return tuple(map(restored, x)) if isinstance(x, list) else x
+
+    return ml_collections.ConfigDict(restored(values))
+
+
 def config_text(config: ml_collections.ConfigDict) -> str:
     """One line KEY=VALUE per leaf, in the form that `--set` takes (`override`).
 

@@ -1,6 +1,7 @@
 """Runs of an experiment: one config from start to end, or several beside each other."""
 
 import functools
+import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -9,12 +10,15 @@ import ml_collections
 
 from contrastive_jax import parallel
 from contrastive_jax.parallel.mapper import MappedStep
+from contrastive_jax.report import record
 from contrastive_jax.training import finite
-from contrastive_jax.training.config import changed
+from contrastive_jax.training.config import changed, plain
 from contrastive_jax.training.loop import fit
 from contrastive_jax.training.state import TrainState
 
 Config = ml_collections.ConfigDict
+# What a folder with checkpoints was trained by, see `write_config`.
+CONFIG = "train.json"
 # Evaluations of a state while it is trained, by name, see `fit`.
 Evals = Mapping[str, Callable[[Any], dict[str, float]]]
 # The trained methods of a paper: {name: (config, state)}.
@@ -32,6 +36,12 @@ def map_step(config: Config, make_step: Callable[..., Any]) -> MappedStep:
     return parallel.data_parallel(make, config.mapper, devices=config.devices)
 
 
+def write_config(config: Config, workdir: str | pathlib.Path) -> pathlib.Path:
+    """Writes the config of a training beside its checkpoints, for `load_run`."""
+    file = pathlib.Path(workdir) / CONFIG
+    return record.write_atomic(file, json.dumps(plain(config), indent=2) + "\n")
+
+
 def train(
     config: Config,
     workdir: str | pathlib.Path,
@@ -46,7 +56,8 @@ def train(
 
     Args:
       config: with the sections that `training.defaults` makes.
-      workdir: folder of the run: metrics.jsonl, checkpoints, tensorboard.
+      workdir: folder of the run: train.json (the config), metrics.jsonl, checkpoints,
+        tensorboard.
       init: `init(config)`, the state at step 0.
       make_step: `make_step(config, axis_name)`, the step.
       batches: `batches(config, start_step)`, batches from that step on.
@@ -62,6 +73,7 @@ def train(
     step = map_step(config, make_step)
     source = functools.partial(batches, config)
     watched = dict(evals(config)) if evals else None
+    write_config(config, workdir)
     return fit(
         step,
         init(config),

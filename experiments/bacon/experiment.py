@@ -188,6 +188,7 @@ def train(config, workdir):
       the state, whose sizes are estimated once more, and the lines that were logged.
     """
     state, own, logged = init(config), config.train, []
+    training.write_config(config, workdir)
     step = training.map_step(config, make_step)
     evals = {"watch": lambda state: images.watch(config, encode(config, state))}
     for start in range(0, own.num_steps, config.estimate_every):

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 from contrastive_jax import models, parallel, training
 from contrastive_jax.data import captions, make_augment
+from contrastive_jax.tasks import images
 from experiments.clip import data, measure, report
 
 OBJECTIVES = ("clip", "siglip")
@@ -172,6 +173,11 @@ def check_encoders(config):
         {"params": init(config).params["towers"]},
         {"image": batch["image"][:, 0], "text": batch["tokens"]},
     )
+
+
+def encode(config, state):
+    """The frozen image tower: images in [0, 1] to embeddings of length 1."""
+    return images.make_encoder(make_model(config), state.params["towers"], {})
 
 
 def embed_each(config, trained):

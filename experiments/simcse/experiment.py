@@ -88,6 +88,11 @@ def texts_of(config, method, encode):
     return [[side[i] for i in places] for side, places in rows]
 
 
+def encode(config, state):
+    """The frozen encoder of texts with its tokenizer, without the layer."""
+    return sentence_views.text_encoder(config, state.params)
+
+
 def evaluate(config, trained):
     """Test sets (%) of every method, and measures of held-out pairs."""
     return sentence_views.evaluate(config, sentence_views.trained_encoders(trained))

@@ -79,6 +79,11 @@ def fit_whitening(x, eps):
     return moments.mean, states.whitening_matrix(moments.covariance, eps=eps)
 
 
+def encode(config, state):
+    """The frozen encoder of texts with its tokenizer, without the layer."""
+    return sentence_views.text_encoder(config, state.params)
+
+
 def evaluate(config, trained):
     """Test sets and held-out measures of every method; also centered, and whitened.
 

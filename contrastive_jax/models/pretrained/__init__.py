@@ -8,10 +8,19 @@
     vectors = encoder.encode(encoder.params, ["A sentence.", "Another one."])
     save_encoder(encoder, "path/to/new", params=trained)    # sentence-transformers' too
 
+    vision = load_vision("path/to/folder")  # ViT, ResNet, CLIP, SigLIP
+    features = vision.model.apply(vision.variables, images, train=False)
+    save_vision(vision.model, vision.variables, "path/to/new")
+
+    save_arrays(tree, "path/to/folder", config={})         # any tree, as safetensors
+    save_program(function, {"x": ("b, 8", "float32")}, "path/to/folder")   # StableHLO
+
 `names` maps the tensors of language models to the parameters of `models.Decoder`,
-`encoder_names` those of encoders to `models.Encoder` and back.
+`encoder_names` those of encoders to `models.Encoder`, and `vision_names` those of
+models of images to `models.Vit`, `Resnet` and `TwoTowers`, and back.
 """
 
+from contrastive_jax.models.pretrained.arrays import load_arrays, save_arrays
 from contrastive_jax.models.pretrained.encoders import (
     Recipe,
     TextEncoder,
@@ -19,14 +28,23 @@ from contrastive_jax.models.pretrained.encoders import (
     load_encoder,
 )
 from contrastive_jax.models.pretrained.loading import Pretrained, load
+from contrastive_jax.models.pretrained.programs import load_program, save_program
 from contrastive_jax.models.pretrained.saving import save_encoder
+from contrastive_jax.models.pretrained.vision import Vision, load_vision, save_vision
 
 __all__ = [
     "Pretrained",
     "Recipe",
     "TextEncoder",
     "Tokenized",
+    "Vision",
     "load",
+    "load_arrays",
     "load_encoder",
+    "load_program",
+    "load_vision",
+    "save_arrays",
     "save_encoder",
+    "save_program",
+    "save_vision",
 ]

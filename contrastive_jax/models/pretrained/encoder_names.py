@@ -32,13 +32,16 @@ class Place(NamedTuple):
       path: names from the top, as ("block_0", "up", "kernel").
       part: which of several tensors that lie side by side in one parameter.
       parts: how many.
-      matrix: whether it is stored as [out, in] and used as [in, out].
+      matrix: whether it is stored as [out, in] and used as [in, out]; of a convolution,
+        as [out, in, h, w] and [h, w, in, out].
+      shape: of the tensor in the file, where it is not that of the parameter; -1 once.
     """
 
     path: tuple[str, ...]
     part: int = 0
     parts: int = 1
     matrix: bool = False
+    shape: tuple[int, ...] | None = None
 
 
 Places = dict[str, Place]
@@ -149,25 +152,64 @@ def read_params(
     for group in head_places(kind):
         if any(name in names for name in group):
             places |= group
-    missing = sorted(places.keys() - names.keys())
-    excess = sorted(names.keys() - places.keys() - {*IGNORED})
+    check_names(names, places, IGNORED, path)
+    return nest(gather(tensors, names, places))
+
+
+def check_names(
+    names: Iterable[str],
+    places: Places,
+    ignored: Iterable[str],
+    path: str | pathlib.Path,
+) -> None:
+    """Raises ValueError, naming all tensors that are missing or have no place."""
+    missing = sorted(places.keys() - {*names})
+    excess = sorted({*names} - places.keys() - {*ignored})
     if missing or excess:
         parts = [f"lacks {', '.join(missing)}"] if missing else []
         parts += [f"has {', '.join(excess)} in excess"] if excess else []
         raise ValueError(f"{path}: {' and '.join(parts)}")
+
+
+def gather(
+    tensors: Mapping[str, np.ndarray], names: Mapping[str, str], places: Places
+) -> dict[tuple[str, ...], np.ndarray]:
+    """Parameters by path, from tensors whose names in the file are given."""
     pieces: dict[tuple[str, ...], list[Any]] = {}
     for name, place in places.items():
         x = tensors[names[name]]
         row = pieces.setdefault(place.path, [None] * place.parts)
-        row[place.part] = x.T if place.matrix else x
-    flat = {
+        row[place.part] = used(x) if place.matrix else x
+    return {
         path: np.ascontiguousarray(np.concatenate(row, axis=-1))
         if len(row) > 1
         # A transposed view is no array that others may keep.
         else np.ascontiguousarray(row[0])
         for path, row in pieces.items()
     }
-    return nest(flat)
+
+
+def used(x: np.ndarray) -> np.ndarray:
+    """A matrix or convolution of a file as it is used: [in, out] or [h, w, in, out]."""
+    return x.T if x.ndim == 2 else x.transpose(2, 3, 1, 0)
+
+
+def stored(x: np.ndarray) -> np.ndarray:
+    """The inverse of `used`."""
+    return x.T if x.ndim == 2 else x.transpose(3, 2, 0, 1)
+
+
+def take(params: Any, place: Place) -> np.ndarray:
+    """The tensor of a file that stands at a place: what `gather` reads."""
+    x = params
+    for key in place.path:
+        x = x[key]
+    x = np.asarray(x)
+    if place.parts > 1:
+        x = np.split(x, place.parts, axis=-1)[place.part]
+    x = stored(x) if place.matrix else x
+    x = x if place.shape is None else x.reshape(place.shape)
+    return np.asarray(x, order="C")  # a scalar stays one
 
 
 def write_tensors(params: Any, model: Encoder, kind: str) -> dict[str, np.ndarray]:
@@ -185,13 +227,8 @@ def write_tensors(params: Any, model: Encoder, kind: str) -> dict[str, np.ndarra
         prefix = {"deberta-v2": "deberta."}.get(kind, f"{kind}.")
     out = {}
     for name, place in places.items():
-        x = params
-        for key in place.path:
-            x = x[key]
-        x = np.split(np.asarray(x), place.parts, axis=-1)[place.part]
         inside = name.startswith(("embeddings.", "encoder.", "pooler."))
-        x = np.ascontiguousarray(x.T if place.matrix else x)
-        out[f"{prefix}{name}" if inside else name] = x
+        out[f"{prefix}{name}" if inside else name] = take(params, place)
     return out
 
 

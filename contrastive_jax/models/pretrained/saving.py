@@ -5,11 +5,7 @@
 The record of a run (result.json) becomes the model card.
 """
 
-import json
-import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +14,7 @@ import numpy as np
 
 from contrastive_jax.models.encoder import Encoder
 from contrastive_jax.models.pooling import POOLERS
-from contrastive_jax.models.pretrained import encoder_names
+from contrastive_jax.models.pretrained import encoder_names, folders
 from contrastive_jax.models.pretrained.encoders import POOLING_KEYS, TextEncoder
 
 SPECIAL = {
@@ -60,9 +56,7 @@ def save_encoder(
       ValueError: a folder with something in it; params with other names or shapes; a
         setting that the layout cannot hold.
     """
-    folder = pathlib.Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"folder: expected a new or empty one, got '{folder}'")
+    folder = folders.check_new(folder)
     params = encoder.params if params is None else params
     check_alike(params, encoder.params)
     recipe, model = encoder.recipe, encoder.recipe.model
@@ -75,9 +69,14 @@ def save_encoder(
     width = model.width * len(recipe.pooling)
     if "classifier" not in params:  # else a cross-encoder, which is one module
         width = add_modules(encoder, params, width, files, tensors)
-    card = model_card(folder.name, encoder, params, width, read_record(record))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    write(folder, files, tensors, encoder.tokenizer, card)
+    card = model_card(folder.name, encoder, params, width, folders.read_record(record))
+
+    def add_tokenizer(place):
+        encoder.tokenizer.no_padding()
+        encoder.tokenizer.no_truncation()
+        encoder.tokenizer.save(str(place / "tokenizer.json"))
+
+    folders.write_folder(folder, files, tensors, card, add_tokenizer)
     return folder
 
 
@@ -137,32 +136,6 @@ def pooling_config(names: tuple[str, ...]) -> dict[str, Any]:
         return {key: name in names for key, name in keys.items()}
     modes = ["mean_sqrt_len_tokens" if name == "sqrt" else name for name in names]
     return {"pooling_mode": modes}
-
-
-def write(folder, files, tensors, tokenizer, card) -> None:
-    """All files, in a folder beside it that is renamed."""
-    from safetensors.numpy import save_file
-
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=folder.parent))
-    try:
-        for name, value in files.items():
-            file = temporary / name
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-        for place, arrays in tensors.items():
-            file = temporary / place / "model.safetensors"
-            save_file(arrays, str(file), metadata={"format": "pt"})
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        tokenizer.save(str(temporary / "tokenizer.json"))
-        (temporary / "README.md").write_text(card, encoding="utf-8")
-        temporary.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def check_alike(params: Any, like: Any) -> None:
@@ -260,24 +233,6 @@ def tokenizer_config(encoder: TextEncoder) -> dict[str, Any]:
     }
 
 
-def read_record(record: Any) -> dict[str, Any]:
-    """The content of a result.json.
-
-    Raises:
-      ValueError: a path at which there is none.
-    """
-    if record is None:
-        return {}
-    if isinstance(record, Mapping):
-        return dict(record)
-    file = pathlib.Path(record)
-    file = file / "result.json" if file.is_dir() else file
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise ValueError(f"record: expected result.json of a run ({e})") from e
-
-
 def model_card(
     name: str,
     encoder: TextEncoder,
@@ -300,66 +255,18 @@ def model_card(
         about = f"Embeds sentences {limit} in {width} dimensions: {blocks}, then "
         about += f"{', '.join(parts)}."
         call, texts = "encode", '["A sentence."]'
-    lines = [
-        "---",
-        "library_name: sentence-transformers",
-        f"pipeline_tag: {task}",
-        "tags: [sentence-transformers]",
-        "---",
-        "",
-        f"# {name}",
-        "",
-        about,
-        "",
-        "```python",
-        f"from sentence_transformers import {loader}",
-        "",
-        f'out = {loader}("FOLDER").{method}({texts})',
-        "```",
-        "",
-        "```python",
-        "from contrastive_jax.models import pretrained",
-        "",
-        'encoder = pretrained.load_encoder("FOLDER")',
-        f"out = encoder.{call}(encoder.params, {texts})",
-        "```",
-    ]
-    if not record:
-        return "\n".join(lines) + "\n"
-    variant = record.get("variant") or "default"
-    lines += [
-        "",
-        "## Training",
-        "",
-        f"`launch/run {record.get('experiment', '?')}:{variant}`, seed "
-        f"{record.get('seed')}, {record.get('wall_seconds', '?')} s on "
-        f"{(record.get('machine') or {}).get('device', '?')}; code "
-        f"`{record.get('git_revision') or '?'}`.",
-        "",
-        "| version | |",
-        "| --- | --- |",
-        *(f"| {k} | {v} |" for k, v in (record.get("versions") or {}).items()),
-        "",
-        "## Results",
-        "",
-        "| measure | value |",
-        "| --- | --- |",
-        *(f"| {k} | {shown(v)} |" for k, v in (record.get("metrics") or {}).items()),
-        "",
-        "## Settings",
-        "",
-        "```json",
-        json.dumps(record.get("config") or {}, indent=2),
-        "```",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def shown(value: Any) -> str:
-    """A number with four digits after the point, anything else as it is.
-
-    Examples:
-      >>> shown(0.123456), shown("x")
-      ('0.1235', 'x')
-    """
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    header = {
+        "library_name": "sentence-transformers",
+        "pipeline_tag": task,
+        "tags": "[sentence-transformers]",
+    }
+    theirs = (
+        f"from sentence_transformers import {loader}\n\n"
+        f'out = {loader}("FOLDER").{method}({texts})'
+    )
+    ours = (
+        "from contrastive_jax.models import pretrained\n\n"
+        'encoder = pretrained.load_encoder("FOLDER")\n'
+        f"out = encoder.{call}(encoder.params, {texts})"
+    )
+    return folders.model_card(name, about, [theirs, ours], record, header)
