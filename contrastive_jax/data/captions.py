@@ -15,6 +15,7 @@ import numpy as np
 
 from contrastive_jax.data import packaged, tfds_source
 from contrastive_jax.data.batches import Batch, Rows, row_batches
+from contrastive_jax.data.formats import pictures
 from contrastive_jax.data.vocabulary import Vocabulary, build_vocabulary, words
 
 VENDORS = ("google", "twitter")
@@ -168,7 +169,7 @@ def open_prepared(
 
     def image(rows):
         examples = source.__getitems__([int(row) for row in rows])
-        squares = [tfds_source.resize_square(e["image"], size) for e in examples]
+        squares = [pictures.resize_square(e["image"], size) for e in examples]
         return np.stack(squares)[:, None]
 
     def first_captions(rows):

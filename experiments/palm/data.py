@@ -11,8 +11,15 @@ from contrastive_jax.tasks import images
 def batches(config, start_step):
     """Shuffled images and labels of the classes that are trained on."""
     data = config.data
+    classes = -(-(data.known or images.num_classes(data)) // data.merge)
+    if classes != config.loss.num_classes:
+        raise ValueError(
+            f"loss.num_classes: expected {classes} (the classes of {data.name} that are "
+            f"trained on), got {config.loss.num_classes}"
+        )
     if not data.known and data.merge == 1:
-        return images.batches(data, seed=config.seed, start_step=start_step)
+        order = dict(seed=config.seed, start_step=start_step)
+        return images.batches(data, **order, labels=True)
     image, label = inside(config, "train")
     return array_batches(
         {"image": image, "label": label},
@@ -47,7 +54,7 @@ def outside(config):
 
 def whole(data, name, split, limit):
     """All rows of a split, or `limit` rows spread over it."""
-    place = dict(data_dir=data.data_dir, size=data.size)
+    place = dict(images.place(data), size=data.size)
     held_out = 0.0 if split == "test" else data.held_out
     if split == "test" and name == data.name:
         split = data.test_split

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax.data import images, packaged, tfds_source
+from contrastive_jax.data.formats import pictures
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +67,8 @@ def test_one_pass_over_a_slice(prepared):
 def test_non_square_pictures_are_cut_to_the_central_square():
     picture = np.zeros((4, 8, 3), np.uint8)
     picture[:, 2:6] = 200
-    assert (tfds_source.resize_square(picture, 4) == 200).all()
-    assert tfds_source.resize_square(picture, 16).shape == (16, 16, 3)
+    assert (pictures.resize_square(picture, 4) == 200).all()
+    assert pictures.resize_square(picture, 16).shape == (16, 16, 3)
 
 
 def test_missing_sets_and_splits_name_what_to_run(prepared):
