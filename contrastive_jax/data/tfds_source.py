@@ -13,8 +13,6 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from contrastive_jax.data import packaged
 from contrastive_jax.data.batches import Rows
 from contrastive_jax.data.formats import pictures
@@ -137,6 +135,7 @@ def check_features(builder: Any, features: Features) -> None:
     image, label = features
     tfds, own = import_tfds(), builder.info.features
     held = ", ".join(f"{k} ({type(x).__name__})" for k, x in sorted(own.items()))
+    own = {name: own[name] for name in own}
     if not isinstance(own.get(image), tfds.features.Image):
         raise ValueError(
             f"data set {builder.name!r}: expected an image as {image!r} (data.features "
@@ -211,7 +210,8 @@ def open_records(builder: Any, split: str) -> tuple[int, Callable[[int], bytes]]
             ) from e
         if held != part.examples_in_shard:
             raise ValueError(
-                f"{part.filename}: expected {part.examples_in_shard} records, got {held}"
+                f"{part.filename}: expected {part.examples_in_shard} records, got "
+                f"{held}"
             )
     source = array_record_data_source.ArrayRecordDataSource(parts)
     return len(source), source.__getitem__

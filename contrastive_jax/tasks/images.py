@@ -721,8 +721,8 @@ def add_accuracies(page: Report, results: Mapping[str, Any]) -> None:
     if not any(key.endswith("/knn") for key in results):
         page.section(
             "Features",
-            "The set has no labels, so there is no linear probe and no kNN. An effective "
-            "rank or a mean cosine near 1 is a sign of collapse.",
+            "The set has no labels, so there is no linear probe and no kNN. An "
+            "effective rank or a mean cosine near 1 is a sign of collapse.",
         )
         page.results(results)
         return

@@ -14,8 +14,8 @@ def batches(config, start_step):
     classes = -(-(data.known or images.num_classes(data)) // data.merge)
     if classes != config.loss.num_classes:
         raise ValueError(
-            f"loss.num_classes: expected {classes} (the classes of {data.name} that are "
-            f"trained on), got {config.loss.num_classes}"
+            f"loss.num_classes: expected {classes} (of {data.name}), got "
+            f"{config.loss.num_classes}"
         )
     if not data.known and data.merge == 1:
         order = dict(seed=config.seed, start_step=start_step)

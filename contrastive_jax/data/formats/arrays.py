@@ -38,7 +38,7 @@ def read(path: str, features: Sequence[str]) -> ImageSet:
                     if name in held:
                         arrays[name] = held[name]
             names = sorted(held.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as e:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as e:
         raise ValueError(
             f"{file}: expected arrays in .npz, without pickles ({e})"
         ) from e
@@ -100,7 +100,8 @@ def check_labels(name: str, label: np.ndarray | None, total: int) -> np.ndarray:
         raise ValueError(f"{name}: expected an array, got none")
     if label.shape != (total,) or label.dtype.kind not in "iu":
         raise ValueError(
-            f"{name}: expected integers [{total}], got {label.dtype} {list(label.shape)}"
+            f"{name}: expected integers [{total}], got {label.dtype} "
+            f"{list(label.shape)}"
         )
     if label.min() < 0:
         row = int(label.argmin())

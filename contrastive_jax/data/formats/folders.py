@@ -32,17 +32,13 @@ def read(path: str, budget: Budget) -> ImageSet:
         raise DataMissing(f"data.name: expected folder:PATH, {root} is no folder")
     inside = {x.name: x for x in root.iterdir() if x.is_dir() and x.name[0] != "."}
     parts = {"train": root}
-    if "train" in inside and set(inside) <= {"train", *TEST}:
-        parts = {"train": inside["train"]}
-        parts |= {"test": inside[x] for x in TEST[::-1] if x in inside}
+    test = next((x for x in TEST if x in inside), None)
+    if "train" in inside and (test or len(inside) == 1):
+        parts = {"train": inside["train"]} | ({"test": inside[test]} if test else {})
     files = {part: by_class(folder) for part, folder in parts.items()}
     classes = [*files["train"]]
     for part, own in files.items():
-        other = [
-            *(set(own) - set(classes)),
-            *(set(own) ^ set(classes) if "" in own else []),
-        ]
-        if other:
+        if set(own) - set(classes):
             raise ValueError(
                 f"{parts[part]}: expected the classes of {parts['train']}, got "
                 f"{', '.join(sorted(own)) or 'no classes'}"

@@ -19,6 +19,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 THREADS = 8
 # Names of a second part beside "train", the first that is there; it is called "test".
 TEST = ("test", "val", "validation")
+ORIENTATION = 0x0112  # tag of EXIF
 
 A, B = TypeVar("A"), TypeVar("B")
 
@@ -187,11 +188,15 @@ def encoded_set(
     def look(source):
         try:
             with open_picture(source) as picture:
-                turned = picture.getexif().get(0x0112, 1) > 4  # a quarter or three
+                # Of a PNG without it, asking for it would decode the pixels.
+                exif = picture.getexif() if "exif" in picture.info else {}
+                turned = exif.get(ORIENTATION, 1) > 4  # by a quarter, or three
                 w, h = picture.size
                 return (w, h) if turned else (h, w), is_gray(picture)
         except Unreadable as e:
             return e
+        except Exception as e:  # as above
+            return Unreadable(source.name, first_line(e))
 
     for name, own in get.items():
         for found in parallel_map(
