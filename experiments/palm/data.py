@@ -11,7 +11,14 @@ from contrastive_jax.tasks import images
 def batches(config, start_step):
     """Shuffled images and labels of the classes that are trained on."""
     data = config.data
-    classes = -(-(data.known or images.num_classes(data)) // data.merge)
+    total = images.num_classes(data)
+    others = data.others if "others" in data.out else ()
+    if max([data.known, *(x + 1 for x in others)]) > total:
+        raise ValueError(
+            f"data.known, data.others: expected classes of {data.name}, which has "
+            f"{total}, got {data.known} and {others}"
+        )
+    classes = -(-(data.known or total) // data.merge)
     if classes != config.loss.num_classes:
         raise ValueError(
             f"loss.num_classes: expected {classes} (of {data.name}), got "
