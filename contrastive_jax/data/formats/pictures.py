@@ -113,6 +113,8 @@ def open_picture(source: Source) -> Any:
     from PIL import Image
 
     content = source.content
+    if isinstance(content, pathlib.Path) and not content.is_file():
+        raise Unreadable(source.name, "no such file")
     size = len(content) if isinstance(content, bytes) else content.stat().st_size
     if not size:
         raise Unreadable(source.name, "expected an image, got an empty file")

@@ -19,7 +19,7 @@ KINDS = ("csv", "tsv", "jsonl")
 
 
 def kind_of(name: str) -> tuple[str, pathlib.Path]:
-    """ "csv", "tsv", "jsonl" or "lines", and the file.
+    """The kind, one of KINDS, and the file.
 
     Examples:
       >>> kind_of("csv:a/b.txt")
@@ -32,7 +32,7 @@ def kind_of(name: str) -> tuple[str, pathlib.Path]:
         return prefix, pathlib.Path(rest).expanduser()
     file = pathlib.Path(name).expanduser()
     ending = file.suffix[1:].lower()
-    return ending if ending in KINDS else "lines", file
+    return ending if ending in KINDS[:-1] else "lines", file
 
 
 def read(
@@ -77,6 +77,18 @@ def read(
     if not rows:
         raise ValueError(f"{file}: expected a row or more, got none")
     return rows
+
+
+def number(cell: str, where: str) -> float:
+    """The number in a cell.
+
+    Raises:
+      ValueError: it is none; says where.
+    """
+    try:
+        return float(cell)
+    except ValueError as e:
+        raise ValueError(f"{where}: expected a number, got {cell!r}") from e
 
 
 def decode(file: pathlib.Path) -> str:

@@ -84,6 +84,14 @@ def test_what_is_wrong_is_named(tmp_path, name, text, message):
     assert "\n" not in str(error.value)
 
 
+def test_lines_and_numbers(tmp_path):
+    file = write(tmp_path, "a.csv", "a,b\n\n c\td \n")
+    assert tables.read_lines(file) == [("a,b",), ("c\td",)]
+    assert tables.number("1e3", "here") == 1000
+    with pytest.raises(ValueError, match="here: expected a number, got 'x'"):
+        tables.number("x", "here")
+
+
 def test_no_file(tmp_path):
     with pytest.raises(packaged.DataMissing, match=r"a.csv is not there"):
         tables.read(f"csv:{tmp_path}/a.csv", COLUMNS)
