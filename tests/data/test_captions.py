@@ -158,7 +158,9 @@ def test_a_prepared_set(tmp_path):
     image = pairs.image(np.arange(3))
     assert image.shape == (3, 1, 8, 8, 3)
     assert pairs.caption(np.arange(3)) == [f"number {x}" for x in image[:, 0, 0, 0, 0]]
-    with pytest.raises(packaged.DataMissing, match=r"expected image and 'text'"):
+    with pytest.raises(
+        packaged.DataMissing, match=r"a caption named \('image', 'text'\)"
+    ):
         captions.open_pairs("captioned", "train", features=("image", "text"), **options)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from contrastive_jax.data.packaged import DataMissing
 
-KINDS = ("csv", "tsv", "jsonl")
+KINDS = ("csv", "tsv", "jsonl", "lines")
 
 
 def kind_of(name: str) -> tuple[str, pathlib.Path]:
@@ -77,6 +77,16 @@ def read(
     if not rows:
         raise ValueError(f"{file}: expected a row or more, got none")
     return rows
+
+
+def read_lines(name: str) -> list[tuple[str, ...]]:
+    """The lines of a file of any ending, without those that are blank.
+
+    Raises:
+      DataMissing: no such file.
+      ValueError: no line, or not UTF-8.
+    """
+    return read(f"lines:{name}", ["text"])
 
 
 def number(cell: str, where: str) -> float:
