@@ -102,7 +102,7 @@ def written(folder):
         ),
         (
             ["simclr:smoke", "--set", "data.data_dir=nowhere"],
-            r"'digits' is not prepared in nowhere. Run: tfds build digits",
+            r"'digits' is not prepared in nowhere. Run: python -m launch.prepare",
         ),
         (
             ["simclr:smoke", "--set", "data.batch_size=2000"],
