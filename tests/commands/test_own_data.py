@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ STEPS = ["devices=1", "train.num_steps=4", "optim.warmup_steps=1", "watch.every=
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """400 packaged digits as PNG files: in folders of classes, and without labels."""
+    assert len(jax.devices()) == 8  # before a run could ask for one only
     root = tmp_path_factory.mktemp("digits")
     data = images.load("digits")
     rows = zip(data.train_image[:400], data.train_label, strict=False)
