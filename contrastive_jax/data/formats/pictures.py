@@ -21,7 +21,8 @@ THREADS = 8
 TEST = ("test", "val", "validation")
 ORIENTATION = 0x0112  # tag of EXIF
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class Unreadable(ValueError):
