@@ -1,24 +1,27 @@
-"""Sets of images with captions: emoji drawn by two vendors, or a user's TFDS folder.
+"""Sets of images with captions: emoji drawn by two vendors, or a user's.
 
-`open_pairs` gives random access to a split. A row is a concept: one caption and its
-pictures [v, h, w, 3] (two for emoji, one for sets from a TFDS folder).
+Of a user: a table of paths and captions, "csv:FILE", "tsv:FILE" or "jsonl:FILE", or a
+TFDS folder. `open_pairs` gives random access to a split. A row is a concept: one
+caption and its pictures [v, h, w, 3] (two for emoji, one for sets of a user).
 """
 
 import functools
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from contrastive_jax.data import packaged, tfds_source
 from contrastive_jax.data.batches import Batch, Rows, row_batches
+from contrastive_jax.data.formats import pictures, tables
 from contrastive_jax.data.vocabulary import Vocabulary, build_vocabulary, words
 
 VENDORS = ("google", "twitter")
 TEST_SHARE = 0.2
+FEATURES = ("image", "caption")
 
 
 class Pairs(NamedTuple):
@@ -28,11 +31,13 @@ class Pairs(NamedTuple):
       total: number of rows.
       image: reads rows, [n, v, h, w, 3] uint8.
       caption: reads rows, one string each.
+      threads: batches read at the same time.
     """
 
     total: int
     image: Callable[[np.ndarray], np.ndarray]
     caption: Callable[[np.ndarray], list[str]]
+    threads: int = 1
 
     def part(self, start: int, stop: int) -> "Pairs":
         """The rows from start to stop."""
@@ -40,6 +45,7 @@ class Pairs(NamedTuple):
             stop - start,
             lambda rows: self.image(start + rows),
             lambda rows: self.caption(start + rows),
+            self.threads,
         )
 
 
@@ -60,36 +66,102 @@ class Emoji(NamedTuple):
 
 
 def open_pairs(
-    name: str, split: str, *, data_dir: str = "", size: int = 32, caption: str = ""
+    name: str,
+    split: str,
+    *,
+    data_dir: str = "",
+    size: int = 32,
+    features: Sequence[str] = FEATURES,
 ) -> Pairs:
     """A split of a set by name.
 
     Args:
-      name: "emoji", or with `data_dir` any prepared set with images and captions.
-      split: "train" or "test" (a fifth of the concepts); with `data_dir` any it has.
-      data_dir: folder of sets prepared by tensorflow-datasets, "" for packaged ones.
+      name: "emoji"; a table, see `formats.tables`, of paths (relative to it) and
+        captions, for each split if "{split}" is in its path; with `data_dir` any
+        prepared set with images and captions.
+      split: "train" or "test" (a fifth of the concepts); with `data_dir`, or "{split}",
+        any there is.
+      data_dir: folder of sets prepared by tensorflow-datasets, "" for others.
       size: side of the square pictures.
-      caption: the set's feature with the caption, in a TFDS folder.
+      features: names of the columns, or features of TFDS, of images and captions.
 
     Raises:
       packaged.DataMissing: it is not there; the message says what to run.
-      ValueError: no such set or split.
+      ValueError: no such set or split, or a table or an image that cannot be read.
     """
+    if tables.kind_of(name)[0] != "lines":
+        return open_table(name, split, size, tuple(features))
     if data_dir:
-        return open_prepared(name, split, data_dir, size, caption)
+        return open_prepared(name, split, data_dir, size, tuple(features))
     if name != "emoji":
-        raise ValueError(f"data.name: expected emoji (or a data_dir), got {name!r}")
+        raise ValueError(
+            f"data.name: expected emoji, csv:FILE, tsv:FILE or jsonl:FILE (or a "
+            f"data_dir), got {name!r}"
+        )
     if split not in ("train", "test"):
         raise ValueError(f"split: expected train or test, got {split!r}")
     concepts = emoji(size)
-    order = np.random.default_rng(0).permutation(len(concepts.caption))
-    num_test = round(TEST_SHARE * len(order))
-    # Test concepts stay in the order of the chart, so that neighbors are related.
-    rows = np.sort(order[:num_test]) if split == "test" else order[num_test:]
+    rows = split_rows(len(concepts.caption), split)
     return Pairs(
         len(rows),
         lambda indices: concepts.image[rows[indices]],
         lambda indices: [concepts.caption[i] for i in rows[indices]],
+    )
+
+
+def split_rows(total: int, split: str) -> np.ndarray:
+    """The rows of "train" or "test", the same always; those of the test in order."""
+    order = np.random.default_rng(0).permutation(total)
+    num_test = round(TEST_SHARE * total)
+    return np.sort(order[:num_test]) if split == "test" else order[num_test:]
+
+
+@functools.lru_cache(maxsize=8)
+def read_table(
+    name: str, features: tuple[str, ...]
+) -> tuple[list[pictures.Source], list[str]]:
+    """The images and captions of a table, after a look at the header of every image.
+
+    Raises:
+      packaged.DataMissing: no such table.
+      ValueError: see `tables.read`; an image that is missing or none.
+    """
+    _, file = tables.kind_of(name)
+    if len(features) != 2:
+        raise ValueError(f"data.features: expected two names, got {features}")
+    paths, texts = zip(*tables.read(name, features), strict=True)
+    sources = [
+        pictures.Source(f"{file}, row {i}: {path}", file.parent / path)
+        for i, path in enumerate(paths, start=1)
+    ]
+
+    def look(source):
+        pictures.open_picture(source).close()
+
+    pictures.parallel_map(look, sources)
+    return sources, list(texts)
+
+
+def open_table(name: str, split: str, size: int, features: tuple[str, ...]) -> Pairs:
+    """A split of a table of images and captions, see `open_pairs`."""
+    if "{split}" in name:
+        sources, texts = read_table(name.replace("{split}", split), features)
+        rows = np.arange(len(texts))
+    else:
+        if split not in ("train", "test"):
+            raise ValueError(f"split: expected train or test, got {split!r}")
+        sources, texts = read_table(name, features)
+        rows = split_rows(len(texts), split)
+
+    def image(indices):
+        chosen = (pictures.decode(sources[i], 3) for i in rows[indices])
+        return np.stack([pictures.resize_square(x, size) for x in chosen])[:, None]
+
+    return Pairs(
+        len(rows),
+        image,
+        lambda indices: [texts[i] for i in rows[indices]],
+        pictures.THREADS,
     )
 
 
@@ -152,30 +224,37 @@ def save_atomic(file, image: np.ndarray) -> None:
 
 
 def open_prepared(
-    name: str, split: str, data_dir: str, size: int, caption: str
+    name: str, split: str, data_dir: str, size: int, features: tuple[str, ...]
 ) -> Pairs:
     """A split of a set in a TFDS folder; captions are read without decoding images."""
-    tfds = tfds_source.import_tfds()
-    builder = tfds_source.open_builder(name, data_dir)
-    if not {"image", caption} <= set(builder.info.features):
+    tfds, builder = tfds_source.import_tfds(), tfds_source.open_builder(name, data_dir)
+    own = builder.info.features
+    if len(features) != 2 or not set(features) <= set(own):
         raise packaged.DataMissing(
-            f"data set {name!r} has features {sorted(builder.info.features)}, expected "
-            f"image and {caption!r} (data.caption)"
+            f"data set {name!r} has features {sorted(own)}, expected an image and a "
+            f"caption named {features} (data.features)"
         )
-    source = builder.as_data_source(split=split)
-    skip = {"image": tfds.decode.SkipDecoding()}
-    undecoded = builder.as_data_source(split=split, decoders=skip)
+    image_name, text_name = features
+    total, record = tfds_source.open_records(builder, split)
+    skip = {image_name: tfds.decode.SkipDecoding()}
+
+    def example(row):
+        return own.deserialize_example_np(record(int(row)), decoders=skip)
 
     def image(rows):
-        examples = source.__getitems__([int(row) for row in rows])
-        squares = [tfds_source.resize_square(e["image"], size) for e in examples]
+        squares = []
+        for row in rows:
+            where = f"data set {name!r} ({split}), row {row}"
+            source = pictures.Source(where, bytes(example(row)[image_name]))
+            squares.append(pictures.resize_square(pictures.decode(source, 3), size))
         return np.stack(squares)[:, None]
 
-    def first_captions(rows):
-        examples = undecoded.__getitems__([int(row) for row in rows])
-        return [first_text(e[caption]) for e in examples]
-
-    return Pairs(len(source), image, first_captions)
+    return Pairs(
+        total,
+        image,
+        lambda rows: [first_text(example(row)[text_name]) for row in rows],
+        pictures.THREADS,
+    )
 
 
 def first_text(value) -> str:
@@ -212,5 +291,5 @@ def batches(
     def read(rows):
         return {"image": pairs.image(rows), "tokens": encode(pairs.caption(rows))}
 
-    rows = Rows(pairs.total, read)
+    rows = Rows(pairs.total, read, pairs.threads)
     return row_batches(rows, batch_size=batch_size, seed=seed, start_step=start_step)

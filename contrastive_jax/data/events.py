@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import io
 import pathlib
+import re
 import zipfile
 from collections.abc import Iterable, Sequence
 
@@ -106,6 +107,11 @@ def load(
         "synthetic": make_synthetic,
     }
     if data_dir:
+        if not re.fullmatch(r"\w[\w .-]*", name):  # it names a folder of the run, too
+            raise ValueError(
+                f"data.sets: expected names of files in {data_dir}, without their "
+                f"ending, got {name!r}"
+            )
         types, rows = read_csv(pathlib.Path(data_dir).expanduser() / f"{name}.csv")
     elif name in readers:
         types, rows = readers[name]()
@@ -209,7 +215,7 @@ def read_csv(file: pathlib.Path) -> Table:
 
     Raises:
       DataMissing: there is no such file.
-      ValueError: fewer than two types, a row of another length.
+      ValueError: fewer than two types, a row of another length, an empty cell.
     """
     if not file.exists():
         raise packaged.DataMissing(
@@ -225,4 +231,7 @@ def read_csv(file: pathlib.Path) -> Table:
             raise ValueError(
                 f"{file}, row {number}: expected {len(header)} columns, got {len(row)}"
             )
+        for name, cell in zip(header, row, strict=True):
+            if not cell.strip():
+                raise ValueError(f"{file}, row {number}: expected a {name!r}, got none")
     return tuple(header[1:]), rows

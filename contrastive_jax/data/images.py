@@ -1,16 +1,20 @@
-"""Image classification sets by name: packaged ones, or any in a user's TFDS folder.
+"""Image sets by name: packaged ones, files of the user, or a user's TFDS folder.
 
-`name` alone means a packaged set (see `read`); with `data_dir` it is one prepared there
-by tensorflow-datasets. Sets with `size` = 0 are held in memory; with a size, images are
-read from disk as they are needed and cut to size x size squares. With `held_out` above
-0, that share of the training rows is a split of its own, "held_out".
+`name` alone means a packaged set (see `read`) or, as "folder:PATH", "npz:FILE" or
+"hf:PATH", files of the user (see `formats`); with `data_dir` it is a set prepared there
+by tensorflow-datasets. With `size` = 0 images stay as they are; with a size, they are
+cut to size x size squares. With `held_out` above 0, that share of the training rows is
+a split of its own, "held_out". `features` names the image and its label where a set has
+names for them: features of TFDS, arrays, columns. `max_bad_rows` images of the user may
+be unreadable. Files of the user without a test are split by a fixed permutation, a
+fifth of every class for it; they need no labels.
 """
 
 import functools
 import gzip
 import io
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,37 +27,182 @@ from contrastive_jax.data.batches import (
     row_batches,
     some_rows,
 )
+from contrastive_jax.data.formats import arrays, columns, folders, pictures
 from contrastive_jax.data.packaged import Images, read_member, read_members
 
 
-def load(name: str, data_dir: str = "") -> Images:
+class OwnSet(NamedTuple):
+    """The images of a user, and how many of them may be unreadable."""
+
+    images: pictures.ImageSet
+    budget: pictures.Budget
+
+
+FEATURES = ("image", "label")
+# Prefixes of names of the user's own files.
+FORMATS = ("folder", "npz", "hf")
+# Decoded images of the user are kept where they take up no more than so many bytes.
+IN_MEMORY = 2**30
+
+
+def own_format(name: str) -> str:
+    """The prefix of a name of the user's own files, "" for other names."""
+    prefix, colon, _ = name.partition(":")
+    return prefix if colon and prefix in FORMATS else ""
+
+
+@functools.lru_cache(maxsize=8)
+def open_own(name: str, features: tuple[str, ...], max_bad_rows: int) -> OwnSet:
+    """The images of a user, with a test in any case.
+
+    Raises:
+      packaged.DataMissing: they are not there.
+      ValueError: what is there cannot be read; names the file.
+    """
+    kind, _, path = name.partition(":")
+    if len(features) != 2:
+        raise ValueError(f"data.features: expected two names, got {features}")
+    budget = pictures.Budget(max_bad_rows)
+    if kind == "folder":
+        own = folders.read(path, budget)
+    elif kind == "npz":
+        own = arrays.read(path, features)
+    else:
+        own = columns.read(path, features, budget)
+    if "test" not in own.parts:
+        image, label = own.parts["train"]
+        split = dict(zip(("train", "test"), split_by_class(label, 0.2), strict=True))
+        own = own._replace(
+            parts={
+                part: pictures.Part(
+                    lambda i, rows=rows: image(int(rows[i])), label[rows]
+                )
+                for part, rows in split.items()
+            }
+        )
+    return OwnSet(own, budget)
+
+
+@functools.lru_cache(maxsize=8)
+def own_rows(
+    name: str, split: str, size: int, features: tuple[str, ...], max_bad_rows: int
+) -> Rows:
+    """A split of the images of a user, decoded at once if they fit into memory.
+
+    Raises:
+      packaged.DataMissing: see `open_own`.
+      ValueError: see `open_own`; images of several sizes, no such split.
+    """
+    own, budget = open_own(name, features, max_bad_rows)
+    if not size and own.size is None:
+        raise ValueError(
+            f"{name}: expected images of one size, got several; set data.size, which "
+            "resizes"
+        )
+    if split not in own.parts:
+        raise ValueError(f"{name} has no split {split!r}, only {', '.join(own.parts)}")
+    image, label = own.parts[split]
+    rows = pictures.image_rows(
+        len(label),
+        lambda i: (image(i), label[i]),
+        size=size,
+        labelled=bool(own.class_names),
+        budget=budget,
+    )
+    height, width = (size, size) if size else own.size or (0, 0)
+    if rows.total * height * width * own.channels <= IN_MEMORY:
+        return array_rows(pictures.read_all(rows))
+    return rows
+
+
+def load(
+    name: str,
+    data_dir: str = "",
+    *,
+    features: Sequence[str] = FEATURES,
+    max_bad_rows: int = 0,
+) -> Images:
     """All images of a set that fits in memory.
 
     Raises:
       packaged.DataMissing: the set is missing; the message says what to run.
-      ValueError: no such set.
+      ValueError: no such set, or one without labels.
     """
-    return tfds_source.images(name, data_dir) if data_dir else read(name)
+    if own_format(name):
+        place = dict(features=features, max_bad_rows=max_bad_rows)
+        names = class_names(name, **place)
+        if not names:
+            raise ValueError(f"{name}: expected images with labels, got none")
+        parts = [
+            pictures.read_all(open_rows(name, split, **place))[key]
+            for split in ("train", "test")
+            for key in FEATURES
+        ]
+        return Images(*parts, names)
+    if data_dir:
+        return tfds_source.images(
+            name, data_dir, features=tuple(features), max_bad_rows=max_bad_rows
+        )
+    return read(name)
 
 
-def class_names(name: str, data_dir: str = "") -> tuple[str, ...]:
-    """The names of a set's classes."""
-    if not data_dir:
-        return read(name).class_names
-    builder = tfds_source.open_builder(name, data_dir)
-    return tuple(builder.info.features["label"].names)
+def class_names(
+    name: str,
+    data_dir: str = "",
+    *,
+    features: Sequence[str] = FEATURES,
+    max_bad_rows: int = 0,
+) -> tuple[str, ...]:
+    """The names of a set's classes; () for a set without labels."""
+    if own_format(name):
+        return open_own(name, tuple(features), max_bad_rows).images.class_names
+    if data_dir:
+        return tfds_source.class_names(name, data_dir, tuple(features))
+    return read(name).class_names
+
+
+def image_shape(
+    name: str,
+    *,
+    data_dir: str = "",
+    size: int = 0,
+    features: Sequence[str] = FEATURES,
+    max_bad_rows: int = 0,
+) -> tuple[int, ...]:
+    """Height, width and channels of the images of a set.
+
+    Raises:
+      packaged.DataMissing: the set is missing, and so are its sizes.
+      ValueError: no such set, images of several sizes.
+    """
+    if own_format(name):
+        own, _ = open_own(name, tuple(features), max_bad_rows)
+        own_rows(name, "train", size, tuple(features), max_bad_rows)  # refuses sizes
+        return *((size, size) if size else own.size or ()), own.channels
+    if size:
+        return size, size, tfds_source.channels(name, data_dir, tuple(features))
+    return load(name, data_dir, features=features).train_image.shape[1:]
 
 
 def open_rows(
-    name: str, split: str, *, data_dir: str = "", size: int = 0, held_out: float = 0.0
+    name: str,
+    split: str,
+    *,
+    data_dir: str = "",
+    size: int = 0,
+    held_out: float = 0.0,
+    features: Sequence[str] = FEATURES,
+    max_bad_rows: int = 0,
 ) -> Rows:
-    """The images and labels of a split; see the module for the other arguments.
+    """The images of a split, and their labels; see the module for the other arguments.
 
     Raises:
       ValueError: the split "held_out" where held_out is 0.
     """
+    place: dict[str, Any] = dict(data_dir=data_dir, size=size, features=features)
+    place |= dict(max_bad_rows=max_bad_rows)
     if split in ("train", "held_out") and held_out:
-        rows = open_rows(name, "train", data_dir=data_dir, size=size)
+        rows = open_rows(name, "train", **place)
         # Neighbors stay together: of emoji, two pictures of one concept.
         order = np.random.default_rng(0).permutation((rows.total + 1) // 2)
         cut = round(held_out * len(order))
@@ -62,67 +211,68 @@ def open_rows(
         return some_rows(rows, indices[indices < rows.total])
     if split == "held_out":
         raise ValueError("held_out: expected above 0 for the split held_out, got 0")
+    if own_format(name):
+        return own_rows(name, split, size, tuple(features), max_bad_rows)
     if size:
-        return tfds_source.image_rows(name, data_dir, split=split, size=size)
-    data = load(name, data_dir)
+        return tfds_source.image_rows(
+            name,
+            data_dir,
+            split=split,
+            size=size,
+            features=tuple(features),
+            max_bad_rows=max_bad_rows,
+        )
+    data = load(name, data_dir, features=features, max_bad_rows=max_bad_rows)
     image, label = getattr(data, f"{split}_image"), getattr(data, f"{split}_label")
     return array_rows({"image": image, "label": label})
 
 
 def batches(
-    name: str,
-    *,
-    data_dir: str = "",
-    size: int = 0,
-    held_out: float = 0.0,
-    batch_size: int,
-    seed: int,
-    start_step: int = 0,
+    name: str, *, batch_size: int, seed: int, start_step: int = 0, **place: Any
 ) -> Iterator[Batch]:
     """Endless shuffled training batches; batch t is a function of (seed, t).
 
+    Args:
+      name: name of the set.
+      batch_size: rows per batch.
+      seed: seed of the order.
+      start_step: number of the first batch.
+      **place: as of `open_rows`.
+
     Yields:
       image: [batch_size, h, w, c] uint8.
-      label: [batch_size] int32.
+      label: [batch_size] int32, where the set has labels.
 
     Raises:
       packaged.DataMissing: the set is missing; the message says what to run.
       ValueError: no such set, or a batch larger than it.
     """
-    place: dict[str, Any] = dict(data_dir=data_dir, size=size, held_out=held_out)
     rows = open_rows(name, "train", **place)
     return row_batches(rows, batch_size=batch_size, seed=seed, start_step=start_step)
 
 
 def one_pass(
-    name: str,
-    split: str,
-    *,
-    data_dir: str = "",
-    size: int = 0,
-    held_out: float = 0.0,
-    batch_size: int,
-    limit: int = 0,
+    name: str, split: str, *, batch_size: int, limit: int = 0, **place: Any
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The images and labels of a split once, in order, the last batch shorter.
+
+    Labels are -1 where the set has none.
 
     Args:
       name: name of the set.
       split: "train", "held_out" or "test"; with `data_dir` any split the set has.
-      data_dir: see the module.
-      size: see the module.
-      held_out: see the module.
       batch_size: rows per batch.
       limit: number of rows, spread evenly over the split; 0 for all.
+      **place: as of `open_rows`.
     """
-    place: dict[str, Any] = dict(data_dir=data_dir, size=size, held_out=held_out)
     rows = open_rows(name, split, **place)
     indices = np.arange(rows.total)
     if 0 < limit < rows.total:
         indices = np.arange(limit) * rows.total // limit
     for start in range(0, len(indices), batch_size):
         part = rows.read(indices[start : start + batch_size])
-        yield part["image"], part["label"]
+        none = np.full(len(part["image"]), -1, np.int32)
+        yield part["image"], part.get("label", none)
 
 
 def read_idx(data: bytes) -> np.ndarray:
@@ -150,7 +300,8 @@ def read(name: str) -> Images:
     """
     if name not in READERS:
         raise ValueError(
-            f"data.name: expected one of {', '.join(sorted(READERS))}, got {name!r}"
+            f"data.name: expected one of {', '.join(sorted(READERS))}, or own files as "
+            f"folder:PATH, npz:FILE or hf:PATH, got {name!r}"
         )
     return READERS[name]()
 

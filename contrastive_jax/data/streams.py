@@ -109,7 +109,7 @@ def own_files(pattern: str) -> Streams:
     """
 
     def open_part(split):
-        file = pathlib.Path(pattern.format(split=split)).expanduser()
+        file = pathlib.Path(pattern.replace("{split}", split)).expanduser()
         if not file.exists():
             if split == "test":
                 return open_part("validation")

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from contrastive_jax.report.text import literal
+
 
 def draw_image(axes, image: np.ndarray) -> None:
     """Draws one image ([h, w, 1 or 3] in [0, 1] or uint8) without ticks."""
@@ -39,7 +41,7 @@ def neighbors(
     for i in range(n):
         draw_image(grid[i][0], queries[i])
         grid[i][0].set_ylabel(
-            class_names[query_labels[i]], fontsize=7, rotation=0, ha="right"
+            literal(class_names[query_labels[i]]), fontsize=7, rotation=0, ha="right"
         )
         for j in range(k):
             axes = grid[i][j + 1]

@@ -6,6 +6,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from contrastive_jax.report.text import literal
+
 
 def embedding_map(
     points: np.ndarray,
@@ -32,7 +34,7 @@ def embedding_map(
     for label, name in enumerate(class_names):
         members = points[labels == label]
         color = colors(label % colors.N)
-        axes.scatter(*members.T, s=9, color=color, label=name, linewidths=0)
+        axes.scatter(*members.T, s=9, color=color, label=literal(name), linewidths=0)
     if marks is not None:
         fill = "black" if mark_labels is None else colors(mark_labels % colors.N)
         axes.scatter(*marks.T, s=110, marker="*", c=fill, edgecolors="white")

@@ -73,4 +73,9 @@ def token_map(
 
 def shown(token: str) -> str:
     """A token as it is drawn: its blanks can be seen, its dollars are no formula."""
-    return token.replace("\n", "\\n").replace("$", r"\$").strip(" ") or "_"
+    return literal(token.replace("\n", "\\n")).strip(" ") or "_"
+
+
+def literal(text: str) -> str:
+    """A text of the data as matplotlib has to get it, so that it is no formula."""
+    return text.replace("$", r"\$")

@@ -71,6 +71,7 @@ VIEW_RANGES = {
 }
 RANGES = VIEW_RANGES | {
     "data.size": "[0, inf)",
+    "data.max_bad_rows": "[0, inf)",
     "grid": "(0, inf)",
     "held_out": "[0, 1)",
     "prediction": "(0, inf)",
@@ -88,7 +89,7 @@ CHOICES = {
     "norm": ("batch", "group"),
     "stem": ("cifar", "imagenet"),
 }
-FREE = ("data.name", "data_dir", "test_split")
+FREE = ("data.name", "data.features", "data_dir", "test_split")
 OPTIONAL = ("crop", "affine", "jitter", "blur")
 
 
@@ -128,9 +129,19 @@ def data(
         blur=None,
         solarize=0.0,
     )
-    # A TFDS folder, or the packaged copy when empty; images cut to size, or in memory.
+    # data_dir: a TFDS folder; packaged sets and own files (folder:PATH) when empty.
+    # size: images are cut to such squares; 0 for as they are.
+    # features: names of image and label, in sets that have names for them.
+    # max_bad_rows: so many images of own files may be unreadable.
     # held_out: share of the training rows that no batch holds, for `watch`.
-    place = dict(data_dir="", size=0, test_split="test", held_out=0.0)
+    place = dict(
+        data_dir="",
+        size=0,
+        features=sets.FEATURES,
+        max_bad_rows=0,
+        test_split="test",
+        held_out=0.0,
+    )
     if name == "fashion":
         # A little milder than on photos.
         view |= dict(crop=crop(0.15, "linear"), affine=None, flip=0.5)
@@ -322,16 +333,55 @@ def to_unit(image: np.ndarray | jax.Array) -> jax.Array:
     return jnp.asarray(image, jnp.float32) / 255
 
 
-def batches(data: Section, *, seed: int, start_step: int) -> Iterator[Batch]:
+def place(data: Section) -> dict[str, Any]:
+    """Where the images of a section `data` are: arguments of `data.images`."""
+    names = ("data_dir", "features", "max_bad_rows")
+    return {name: data[name] for name in names}
+
+
+def class_names(data: Section) -> tuple[str, ...]:
+    """The names of the classes of a section `data`; () where there are no labels."""
+    return sets.class_names(data["name"], **place(data))
+
+
+def num_classes(data: Section) -> int:
+    """The number of classes of a section `data`.
+
+    Raises:
+      ValueError: the set has no labels.
+    """
+    names = class_names(data)
+    if not names:
+        raise ValueError(
+            f"data.name: expected images with labels, which the objective needs; "
+            f"{data['name']} has none"
+        )
+    return len(names)
+
+
+def batches(
+    data: Section, *, seed: int, start_step: int, labels: bool = False
+) -> Iterator[Batch]:
     """Training batches of the set that the section `data` of a config names.
+
+    Args:
+      data: the section.
+      seed: seed of the order.
+      start_step: number of the first batch.
+      labels: whether the objective needs labels.
 
     Yields:
       image: [batch_size, h, w, c] uint8.
-      label: [batch_size] int32.
+      label: [batch_size] int32, where the set has labels.
+
+    Raises:
+      ValueError: labels are needed, and there are none.
     """
+    if labels:
+        num_classes(data)
     return sets.batches(
         data["name"],
-        data_dir=data["data_dir"],
+        **place(data),
         size=data["size"],
         held_out=data["held_out"],
         batch_size=data["batch_size"],
@@ -342,10 +392,7 @@ def batches(data: Section, *, seed: int, start_step: int) -> Iterator[Batch]:
 
 def init_variables(model: nn.Module, data: Section, seed: int) -> Any:
     """Fresh variables of a model for the images of a set."""
-    size = data["size"]
-    shape = (size, size, 3)  # images read from disk are cut to size and have colour
-    if not size:
-        shape = sets.load(data["name"], data["data_dir"]).train_image.shape[1:]
+    shape = sets.image_shape(data["name"], size=data["size"], **place(data))
     return fresh_variables(model, jax.random.key(seed), shape)
 
 
@@ -459,7 +506,7 @@ def encode_split(
 
     Args:
       encode: the frozen encoder.
-      data: name, data_dir and size of the set, see `data.images`.
+      data: the section of a config, see `data.images`.
       split: "train", "held_out" or "test"; `data["test_split"]` renames the last.
       limit: rows; 0 for all.
       keep: how many of the images to keep; the others are dropped after encoding.
@@ -472,7 +519,7 @@ def encode_split(
     for image, label in sets.one_pass(
         data["name"],
         name,
-        data_dir=data["data_dir"],
+        **place(data),
         size=data["size"],
         held_out=data["held_out"],
         batch_size=batch,
@@ -534,9 +581,8 @@ def watch(config: ml_collections.ConfigDict, encode: Encode) -> dict[str, float]
 
     Rows held out of training (`data.held_out`) are classified by their nearest
     neighbors among the others; where none are held out, training rows by the nearest
-    others of them. "knn" is the accuracy in percent, "effective_rank" that of the
-    features without their mean, "mean_cosine" that of the features as they are: high
-    behind a ReLU, 1 when all collapse to one direction.
+    others of them. "knn" is the accuracy in percent, left out where there are no
+    labels; the others are those of `spread`.
     """
     rows = config.watch.rows
     bank = encode_split(encode, config.data, "train", limit=rows)
@@ -544,15 +590,25 @@ def watch(config: ml_collections.ConfigDict, encode: Encode) -> dict[str, float]
     if config.data.held_out:
         asked = encode_split(encode, config.data, "held_out", limit=rows)
         features = asked.features
+    if not class_names(config.data):
+        return spread(asked.features)
     classes = int(max(bank.label.max(), asked.label.max())) + 1
     nearest = knn.knn_classify(
         bank.features, bank.label, features, k=config.eval.k, num_classes=classes
     )
-    center = asked.features.mean(axis=0)
+    own = {"knn": 100 * float(np.mean(np.asarray(nearest) == asked.label))}
+    return own | spread(asked.features)
+
+
+def spread(features: np.ndarray) -> dict[str, float]:
+    """How far features are from a collapse, without labels.
+
+    "effective_rank" is that of the features without their mean, "mean_cosine" that of
+    the features as they are: high behind a ReLU, 1 when all collapse to one direction.
+    """
     return {
-        "knn": 100 * float(np.mean(np.asarray(nearest) == asked.label)),
-        "effective_rank": float(effective_rank(asked.features - center)),
-        "mean_cosine": float(average_cosine(asked.features)),
+        "effective_rank": float(effective_rank(features - features.mean(axis=0))),
+        "mean_cosine": float(average_cosine(features)),
     }
 
 
@@ -597,9 +653,12 @@ def evaluate_encoders(
 ) -> dict[str, float]:
     """Accuracy in percent of every encoder, as "name/linear" and "name/knn".
 
+    Of a set without labels, "name/effective_rank" and "name/mean_cosine" of test rows:
+    see `spread`.
+
     Args:
       encoders: frozen encoders by name.
-      data: name, data_dir and size of the set.
+      data: the section of a config.
       train_limit: labelled training rows that probe and kNN see; 0 for all.
       test_limit: test rows; 0 for all.
       k: neighbours.
@@ -607,6 +666,12 @@ def evaluate_encoders(
         the test rows: what hyperparameters are chosen on.
     """
     results = {}
+    if not class_names(data):
+        print(f"{data['name']} has no labels: no linear probe and no kNN", flush=True)
+        for name, encode in encoders.items():
+            test = encode_split(encode, data, "test", limit=test_limit)
+            results |= {f"{name}/{k}": x for k, x in spread(test.features).items()}
+        return results
     for name, encode in encoders.items():
         train = encode_split(encode, data, "train", limit=train_limit)
         if held_out:
@@ -649,7 +714,18 @@ def write_report(
 
 
 def add_accuracies(page: Report, results: Mapping[str, Any]) -> None:
-    """Adds a bar chart and a table of linear probe and kNN of every encoder."""
+    """Adds a bar chart and a table of linear probe and kNN of every encoder.
+
+    Without labels: a table of what was measured without them.
+    """
+    if not any(key.endswith("/knn") for key in results):
+        page.section(
+            "Features",
+            "The set has no labels, so there is no linear probe and no kNN. An "
+            "effective rank or a mean cosine near 1 is a sign of collapse.",
+        )
+        page.results(results)
+        return
     names = [key.removesuffix("/knn") for key in results if key.endswith("/knn")]
     measures = {"linear probe": "linear", "kNN": "knn"}
     groups = {
@@ -680,14 +756,19 @@ def add_training(page: Report, runs: Mapping[str, Sequence[Mapping[str, Any]]]) 
       runs: logged lines of each method, as `training.metrics.read` gives them.
     """
     colors = plots.method_colors(runs)
-    watched = {m: [x for x in run if "watch/knn" in x] for m, run in runs.items()}
+    watched = {
+        m: [x for x in run if "watch/effective_rank" in x] for m, run in runs.items()
+    }
     if any(watched.values()):
         page.section(
             "While training",
             "Of rows held out of training, or of training rows where none are. An "
             "effective rank or a mean cosine near 1 is a sign of collapse.",
         )
+        first = next(x for run in watched.values() for x in run)
         for key, ylabel in WATCHED.items():
+            if f"watch/{key}" not in first:
+                continue  # no labels
             points = {
                 name: ([x["step"] for x in run], [x[f"watch/{key}"] for x in run])
                 for name, run in watched.items()
@@ -705,14 +786,18 @@ def add_training(page: Report, runs: Mapping[str, Sequence[Mapping[str, Any]]]) 
 def add_features(page: Report, data: Section, encode: Encode) -> None:
     """Adds a map of test embeddings, nearest neighbors, and what the model sees."""
     test = encode_split(encode, data, "test", limit=1000, keep=1000)
-    class_names = sets.class_names(data["name"], data["data_dir"])
+    names = class_names(data)
+    colors = "colours are classes, which the encoder never saw unless its objective "
+    colors += "uses labels."
+    if not names:  # one class of all
+        colors = "the set has no labels."
+        names, test = ("no label",), test._replace(label=0 * test.label)
     page.section(
         "Map of test embeddings",
-        "t-SNE of the encoder's features (PCA below 500 rows); colours are classes, "
-        "which the encoder never saw unless its objective uses labels.",
+        f"t-SNE of the encoder's features (PCA below 500 rows); {colors}",
     )
     page.figure(
-        maps.embedding_map(plane(test.features), test.label, class_names),
+        maps.embedding_map(plane(test.features), test.label, names),
         "2-D map of test embeddings coloured by class",
     )
     shown = np.linspace(0, len(test.label) - 1, SHOWN).astype(int)
@@ -728,7 +813,7 @@ def add_features(page: Report, data: Section, encode: Encode) -> None:
             test.image[nearest],
             test.label[shown],
             test.label[nearest],
-            class_names,
+            names,
         ),
         "grid of query images with their nearest neighbours",
     )

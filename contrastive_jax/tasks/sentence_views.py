@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator
 
 from contrastive_jax import parallel, training
 from contrastive_jax.data import array_batches, sentences
+from contrastive_jax.data.formats import tables
 from contrastive_jax.models import pretrained
 from contrastive_jax.models.pretrained import encoders
 from contrastive_jax.report import Report, plots
@@ -46,7 +47,10 @@ def data(**changes: Any) -> ml_collections.ConfigDict:
     """The section `data`."""
     section = dict(
         texts="brown",  # a key of text_encoders.TEXTS, or "verses"
-        file="",  # in their place: a line for each row, texts separated by tabs
+        # file: in their place, a line for each row, texts separated by tabs; or
+        # csv:FILE, jsonl:FILE.
+        file="",
+        features=("text",),  # columns of such a table: a sentence, or views of one
         count=60_000,  # the first of them
         length=32,  # tokens; what is longer is cut, in training only
         batch_size=64,
@@ -80,7 +84,7 @@ def checks(*, positive: tuple[str, ...] = (), **changes: Any) -> training.Checks
             "eval.sets": SETS,
             **choices,
         },
-        free=(*text_encoders.FREE, "data.file"),
+        free=(*text_encoders.FREE, "data.file", "data.features"),
         **changes,
     )
 
@@ -170,16 +174,34 @@ def columns(config: Any) -> list[Sequence[str]]:
     """Texts to train on, by column: those of a file, or one column of sentences.
 
     No sentence comes twice: it would be its own negative.
+
+    Raises:
+      DataMissing: no such file.
+      ValueError: one of its lines has more or fewer texts, or an empty one; names it.
     """
-    own = config.data
+    own, names = config.data, tuple(config.data.features)
     if own.file:
-        text = pathlib.Path(own.file).expanduser().read_text(encoding="utf-8")
-        lines = [*dict.fromkeys(x for x in text.splitlines() if x.strip())]
-        rows = [line.split("\t") for line in lines[: own.count]]
-        return [*zip(*rows, strict=True)]
+        return [*zip(*read_rows(own.file, names)[: own.count], strict=True)]
     if own.texts == "verses":
         return [pairs(config)[0].queries[: own.count]]
     return [[*dict.fromkeys(text_encoders.TEXTS[own.texts]())][: own.count]]
+
+
+@functools.cache
+def read_rows(name: str, features: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The rows of a user's file, each once, see `columns`."""
+    kind, _ = tables.kind_of(name)
+    if kind in ("csv", "jsonl"):
+        return [*dict.fromkeys(tables.read(name, features))]
+    file = name.removeprefix("tsv:")
+    rows = [line.split("\t") for (line,) in tables.read_lines(file)]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(rows[0]) or not all(text.strip() for text in row):
+            raise ValueError(
+                f"{file}, row {number}: expected {len(rows[0])} texts separated by "
+                f"tabs, as in the first row, got {row!r:.80}"
+            )
+    return [*dict.fromkeys(map(tuple, rows))]
 
 
 def batches(

@@ -9,7 +9,9 @@ from typing import Any
 import ml_collections
 
 from contrastive_jax import parallel
+from contrastive_jax.parallel.mapper import MappedStep
 from contrastive_jax.report import record
+from contrastive_jax.training import finite
 from contrastive_jax.training.config import changed, plain
 from contrastive_jax.training.loop import fit
 from contrastive_jax.training.state import TrainState
@@ -21,6 +23,17 @@ CONFIG = "train.json"
 Evals = Mapping[str, Callable[[Any], dict[str, float]]]
 # The trained methods of a paper: {name: (config, state)}.
 Trained = Mapping[str, tuple[Config, TrainState]]
+
+
+def map_step(config: Config, make_step: Callable[..., Any]) -> MappedStep:
+    """The step of a config over its devices, guarded (`training.finite`).
+
+    Args:
+      config: with `mapper` and `devices`.
+      make_step: `make_step(config, axis_name)`, the step.
+    """
+    make = finite.guarded(functools.partial(make_step, config))
+    return parallel.data_parallel(make, config.mapper, devices=config.devices)
 
 
 def write_config(config: Config, workdir: str | pathlib.Path) -> pathlib.Path:
@@ -57,9 +70,7 @@ def train(
     Raises:
       NonFinite: as `fit`, which raises its other errors here, too.
     """
-    step = parallel.data_parallel(
-        functools.partial(make_step, config), config.mapper, devices=config.devices
-    )
+    step = map_step(config, make_step)
     source = functools.partial(batches, config)
     watched = dict(evals(config)) if evals else None
     write_config(config, workdir)

@@ -29,7 +29,7 @@ class Pairs(NamedTuple):
 def measure(config, state, model, augments) -> Pairs:
     """Two random views of test images through a trained model."""
     data, rows = config.data, config.compared.rows
-    place = dict(data_dir=data.data_dir, size=data.size, limit=rows)
+    place = dict(images.place(data), size=data.size, limit=rows)
     image, _ = next(sets.one_pass(data.name, data.test_split, batch_size=rows, **place))
     params, model_state = jax.device_get((state.params, state.model_state))
 

@@ -16,7 +16,8 @@ def write(workdir, doc, config, results, trained, make_model, make_views):
     """report.html of a run; arguments as `images.write_report`."""
     page = Report(f"AMCL on {config.data.name}", doc.partition("\n")[0])
     images.add_accuracies(page, results)
-    add_strengths(page, config, results)
+    if images.class_names(config.data):
+        add_strengths(page, config, results)
     # Of the strongest augmentation and the first host.
     host, letters = config.compared.hosts[0], config.compared.strengths[-1]
     pairs = {}

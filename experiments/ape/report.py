@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from contrastive_jax.data import events
 from contrastive_jax.report import Report, plots
+from contrastive_jax.report.text import literal
 from experiments.ape import measure
 from experiments.ape.data import ByChange
 
@@ -163,6 +164,7 @@ def pair_map(panels: Mapping[str, tuple[Sequence[str], np.ndarray]]) -> Figure:
             colour = "white" if dark else "black"
             place = dict(ha="center", va="center", fontsize=7, color=colour)
             axes.text(j - 1, i, f"{table[i, j]:.2f}", **place)
+        names = [literal(name) for name in names]
         axes.set_xticks(range(m - 1), names[1:], rotation=40, ha="right", fontsize=8)
         axes.set_yticks(range(m - 1), names[:-1], fontsize=8)
         axes.set_title(title, fontsize=10)
@@ -200,10 +202,11 @@ def entity_maps(
         axes.scatter(*flat[other].T, s=8, color="0.75", linewidths=0)
         for k, label in enumerate(common):
             mine = flat[labels == label]
-            name = str(names[label])[:18]
+            name = literal(str(names[label])[:18])
             if len(mine):
                 axes.scatter(*mine.T, s=10, color=colours(k), label=name, linewidths=0)
-        axes.set_title(f"{title} ({len(x)}), colour: {what}", fontsize=9)
+        title = literal(f"{title} ({len(x)}), colour: {what}")
+        axes.set_title(title, fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.legend(fontsize=5.5, loc="center left", bbox_to_anchor=(1, 0.5))

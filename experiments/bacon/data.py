@@ -6,6 +6,7 @@ import numpy as np
 
 from contrastive_jax.data import array_batches, long_tail_rows, long_tail_sizes
 from contrastive_jax.data import images as sets
+from contrastive_jax.tasks import images
 
 
 class Tail(NamedTuple):
@@ -27,6 +28,7 @@ class Tail(NamedTuple):
 def long_tail(config):
     """The rows of a config, the same for all seeds."""
     data, total = config.data, config.model.num_classes
+    images.num_classes(data)  # refuses a set without labels
     image, label = whole(config, "train")
     tails = [
         long_tail_sizes(number, largest=data.largest, ratio=data.ratio)
@@ -79,7 +81,7 @@ def whole(config, split, limit=0):
     parts = sets.one_pass(
         data.name,
         split,
-        data_dir=data.data_dir,
+        **images.place(data),
         size=data.size,
         held_out=data.held_out,
         batch_size=1000,

@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from contrastive_jax import training
-from contrastive_jax.data import images as sets
 from contrastive_jax.report import Report, plots
 from contrastive_jax.report.record import write_atomic
 from contrastive_jax.tasks import images
@@ -28,7 +27,7 @@ def write(workdir, doc, config, results, predicted, trained, logged):
     """Writes report.html."""
     summary = doc.partition("\n")[0]
     page = Report(f"BaCon on {config.data.name}", summary)
-    names = sets.class_names(config.data.name, config.data.data_dir)
+    names = images.class_names(config.data)
     page.section(
         "Accuracy on test rows",
         "In percent, under one best match of clusters and classes. The test classes "

@@ -33,7 +33,7 @@ CHECKS = training.Checks(
         "tower": ("resnet", "vit"),
         "pool": ("end", "mean"),
     },
-    free=(*images.FREE, "data.caption"),
+    free=images.FREE,
     optional=images.OPTIONAL,
 )
 
@@ -50,8 +50,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = ConfigDict(
         dict(
             name="emoji",
-            data_dir="",  # a TFDS folder; the packaged emoji when empty
-            caption="",  # the feature with the caption, in a TFDS folder
+            data_dir="",  # a TFDS folder; emoji, or csv:FILE or jsonl:FILE, when empty
+            features=("image", "caption"),  # names of the columns, or TFDS features
             test_split="test",
             size=32,
             tokens=16,  # length of a caption
@@ -120,7 +120,6 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update(
             name="image_text",  # the 400 million pairs of the paper are not public
             data_dir="~/tensorflow_datasets",
-            caption="caption",
             size=224,  # table 20
             tokens=76,  # section 2.4
             vocabulary=49_408,  # table 18; section 2.4 says 49,152

@@ -15,10 +15,10 @@ from contrastive_jax.training.config import Section
 
 @functools.cache
 def read_vocabulary(
-    name: str, data_dir: str, caption: str, size: int, rows: int
+    name: str, data_dir: str, features: tuple[str, ...], size: int, rows: int
 ) -> Vocabulary:
     """The vocabulary of a set's training captions, built once per process."""
-    pairs = captions.open_pairs(name, "train", data_dir=data_dir, caption=caption)
+    pairs = captions.open_pairs(name, "train", data_dir=data_dir, features=features)
     return captions.vocabulary(pairs, size, rows)
 
 
@@ -29,7 +29,7 @@ def open_split(data: Section, split: str) -> captions.Pairs:
         split,
         data_dir=data["data_dir"],
         size=data["size"],
-        caption=data["caption"],
+        features=data["features"],
     )
 
 
@@ -38,7 +38,7 @@ def open_vocabulary(data: Section) -> Vocabulary:
     return read_vocabulary(
         data["name"],
         data["data_dir"],
-        data["caption"],
+        tuple(data["features"]),
         data["vocabulary"],
         data["vocabulary_rows"],
     )

@@ -1,12 +1,11 @@
 """Texts to train on with their candidates; pairs of texts with graded similarity.
 
 "wordnet": definitions of nouns, graded by how near the nouns are in WordNet. Other
-names are files of a text a line, or "controlled" (`synthetic`), where topic and style
-of every text are known.
+names are files of a text a line, or with a column "text", or "controlled"
+(`synthetic`), where topic and style of every text are known.
 """
 
 import functools
-import pathlib
 import re
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from contrastive_jax import search
 from contrastive_jax.data import Rows, packaged, row_batches, sentences
+from contrastive_jax.data.formats import tables
 from contrastive_jax.tasks import text_encoders
 from experiments.debcse import measure, model
 
@@ -127,14 +127,13 @@ def described(texts, vectors, rows, surface):
 def texts_of(rng, own):
     """Texts to train on, and pairs to choose by and to report, of texts not seen."""
     if own["name"] != "wordnet":
-        file = pathlib.Path(own["name"]).expanduser()
-        if not file.exists():
+        if not tables.kind_of(own["name"])[1].is_file():
             raise packaged.DataMissing(
                 f"data.name: expected wordnet, controlled or a file with a text a "
                 f"line, got {own['name']!r}"
             )
-        lines = file.read_text(encoding="utf-8").splitlines()
-        return list(dict.fromkeys(x for x in lines if x.strip())), None, None
+        rows = tables.read(own["name"], ["text"])
+        return list(dict.fromkeys(text for (text,) in rows)), None, None
     texts, chains = nouns()
     order = rng.permutation(len(texts))
     parts = np.split(order, np.cumsum([own["count"], own["validation"]]))

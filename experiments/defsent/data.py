@@ -5,12 +5,12 @@ entry is among those to learn, also not under another word.
 """
 
 import functools
-import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
 from contrastive_jax.data import DataMissing, array_batches, sentences
+from contrastive_jax.data.formats import tables
 from contrastive_jax.tasks import text_encoders
 
 SPLITS = ("test", "validation")
@@ -82,24 +82,21 @@ def synthetic() -> tuple[tuple[sentences.Definition, ...], tuple[tuple[int, ...]
 
 
 def read(path: str) -> tuple[tuple[sentences.Definition, ...], tuple[tuple, ...]]:
-    """Senses of a user's file: a word, a tab and a definition a line; no tree.
+    """Senses of a user's table with columns word and definition; no tree.
+
+    A .tsv file has them without a header, see `formats.tables`.
 
     Raises:
       DataMissing: the file is not there.
       ValueError: naming the line that is something else.
     """
-    file = pathlib.Path(path).expanduser()
-    if not file.is_file():
+    if not tables.kind_of(path)[1].is_file():
         raise DataMissing(
             f"data.name: expected wordnet, synthetic or a file, got '{path}'"
         )
-    senses = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        word, _, definition = (part.strip() for part in line.partition("\t"))
-        if not word or not definition:
-            raise ValueError(f"{path}:{number}: expected a word, a tab, a definition")
-        senses.append(sentences.Definition((word,), definition, ()))
-    return tuple(senses), ((),) * len(senses)
+    rows = tables.read(path, ("word", "definition"))
+    senses = tuple(sentences.Definition((word,), text, ()) for word, text in rows)
+    return senses, ((),) * len(senses)
 
 
 def from_config(config) -> Dictionary:

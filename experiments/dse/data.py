@@ -60,7 +60,7 @@ def read(config) -> dict[str, Pairs]:
         }
     found = {}
     for part, size in sizes.items():
-        file = pathlib.Path(d.name.format(split=part)).expanduser()
+        file = pathlib.Path(d.name.replace("{split}", part)).expanduser()
         if "{split}" not in d.name or not file.exists():
             raise packaged.DataMissing(
                 f"data.name: expected verses, synthetic or a path with {{split}} to "

@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax import losses, parallel, similarity, training
-from contrastive_jax.data import images as sets
 from contrastive_jax.methods import hydra
 from contrastive_jax.tasks import images
 from experiments.hydra import measure, report
@@ -28,7 +27,7 @@ from experiments.hydra.model import ClassPairGate, GatedEncoder
 
 def num_classes(config):
     """Of the set."""
-    return len(sets.class_names(config.data.name, config.data.data_dir))
+    return images.num_classes(config.data)
 
 
 def make_model(config, axis_name=None):
@@ -108,7 +107,8 @@ def make_step(config, axis_name=None):
 
 def batches(config, start_step):
     """Shuffled images with their labels."""
-    return images.batches(config.data, seed=config.seed, start_step=start_step)
+    order = dict(seed=config.seed, start_step=start_step)
+    return images.batches(config.data, **order, labels=True)
 
 
 def encode(config, state):

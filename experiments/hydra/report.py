@@ -5,7 +5,6 @@ import pathlib
 from matplotlib.figure import Figure
 
 from contrastive_jax import training
-from contrastive_jax.data import images as sets
 from contrastive_jax.report import Report, plots
 from contrastive_jax.tasks import images
 from experiments.hydra import measure
@@ -19,7 +18,7 @@ def write(workdir, doc, config, results, trained, make_model, encode):
     page.results({k: x for k, x in results.items() if "/z_" in k})
     add_spectra(page, config, trained, make_model)
     own, state = trained["hydra"]
-    names = sets.class_names(config.data.name, config.data.data_dir)
+    names = images.class_names(config.data)
     add_relations(page, measure.gates(own, state, make_model(own), len(names)), names)
     images.add_features(page, config.data, encode(own, state))
     folder = pathlib.Path(workdir)

@@ -30,6 +30,17 @@ class Split(NamedTuple):
     outside: dict[str, np.ndarray]
 
 
+def check_names(config) -> None:
+    """Raises ValueError unless all sets of a config are known; they name folders."""
+    known = (*synthetic.PLANE, *SHAPES)
+    for name in (config.data.name, *config.data.sets):
+        if name not in known:
+            raise ValueError(
+                f"data.name, data.sets: expected some of {', '.join(known)}, got "
+                f"{name!r}"
+            )
+
+
 def shape_of(name: str) -> tuple[int, ...]:
     """Shape of one point."""
     return SHAPES.get(name, (2,))
@@ -187,6 +198,7 @@ def make_noise(config) -> Noise | White:
 
 def batches(config, start_step: int):
     """Endless batches of x, points [n, 2] or uint8 images [n, h, w, c]."""
+    check_names(config)
     order = dict(
         batch_size=config.data.batch_size, seed=config.seed, start_step=start_step
     )

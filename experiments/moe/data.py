@@ -4,14 +4,15 @@ Every source is a `Corpus`. A pair is two texts of one field that a third one na
 what is no known pair is a negative. Texts are for training, validation or the test.
 """
 
-import csv
 import functools
 import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from contrastive_jax import parallel
 from contrastive_jax.data import array_batches, descriptions, packaged, sentences
+from contrastive_jax.data.formats import tables
 from contrastive_jax.tasks import text_encoders
 
 SPLITS = ("train", "validation", "test")
@@ -123,12 +124,13 @@ def from_files(folder, fields) -> Corpus:
                     f"data.name: expected debian, synthetic, pilot or a folder with "
                     f"FIELD/train.csv and test.csv, got {folder} ({file} is not there)"
                 )
-            with file.open(encoding="utf-8", newline="") as lines:
-                for row in csv.DictReader(lines):
-                    if float(row.get("label") or 1) > 0:
-                        own = [place.setdefault((k, row[c]), len(place)) for c in "ab"]
-                        pairs.append(own)
-                        split.append(s)
+            for row, (*texts, label) in enumerate(
+                tables.read(str(file), ("a", "b"), optional=("label",)), start=1
+            ):
+                if tables.number(label or "1", f"{file}, row {row}") > 0:
+                    own = [place.setdefault((k, text), len(place)) for text in texts]
+                    pairs.append(own)
+                    split.append(s)
     field, texts = zip(*place, strict=True)
     return whole(texts, field, np.array(pairs), np.array(split))
 
@@ -187,7 +189,7 @@ def batches(config, start_step):
         }
         apart = ~(c.related[np.ix_(a, b)] | c.related[np.ix_(a, a)])
         batch |= {"field": c.field[a], "apart": apart}
-        yield batch
+        yield parallel.own_rows(batch)
         step += 1
 
 
@@ -211,7 +213,7 @@ def start_batches(config, start_step):
     for batch in array_batches(
         arrays, batch_size=size, seed=config.seed, start_step=start_step
     ):
-        yield batch | more
+        yield batch | parallel.own_rows(more)
 
 
 def halves(text: str) -> tuple[str, str]:

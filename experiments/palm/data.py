@@ -11,8 +11,22 @@ from contrastive_jax.tasks import images
 def batches(config, start_step):
     """Shuffled images and labels of the classes that are trained on."""
     data = config.data
+    total = images.num_classes(data)
+    others = data.others if "others" in data.out else ()
+    if max([data.known, *(x + 1 for x in others)]) > total:
+        raise ValueError(
+            f"data.known, data.others: expected classes of {data.name}, which has "
+            f"{total}, got {data.known} and {others}"
+        )
+    classes = -(-(data.known or total) // data.merge)
+    if classes != config.loss.num_classes:
+        raise ValueError(
+            f"loss.num_classes: expected {classes} (of {data.name}), got "
+            f"{config.loss.num_classes}"
+        )
     if not data.known and data.merge == 1:
-        return images.batches(data, seed=config.seed, start_step=start_step)
+        order = dict(seed=config.seed, start_step=start_step)
+        return images.batches(data, **order, labels=True)
     image, label = inside(config, "train")
     return array_batches(
         {"image": image, "label": label},
@@ -47,7 +61,7 @@ def outside(config):
 
 def whole(data, name, split, limit):
     """All rows of a split, or `limit` rows spread over it."""
-    place = dict(data_dir=data.data_dir, size=data.size)
+    place = dict(images.place(data), size=data.size)
     held_out = 0.0 if split == "test" else data.held_out
     if split == "test" and name == data.name:
         split = data.test_split

@@ -5,7 +5,6 @@ import pathlib
 import numpy as np
 
 from contrastive_jax import training
-from contrastive_jax.data import images as sets
 from contrastive_jax.evaluation import plane
 from contrastive_jax.report import Report, maps, plots
 from contrastive_jax.tasks import images
@@ -69,7 +68,7 @@ def add_map(page, name, config, state, head):
     z = z / np.linalg.norm(z, axis=1, keepdims=True)
     vectors = np.asarray(state.prototypes.vectors)
     points = plane(np.concatenate([z, vectors]))
-    names = sets.class_names(config.data.name, config.data.data_dir)
+    names = images.class_names(config.data)
     number = config.loss.num_classes
     classes = np.arange(len(vectors)) % number if config.loss.labelled else None
     page.section(

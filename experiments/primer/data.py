@@ -11,12 +11,12 @@ Of the check of NCE: outcomes of contexts whose chances are known.
 
 import functools
 import itertools
-import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
 from contrastive_jax.data import epoch_batches, packaged, sentences, vocabulary
+from contrastive_jax.data.formats import tables
 from experiments.primer import model
 
 PARTS = ("train", "validation", "test", "unseen_validation", "unseen_test")
@@ -98,30 +98,33 @@ def synthetic(labels: int = 20) -> Raw:
     return Raw(texts, {name: name for name in descriptions}, descriptions)
 
 
-def own_files(folder: str) -> Raw:
-    """Texts and labels of a user: texts.tsv (label, text), labels.tsv (label, text).
+def own_files(name: str) -> Raw:
+    """Texts and labels of a user, see `formats.tables`.
+
+    A folder with texts.tsv and labels.tsv, of a label and a text each; or one table
+    with columns label and text, whose labels describe themselves.
 
     Raises:
-      DataMissing: no such files, a line that has no tab, or a label without a text.
+      DataMissing: no such files, or a label without a text.
+      ValueError: naming the line that is something else.
     """
-    rows = {}
-    for name in ("texts", "labels"):
-        file = pathlib.Path(folder).expanduser() / f"{name}.tsv"
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as e:
+    kind, place = tables.kind_of(name)
+    files = {part: str(place / f"{part}.tsv") for part in ("texts", "labels")}
+    if kind != "lines":
+        files = {"texts": name}
+    for file in files.values():
+        if not tables.kind_of(file)[1].is_file():
             raise packaged.DataMissing(
-                f"data.name: expected wordnet, synthetic or a folder with texts.tsv "
-                f"and labels.tsv, got {folder!r} ({e})"
-            ) from e
-        for number, line in enumerate(lines, start=1):
-            if "\t" not in line:
-                raise packaged.DataMissing(f"{file}:{number}: expected LABEL<tab>TEXT")
-        rows[name] = [tuple(line.split("\t", 1)) for line in lines]
+                f"data.name: expected wordnet, synthetic, csv:FILE, jsonl:FILE or a "
+                f"folder with texts.tsv and labels.tsv, got {name!r}"
+            )
+    rows = {part: tables.read(x, ("label", "text")) for part, x in files.items()}
+    if kind != "lines":
+        rows["labels"] = [(label, label) for label, _ in rows["texts"]]
     descriptions = dict(rows["labels"])
     unknown = {label for label, _ in rows["texts"]} - set(descriptions)
     if unknown:
-        raise packaged.DataMissing(f"{folder}: no description of {sorted(unknown)[:3]}")
+        raise packaged.DataMissing(f"{name}: no description of {sorted(unknown)[:3]}")
     return Raw(rows["texts"], {name: name for name in descriptions}, descriptions)
 
 

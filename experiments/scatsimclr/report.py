@@ -103,7 +103,8 @@ def write(workdir, doc, config, results, trained, encode) -> pathlib.Path:
     sizes = dict(scales=own.scales, angles=own.angles)
     images.add_accuracies(page, results)
     page.section("Accuracy and parameters", "Encoders without their heads.")
-    page.figure(sizes_and_scores(results, names), "accuracy over parameters")
+    if images.class_names(config.data):
+        page.figure(sizes_and_scores(results, names), "accuracy over parameters")
     rows = [[name, results[f"{name}/parameters"]] for name in names]
     page.table(["encoder", "parameters"], rows)
     page.section(

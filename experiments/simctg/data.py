@@ -1,13 +1,13 @@
 """English as tokens: rows to train on, prompts with what really followed them."""
 
 import functools
-import pathlib
 import re
 
 import numpy as np
 
 from contrastive_jax.data import packaged, streams
 from contrastive_jax.data.batches import array_batches
+from contrastive_jax.data.formats import tables
 from contrastive_jax.tasks import language_models
 
 SPLITS = ("train", "validation", "test")
@@ -16,10 +16,10 @@ SENTENCE = r"(?<=[.?!] )[A-Z]"
 
 @functools.cache
 def texts(name: str) -> dict[str, list[str]]:
-    """Texts of each split: "brown", "synthetic", or files of a text a line.
+    """Texts of each split: "brown", "synthetic", or files, see `formats.tables`.
 
     Of Brown, one text of ten is for validation and one for the test. Own files have
-    "{split}" in their path.
+    "{split}" in their path and a text a line, or a column "text".
 
     Raises:
       packaged.DataMissing: they are not there and could not be fetched.
@@ -28,14 +28,13 @@ def texts(name: str) -> dict[str, list[str]]:
         made = streams.synthetic()
         return {split: [streams.decode(getattr(made, split))] for split in SPLITS}
     if name != "brown":
-        files = {s: pathlib.Path(name.format(split=s)).expanduser() for s in SPLITS}
-        for file in files.values():
-            if "{split}" not in name or not file.exists():
-                raise packaged.DataMissing(
-                    f"data.name: expected brown, synthetic or a path with {{split}} to "
-                    f"files with a text a line, got {name!r} ({file} is not there)"
-                )
-        return {s: f.read_text(encoding="utf-8").split("\n") for s, f in files.items()}
+        if "{split}" not in name:
+            raise packaged.DataMissing(
+                f"data.name: expected brown, synthetic or a path with {{split}} to "
+                f"files with a text a line, got {name!r}"
+            )
+        files = {s: tables.read(name.replace("{split}", s), ["text"]) for s in SPLITS}
+        return {s: [text for (text,) in rows] for s, rows in files.items()}
     counts = streams.BROWN.items()
     names = [f"c{c}{i:02d}" for c, count in counts for i in range(1, count + 1)]
     files = packaged.read_members("brown", names)

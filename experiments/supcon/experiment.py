@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax import losses, pairs, parallel, similarity, training
-from contrastive_jax.data import images as sets
 from contrastive_jax.tasks import images
 
 OBJECTIVES = ("supcon", "simclr", "cross_entropy")
@@ -32,8 +31,8 @@ def make_model(config, axis_name=None):
             f"loss.objective: expected one of {OBJECTIVES}, got {objective!r}"
         )
     if objective == "cross_entropy":
-        names = sets.class_names(config.data.name, config.data.data_dir)
-        head = dict(projection=(len(names),), batch_norm=False)
+        classes = images.num_classes(config.data)
+        head = dict(projection=(classes,), batch_norm=False)
     return images.make_model(config.model, axis_name, **head)
 
 
@@ -97,7 +96,8 @@ def make_step(config, axis_name=None):
 
 def batches(config, start_step):
     """Shuffled images with their labels."""
-    return images.batches(config.data, seed=config.seed, start_step=start_step)
+    order = dict(seed=config.seed, start_step=start_step)
+    return images.batches(config.data, **order, labels=True)
 
 
 def encode(config, state):

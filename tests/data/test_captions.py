@@ -154,12 +154,14 @@ def test_a_prepared_set(tmp_path):
         builder = Captioned(data_dir=str(tmp_path), file_format="array_record")
     builder.download_and_prepare()
     options = dict(data_dir=str(tmp_path), size=8)
-    pairs = captions.open_pairs("captioned", "train", caption="caption", **options)
+    pairs = captions.open_pairs("captioned", "train", **options)
     image = pairs.image(np.arange(3))
     assert image.shape == (3, 1, 8, 8, 3)
     assert pairs.caption(np.arange(3)) == [f"number {x}" for x in image[:, 0, 0, 0, 0]]
-    with pytest.raises(packaged.DataMissing, match=r"expected image and 'text'"):
-        captions.open_pairs("captioned", "train", caption="text", **options)
+    with pytest.raises(
+        packaged.DataMissing, match=r"a caption named \('image', 'text'\)"
+    ):
+        captions.open_pairs("captioned", "train", features=("image", "text"), **options)
 
 
 @pytest.mark.network
@@ -171,3 +173,58 @@ def test_the_pinned_emoji_are_what_they_are_said_to_be():
     assert image.shape == (382, 2, 16, 16, 3)
     assert (image[:, 0] != image[:, 1]).any(axis=(1, 2, 3)).all()
     assert len(set(test.caption(np.arange(382)))) > 375
+
+
+def write_table(folder, count=10):
+    """A table of pictures of one color each, its number, and captions."""
+    for i in range(count):
+        (folder / f"{i}.png").write_bytes(png((i, 0, 0, 255)))
+    rows = [f"{i}.png,number {i}" for i in range(count)]
+    (folder / "pairs.csv").write_text("\n".join(["file,text", *rows]))
+    return f"csv:{folder}/pairs.csv"
+
+
+def test_a_table_of_paths_and_captions(tmp_path):
+    options = dict(size=8, features=("file", "text"))
+    name = write_table(tmp_path)
+    parts = [captions.open_pairs(name, x, **options) for x in ("train", "test")]
+    assert [part.total for part in parts] == [8, 2]
+    numbers = []
+    for part in parts:
+        rows = np.arange(part.total)
+        image = part.image(rows)
+        assert image.shape == (part.total, 1, 8, 8, 3) and part.threads > 1
+        own = image[:, 0, 0, 0, 0].tolist()
+        assert part.caption(rows) == [f"number {i}" for i in own]
+        numbers += own
+    assert sorted(numbers) == list(range(10))
+
+    def encode(texts):
+        return np.array([[int(text.split()[1])] for text in texts], np.int32)
+
+    order = dict(batch_size=4, seed=1)
+    source = captions.batches(parts[0], encode, **order)
+    for batch in (next(source), next(source)):
+        assert batch["image"][:, 0, 0, 0, 0].tolist() == batch["tokens"][:, 0].tolist()
+    later = captions.batches(parts[0], encode, **order, start_step=1)
+    np.testing.assert_array_equal(next(later)["tokens"], batch["tokens"])
+    split = f"csv:{tmp_path}/{{split}}.csv"
+    assert captions.open_pairs(split, "pairs", **options).total == 10
+
+
+def test_wrong_tables_of_captions(tmp_path):
+    options = dict(size=8, features=("file", "text"))
+    name = write_table(tmp_path)
+    with pytest.raises(ValueError, match=r"pairs.csv:1: expected a column 'image'"):
+        captions.open_pairs(name, "train", size=8)
+    with pytest.raises(ValueError, match=r"split: expected train or test, got 'dev'"):
+        captions.open_pairs(name, "dev", **options)
+    with pytest.raises(packaged.DataMissing, match=r"other.csv is not there"):
+        captions.open_pairs(f"{tmp_path}/other.csv", "train", **options)
+    (tmp_path / "3.png").unlink()
+    captions.read_table.cache_clear()
+    with pytest.raises(ValueError, match=r"pairs.csv, row 4: 3.png: no such file"):
+        captions.open_pairs(name, "train", **options)
+    (tmp_path / "3.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"row 4: 3.png: expected an image, got an em"):
+        captions.open_pairs(name, "train", **options)

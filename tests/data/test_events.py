@@ -53,6 +53,12 @@ def test_what_is_wrong_with_a_file_is_said(folder, tmp_path):
     (tmp_path / "header.csv").write_text("when,user,host\n")
     with pytest.raises(ValueError, match="no training events"):
         events.load("header", folder)
+    (tmp_path / "gap.csv").write_text(CSV + "2020-01-05,,c\n")
+    with pytest.raises(ValueError, match="row 6: expected a 'user', got none"):
+        events.load("gap", folder)
+    for name in ("../evil", "/etc/passwd", "a/b", ".hidden", ""):
+        with pytest.raises(ValueError, match=r"^data.sets: expected names of files in"):
+            events.load(name, folder)
     with pytest.raises(ValueError, match="expected names of birdstrikes, flights"):
         events.load("nights")
     with pytest.raises(ValueError, match="expected shares > 0 of 1 in all"):

@@ -106,7 +106,7 @@ def test_own_files_are_a_word_and_a_definition_a_line(tmp_path):
     )
     assert data.path_pairs(own, "test").first == []
     file.write_text("a\tb\nno tab\n")
-    with pytest.raises(ValueError, match=r"own.tsv:2: expected a word, a tab"):
+    with pytest.raises(ValueError, match=r"own.tsv:2: expected 2 columns, got 1"):
         data.read(str(file))
     with pytest.raises(DataMissing, match=r"^data.name: expected wordnet"):
         data.read(f"{tmp_path}/none.tsv")

@@ -61,10 +61,13 @@ def test_own_files_are_named_when_they_are_wrong(tmp_path):
     with pytest.raises(packaged.DataMissing, match=r"no description of .'elm'"):
         data.read_raw(str(tmp_path))
     (tmp_path / "texts.tsv").write_text("oak\twith acorns\nno tab\n")
-    with pytest.raises(packaged.DataMissing, match=r"texts.tsv:2: expected LABEL"):
+    with pytest.raises(ValueError, match=r"texts.tsv:2: expected 2 columns, got 1"):
         data.read_raw(str(tmp_path))
     (tmp_path / "texts.tsv").write_text("oak\twith acorns\n")
     assert data.read_raw(str(tmp_path)).texts == [("oak", "with acorns")]
+    (tmp_path / "own.jsonl").write_text('{"text": "with leaves", "label": "elm"}')
+    raw = data.read_raw(f"{tmp_path}/own.jsonl")
+    assert raw == ([("elm", "with leaves")], {"elm": "elm"}, {"elm": "elm"})
     config = configs.get_config("smoke")
     config.data.min_texts = 10_000
     with pytest.raises(ValueError, match=r"^data.min_texts: expected"):

@@ -27,6 +27,13 @@ def test_held_out_pairs_do_not_train_and_no_sentence_comes_twice(tmp_path):
     file.write_text("a b\tc\n\na b\tc\nd\te f\n")
     config.data.file = str(file)
     assert sentence_views.columns(config) == [("a b", "d"), ("c", "e f")]
+    (tmp_path / "ragged.tsv").write_text("a b\tc\nd\n")
+    config.data.file = f"{tmp_path}/ragged.tsv"
+    with pytest.raises(ValueError, match=r"ragged.tsv, row 2: expected 2 texts"):
+        sentence_views.columns(config)
+    (tmp_path / "texts.jsonl").write_text('{"one": "a b", "two": "c"}\n' * 2)
+    config.data.update(file=f"{tmp_path}/texts.jsonl", features=("two", "one"))
+    assert sentence_views.columns(config) == [("c",), ("a b",)]
 
 
 def test_texts_of_every_method():

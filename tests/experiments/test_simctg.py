@@ -63,7 +63,7 @@ def test_own_files_are_a_text_a_line(tmp_path):
     for split in data.SPLITS:
         (tmp_path / f"{split}.txt").write_text(f"one {split}\ntwo\n")
     found = data.texts(f"{tmp_path}/{{split}}.txt")
-    assert found["test"] == ["one test", "two", ""]
+    assert found["test"] == ["one test", "two"]
 
 
 @pytest.mark.experiments

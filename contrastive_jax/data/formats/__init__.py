@@ -1,0 +1,1 @@
+"""Files of the user: images in folders, arrays, Arrow and Parquet, tables of texts."""
