@@ -168,7 +168,9 @@ def save_program(run: Run, folder: str | pathlib.Path, shape: Any) -> str:
     if isinstance(encoder, TextEncoder):
         inputs = {"tokens": ("b, t", "int32"), "where": ("b, t", "bool")}
         constraints = (f"t <= {encoder.max_tokens}",)
-        function = functools.partial(encoder.embed, encoder.params)
+        # Arrays of numpy cannot be cut to a length that is chosen later.
+        params = jax.tree.map(jnp.asarray, encoder.params)
+        function = functools.partial(encoder.embed, params)
     else:
         sizes = ["b", *map(str, run.image_shape() if shape is None else shape)]
         inputs = {"image": (", ".join(sizes), "float32")}
