@@ -378,6 +378,19 @@ def own_rows(rows: Any) -> Any:
     return rows[process_id() * size :][:size]
 
 
+def whole_shapes(batch: Any) -> Any:
+    """Of this process's rows of a batch the shapes of all processes' together.
+
+    Examples:
+      >>> whole_shapes({"x": np.zeros((4, 2))})["x"].shape  # one process
+      (4, 2)
+    """
+    count = num_processes()
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((len(x) * count, *x.shape[1:]), x.dtype), batch
+    )
+
+
 def checked(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The same batches; of several processes, no two may read the same first one.
 
@@ -482,7 +495,7 @@ def rejoin(tree: Any) -> Any:
 
 def ordered_devices() -> list[Any]:
     """All devices, process by process, in the order in which rows lie on them."""
-    return sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+    return sorted(jax.devices(), key=lambda d: d.process_index)
 
 
 # Stopping

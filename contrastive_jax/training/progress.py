@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from contrastive_jax.parallel import distributed
+
 
 class Progress:
     """Shows step, loss, examples per second and time left.
@@ -45,12 +47,16 @@ class Progress:
             self.bar.update(self.task, completed=step)
 
     def show(self, values: Mapping[str, float], rows_per_step: int) -> float:
-        """Shows the newest metrics; returns examples per second since the last call."""
+        """Shows the newest metrics; returns examples per second since the last call.
+
+        Of several processes `rows_per_step` are this one's, the speed is that of all.
+        """
         if self.shown_step == self.step:  # the first step alone
             self.shown, self.shown_step = self.began, self.start_step
         now = time.monotonic()
         steps = self.step - self.shown_step
-        speed = steps * rows_per_step / max(now - self.shown, 1e-9)
+        rows = steps * rows_per_step * distributed.num_processes()
+        speed = rows / max(now - self.shown, 1e-9)
         left = (self.num_steps - self.step) * (now - self.shown) / max(steps, 1)
         self.shown, self.shown_step = now, self.step
         text = f"loss {values['loss']:.4f}  " if "loss" in values else ""

@@ -48,6 +48,16 @@ ROOT = pathlib.Path(distributed.__file__).parent.parent.parent
             },
             ("gpu07:61441", 2, 1),
         ),
+        # Independent runs beside each other.
+        (
+            (None, 1, None),
+            {
+                "SLURM_NTASKS": "2",
+                "SLURM_PROCID": "1",
+                "SLURM_STEP_NODELIST": "a",
+            },
+            None,
+        ),
         # A batch script that has not called srun, and one task.
         ((), {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, None),
         (
