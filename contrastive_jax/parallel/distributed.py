@@ -537,8 +537,9 @@ class Stop:
             with self.lock:
                 steps = exchange("stop", str(self.count), TIMEOUT)
                 self.last = max(map(int, steps)) + 1
+            told, self.asked = self.asked, True
             self.reason = self.reason or reason
-            if not self.asked and callable(signal.getsignal(RELAY)):
+            if not told and callable(signal.getsignal(RELAY)):
                 os.kill(os.getpid(), RELAY)
             return
 
