@@ -30,7 +30,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 # Seconds that processes wait for each other to connect, and without a sign of life.
-TIMEOUT = 30.0
+TIMEOUT = 25.0
 # Seconds to wait where one process may have to compile or to read more than others.
 LONG = 1800.0
 # What a process sends to itself when another one was asked to stop.
@@ -195,7 +195,7 @@ def meet(cluster: Cluster, timeout: float) -> None:
         except OSError as e:
             raise DistributedError(
                 f"--coordinator {cluster.coordinator}: this process cannot listen on "
-                f"port {port} ({e.strerror}); choose another port"
+                f"port {port} ({os.strerror(e.errno or 0)}); choose another port"
             ) from e
         while missing:
             server.settimeout(max(until - time.monotonic(), 0.01))

@@ -150,7 +150,7 @@ def two(tmp_path_factory):
         for i in range(2)
     ]
     try:
-        assert [process.wait(120) for process in started] == [0, 0]
+        assert [process.wait(300) for process in started] == [0, 0]
     finally:
         for process in started:
             process.kill()
