@@ -310,6 +310,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs what the command line says."""
     import jax
 
+    from contrastive_jax.report import page
     from contrastive_jax.report import record as records
     from contrastive_jax.training import config as configs
     from contrastive_jax.training import signals
@@ -380,6 +381,7 @@ def run(args: argparse.Namespace) -> int:
         devices=jax.devices(),
         code=code,
     )
+    page.add_provenance(workdir)
     show(workdir, metrics)
     held.close()
     return 0
