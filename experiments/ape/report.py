@@ -138,6 +138,7 @@ def entity_panels(
                 partner[rows],
                 found.entities[other],
                 found.types[other],
+                [found.entities[i][row] for row in rows],
             )
         first += size
     return panels
@@ -169,18 +170,21 @@ def pair_map(panels: Mapping[str, tuple[Sequence[str], np.ndarray]]) -> Figure:
 
 
 def entity_maps(
-    panels: Mapping[str, tuple[np.ndarray, np.ndarray, Sequence[str], str]],
+    panels: Mapping[
+        str, tuple[np.ndarray, np.ndarray, Sequence[str], str, Sequence[str]]
+    ],
 ) -> Figure:
     """The first two principal components of embeddings, one panel per kind of entity.
 
     Args:
       panels: {title: (embeddings [n, d], label of each [n], names of the labels, what
-        the labels are)}. The ten most frequent labels of a panel have a color and a
-        marker, the same in all panels; others are grey.
+        the labels are, names of the points)}. The ten most frequent labels of a panel
+        have a color and a marker, the same in all panels; others are grey. Up to
+        twenty points have their names beside them.
     """
     common = {
         title: np.argsort(-np.bincount(labels, minlength=len(names)))[:10]
-        for title, (_, labels, names, _) in panels.items()
+        for title, (_, labels, names, *_) in panels.items()
     }
     colors = plots.method_colors(
         str(panels[title][2][label])
@@ -189,7 +193,7 @@ def entity_maps(
     )
     marks = plots.marks_of(colors)
     figure, grid = plots.panels_of(len(panels), 3.8, 3.3)
-    for axes, (title, (x, labels, names, what)) in zip(
+    for axes, (title, (x, labels, names, what, own)) in zip(
         grid, panels.items(), strict=True
     ):
         centered = x - x.mean(axis=0)
@@ -205,6 +209,9 @@ def entity_maps(
             style = dict(color=colors[name], marker=marks[name][0], linewidths=0)
             if len(mine):
                 axes.scatter(*mine.T, s=size, label=name[:18], **style)
+        for place, name in zip(flat, own if len(x) <= 20 else (), strict=False):
+            off = dict(xytext=(4, 3), textcoords="offset points")
+            axes.annotate(str(name)[:12], place, **off)
         axes.set_title(f"{title} ({len(x)}), color: {what}")
         axes.set_xlabel("component 1")
         axes.set_ylabel("component 2")

@@ -127,7 +127,7 @@ def pictures(results: Mapping[str, Any]) -> dict[str, Figure]:
         keys = [f"{name}_{k}/{measure}" for k in steps]
         if name in constant:
             keys = [f"{constant[name]}/{measure}"] * len(steps)
-        return tuple(np.transpose([np.atleast_1d(results[key]) for key in keys]))
+        return np.transpose([np.atleast_1d(results[key]) for key in keys]).tolist()
 
     def over_steps(panels, measure, xlabel, ylabel, log):
         drawn = {
@@ -157,4 +157,6 @@ def pictures(results: Mapping[str, Any]) -> dict[str, Figure]:
 def of_record(entries: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     """The pictures of all seeds of the default config, from results.json."""
     (metrics,) = (x["metrics"] for x in entries if not (x["variant"] or x["set"]))
-    return pictures({key: (x["mean"], x["std"]) for key, x in metrics.items()})
+    drawn = pictures({key: (x["mean"], x["std"]) for key, x in metrics.items()})
+    del drawn[QUALITY[1]]  # the same for all methods: a sentence says it
+    return drawn

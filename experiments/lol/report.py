@@ -118,7 +118,7 @@ def over_layers(scored, results, config):
         | {"base": (layers, [results[f"base/{measure_name}"]] * len(layers))}
         for title, measure_name in MEASURES.items()
     }
-    panels["JSD"] = {"from the last layer": (layers, scored.jsd.mean(axis=0))}
+    panels["JSD"] = {"from the last layer": (layers, scored.jsd.mean(axis=0).tolist())}
     figure = plots.lines(
         panels, xlabel="layer", ylabel="percent", colors=colors_of(config)
     )

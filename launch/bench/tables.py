@@ -131,3 +131,23 @@ def plot(results: list[dict], file: pathlib.Path) -> None:
     figure.suptitle(f"Embeddings of width {width}, float32 (or as named), one thread")
     plots.legend_below(figure)
     file.write_bytes(page.png(figure))
+
+
+def better(old: dict | None, new: dict) -> dict:
+    """The faster of two measurements, with the lesser memory rise of the two."""
+    if old is None:
+        return new
+    row = min(old, new, key=lambda r: r.get("seconds", 0))
+    return row | {k: min(old[k], new[k]) for k in ("rise",) if k in row}
+
+
+def save(file: pathlib.Path, row: dict) -> list[dict]:
+    """Adds a measurement to the file, in place of an older one of the same case."""
+    old = json.loads(file.read_text())["results"] if file.exists() else []
+    kept = {(*size(r), r["method"]): r for r in [*old, row]}  # each in its old place
+    results = list(kept.values())
+    report = {"versions": versions(), "results": results}
+    whole = file.with_suffix(f".{os.getpid()}")
+    whole.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    whole.replace(file)
+    return results
