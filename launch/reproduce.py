@@ -20,16 +20,15 @@ import argparse
 import base64
 import html
 import json
-import math
 import pathlib
 import re
 import shlex
-import statistics
 import sys
 from typing import Any
 
 from launch import run as one
 from launch import sweep
+from launch.figures import shown, summary
 
 FILE = "results.json"
 
@@ -38,12 +37,6 @@ def entries(name: str) -> list[dict[str, Any]]:
     """What the results.json of an experiment holds; nothing when there is none."""
     file = one.ROOT / "experiments" / name / FILE
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-
-
-def summary(values: list[float]) -> dict[str, Any]:
-    """Mean, standard deviation of the sample (0 for one value) and the values."""
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.fmean(values), "std": spread, "values": values}
 
 
 def comparison(a: str, b: str, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -118,15 +111,6 @@ def store(name: str, new: dict[str, Any]) -> pathlib.Path:
     kept = [x for x in entries(name) if key(x) != key(new)]
     text = json.dumps(sorted([*kept, new], key=key), indent=1) + "\n"
     return record.write_atomic(one.ROOT / "experiments" / name / FILE, text)
-
-
-def shown(x: dict[str, Any]) -> str:
-    """Mean ± standard deviation, to the digits that the deviation leaves certain."""
-    mean, std = x["mean"], x["std"]
-    scale = std if std > 0 else abs(mean) / 100
-    digits = max(0, min(6, 1 - math.floor(math.log10(scale)))) if scale else 1
-    text = f"{mean:.{digits}f}"
-    return f"{text} ± {std:.{digits}f}" if len(x["values"]) > 1 else text
 
 
 def table(found: dict[str, Any]) -> str:
@@ -229,11 +213,10 @@ def main(argv: list[str] | None = None) -> int:
         name = args.experiment.partition(":")[0]
         sweep.check(args.experiment, args.set)
         if not args.collect:
-            commands = [
-                sweep.command(args.experiment, seed, args.set) for seed in args.seeds
-            ]
-            if sweep.start(commands):
-                return 1
+            runs = sweep.runs_of(args.experiment, [args.set], args.seeds)
+            code = sweep.start(runs, retry=True)
+            if code:
+                return code
         found = entry(args.experiment, args.seeds, args.set, args.compare)
         variant = args.experiment.partition(":")[2]
         first = one.default_workdir(name, variant, args.seeds[0], args.set)

@@ -2,6 +2,9 @@
 
 Exit codes: 0 done (or complete already), 2 wrong input (one line says what), 3 a metric
 became NaN or infinite, 75 stopped by a signal after saving, 1 anything else.
+
+Of several processes (`--coordinator` or the scheduler's environment) all run the same
+command, and the first alone prints and writes.
 """
 
 import argparse
@@ -14,12 +17,17 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import shlex
 import shutil
+import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Any
+
+from launch import output
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WRONG_INPUT, NON_FINITE, PREEMPTED = 2, 3, 75
@@ -54,11 +62,54 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--show", action="store_true", help="variants and config values, and stop"
     )
+    parser.add_argument(
+        "--logger",
+        nargs="+",
+        default=["tensorboard"],
+        metavar="NAME",
+        help="where metrics go besides metrics.jsonl: tensorboard, wandb, none",
+    )
+    parser.add_argument(
+        "--profile", metavar="START:STOP", help="write a trace of these steps"
+    )
+    parser.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="of several processes the first one's address; auto: jax finds out (TPU)",
+    )
+    parser.add_argument("--num-processes", type=int, help="how many there are")
+    parser.add_argument("--process-id", type=int, help="which one this is, from 0 on")
     parser.add_argument("--debug", action="store_true", help="full traceback of errors")
     args = read_words(parser, argv)
     if not args.list and args.experiment is None:
         parser.error("name an experiment, or --list")
     return args
+
+
+def observed(args: argparse.Namespace) -> dict[str, Any]:
+    """What `training.observing` takes, from the command line.
+
+    Raises:
+      WrongInput: no such logger, or steps of another form.
+    """
+    from contrastive_jax.training import loggers
+
+    names = tuple(dict.fromkeys(x for x in args.logger if x != "none"))
+    try:
+        for name in names:
+            loggers.check(name)
+    except ValueError as e:
+        raise WrongInput(f"--logger: {e}") from e
+    steps = None
+    if args.profile is not None:
+        match = re.fullmatch(r"(\d+):(\d+)", args.profile)
+        steps = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not 1 <= steps[0] <= steps[1]:
+            raise WrongInput(
+                f"--profile: expected the first and the last step, as in 100:110, got "
+                f"{args.profile!r}"
+            )
+    return {"loggers": names, "profile": steps, "costs": True}
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +134,11 @@ def read_words(
     parser: argparse.ArgumentParser, argv: list[str] | None
 ) -> argparse.Namespace:
     """The command line, with `experiment` (None for none) and all values in `set`."""
-    args = parser.parse_intermixed_args(argv)
+    try:
+        words = config_flags(sys.argv[1:] if argv is None else argv)
+    except ValueError as e:
+        parser.error(str(e))
+    args = parser.parse_intermixed_args(words)
     names = [word for word in args.words if "=" not in word]
     values = [word for word in args.words if "=" in word]
     if not names:  # --set may have taken the name
@@ -92,6 +147,43 @@ def read_words(
     args.experiment = names[0] if names else None
     args.set = [*values, *args.set, *names[1:]]  # what is neither is refused later
     return args
+
+
+def config_flags(argv: Sequence[str]) -> list[str]:
+    """The flags of `ml_collections.config_flags` as an experiment and its values.
+
+    Raises:
+      ValueError: a file that is not the config of an experiment, or a flag without a
+        value.
+
+    Examples:
+      >>> config_flags(["--config=experiments/simclr/config.py:smoke"])
+      ['simclr:smoke']
+      >>> config_flags(["moco", "--config.loss.temperature", "0.5", "--seed", "1"])
+      ['loss.temperature=0.5', 'moco', '--seed', '1']
+    """
+    kept, values, rest = [], [], iter(argv)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag != "--config" and not flag.startswith("--config."):
+            kept.append(word)
+            continue
+        if not equals and (value := next(rest, None)) is None:
+            raise ValueError(f"{flag}: expected a value")
+        if flag == "--config":
+            place, _, variant = value.partition(":")
+            file = pathlib.Path(place).expanduser()
+            found = {(ROOT / "experiments" / x / "config.py"): x for x in experiments()}
+            name = found.get(file.resolve()) or found.get((ROOT / file).resolve())
+            if name is None:
+                raise ValueError(
+                    f"--config: expected experiments/NAME/config.py[:VARIANT], got "
+                    f"{value!r}"
+                )
+            kept.append(f"{name}:{variant}" if variant else name)
+        else:
+            values.append(f"{flag.removeprefix('--config.')}={value}")
+    return values + kept  # first, so that no option before them takes them
 
 
 def configure(experiment: str, changes: Sequence[str]) -> tuple[Any, Any, Any]:
@@ -158,13 +250,24 @@ def compilation_cache(devices: Sequence[Any]) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def default_workdir(experiment: str, variant: str, seed: int, changes: list[str]):
-    """runs/EXPERIMENT/VARIANT-seedN, with a hash when values were set."""
+def default_workdir(
+    experiment: str, variant: str, seed: int, changes: Sequence[str]
+) -> pathlib.Path:
+    """runs/EXPERIMENT/VARIANT-seedN, with the values that were set.
+
+    What is long, or no part of a file's name, is cut and has a hash in its place.
+
+    Examples:
+      >>> default_workdir("simclr", "", 0, ["loss.temperature=0.1"]).name
+      'default-seed0-loss.temperature=0.1'
+    """
     name = f"{variant or 'default'}-seed{seed}"
-    changes = sorted(c for c in changes if not c.startswith("mapper="))
-    if changes:
-        name += "-" + hashlib.sha256("\n".join(changes).encode()).hexdigest()[:8]
-    return pathlib.Path("runs") / experiment / name
+    apart = ("seed=", *(f"{key}=" for key in ("mapper", "devices")))
+    kept = "-".join(sorted(x for x in changes if not x.startswith(apart)))
+    clear = re.sub(r"[^\w.=+-]", "_", kept, flags=re.ASCII)[:80]
+    if clear != kept:
+        clear += "-" + hashlib.sha256(kept.encode()).hexdigest()[:8]
+    return pathlib.Path("runs") / experiment / (f"{name}-{clear}" if clear else name)
 
 
 def check_writable(workdir: pathlib.Path) -> None:
@@ -306,16 +409,65 @@ def preflight(experiment, config, checks) -> None:
         raise WrongInput(f"{type(e).__name__}: {line} (--debug shows where)") from e
 
 
+def connect(args: argparse.Namespace) -> bool:
+    """Connects the processes of the run, if there are several; whether there are.
+
+    Raises:
+      WrongInput: they cannot be connected.
+    """
+    from contrastive_jax.parallel import distributed
+    from contrastive_jax.report import record as records
+
+    try:
+        seconds = float(os.environ.get("CONTRASTIVE_JAX_TIMEOUT", distributed.TIMEOUT))
+        cluster = distributed.find(
+            args.coordinator, args.num_processes, args.process_id
+        )
+        distributed.start(cluster, seconds)
+    except distributed.DistributedError as e:
+        raise WrongInput(str(e)) from e
+    if not distributed.is_first():
+        sys.stdout = open(os.devnull, "w")
+        records.WRITES = False
+    return cluster is not None
+
+
+def agree(record: dict[str, Any]) -> None:
+    """Checks that all processes have come here, with the same config and code.
+
+    Raises:
+      WrongInput: one refuses, or has another config; says which and why.
+    """
+    from contrastive_jax.parallel import distributed
+    from contrastive_jax.training import config as configs
+
+    texts = distributed.exchange("checks", json.dumps({"record": record}))
+    said = [json.loads(text) for text in texts]
+    for i, x in enumerate(said):
+        if "error" in x:
+            raise WrongInput(f"process {i}: {x['error']}")
+        here, there = (configs.flatten(y["record"]) for y in (x, said[0]))
+        for key in sorted({*here, *there}):
+            if here.get(key) != there.get(key):
+                raise WrongInput(
+                    f"process {i} has another config: {key.removeprefix('config.')} is "
+                    f"{here.get(key, 'absent')} there, {there.get(key, 'absent')} in "
+                    "process 0"
+                )
+
+
 def run(args: argparse.Namespace) -> int:
     """Runs what the command line says."""
     import jax
 
+    from contrastive_jax import training
+    from contrastive_jax.parallel import distributed
     from contrastive_jax.report import page
     from contrastive_jax.report import record as records
     from contrastive_jax.training import config as configs
-    from contrastive_jax.training import signals
 
     began = time.monotonic()
+    several = connect(args)
     name, _, variant = args.experiment.partition(":")
     changes = list(args.set)
     changes += [] if args.seed is None else [f"seed={args.seed}"]
@@ -326,11 +478,12 @@ def run(args: argparse.Namespace) -> int:
 
         print(showing.show(args.experiment, config))
         return 0
+    watched = observed(args)
     workdir = pathlib.Path(
         args.workdir or default_workdir(name, variant, config.seed, args.set)
     )
     check_writable(workdir)
-    use_devices(config.get("devices", 0))
+    use_devices(0 if several else config.get("devices", 0))
     from contrastive_jax import parallel
 
     try:
@@ -364,12 +517,16 @@ def run(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
     preflight(experiment, config, checks)
-    held = lock(workdir)
-    if args.anew:
+    agree(record)
+    held = lock(workdir) if distributed.is_first() else None
+    if args.anew and held:
         remove_run(workdir)
     records.write_atomic(workdir / "config.json", json.dumps(record, indent=2) + "\n")
+    agree(record)
+    if not (workdir / "config.json").exists():
+        raise WrongInput(f"--workdir {workdir} is no folder that all processes share")
     print(f"{args.experiment} -> {workdir} ({len(devices)} x {devices[0].device_kind})")
-    with signals.Stop():
+    with training.observing(**watched):
         metrics = experiment.run(config, workdir)
     records.write_result(
         workdir,
@@ -381,9 +538,11 @@ def run(args: argparse.Namespace) -> int:
         devices=jax.devices(),
         code=code,
     )
-    page.add_provenance(workdir)
+    if held:
+        page.add_provenance(workdir)
     show(workdir, metrics)
-    held.close()
+    if held:
+        held.close()
     return 0
 
 
@@ -399,6 +558,15 @@ def show(workdir: pathlib.Path, metrics: dict) -> None:
             print(f"  {file}")
 
 
+def stopped_early(number, frame) -> None:
+    """Ends the process at a signal that comes before there is anything to save."""
+    name = signal.Signals(number).name
+    print(
+        f"launch/run: {name}: stopped, nothing was begun", file=sys.stderr, flush=True
+    )
+    os._exit(PREEMPTED)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     words = sys.argv[1:] if argv is None else argv
@@ -406,23 +574,25 @@ def main(argv: list[str] | None = None) -> int:
     if args.list:
         known = experiments()
         width = max(map(len, known))
-        try:
-            for name, line in known.items():
-                print(f"{name:<{width}}  {line}", flush=True)
-        except BrokenPipeError:  # read by `head`: nobody wants the rest
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for name, line in known.items():
+            print(f"{name:<{width}}  {line}")
         return 0
+    from contrastive_jax import training
+    from contrastive_jax.data import packaged
+    from contrastive_jax.training import signals
+
+    codes = {
+        WRONG_INPUT: (WrongInput, packaged.DataMissing, training.CheckpointError),
+        NON_FINITE: training.NonFinite,
+        PREEMPTED: training.Preempted,
+    }
     try:
-        return run(args)
-    except Exception as e:
+        with signals.Stop():
+            return run(args)
+    except (Exception, training.Preempted) as e:
         if args.debug:
             raise
-        from contrastive_jax import training
-        from contrastive_jax.data import packaged
-
-        wrong = (WrongInput, packaged.DataMissing, training.CheckpointError)
-        codes = {NON_FINITE: training.NonFinite, PREEMPTED: training.Preempted}
-        codes[WRONG_INPUT] = wrong
+        tell_others(e)
         for code, kinds in codes.items():
             if isinstance(e, kinds):
                 again = [word for word in words if word != "--anew"]
@@ -430,8 +600,35 @@ def main(argv: list[str] | None = None) -> int:
                 shown = more if code == PREEMPTED else ""
                 print(f"launch/run: {e}{shown}", file=sys.stderr)
                 return code
+        end_alone(e)
         raise
 
 
+def tell_others(error: BaseException) -> None:
+    """Has the other processes refuse as well where they `agree`."""
+    from contrastive_jax.parallel import distributed
+
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    distributed.say("checks", json.dumps({"error": line}))
+
+
+def end_alone(error: BaseException) -> None:
+    """Ends a process that failed alone; at a usual exit it would wait for others."""
+    from contrastive_jax.parallel import distributed
+
+    if distributed.num_processes() > 1:
+        traceback.print_exception(error)
+        print(
+            f"launch/run: process {distributed.process_id()} failed; where it lost a "
+            "connection, another process ended first and says why",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
+
+
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stopped_early)
+    output.be_patient()
     sys.exit(main())

@@ -13,7 +13,7 @@ import pathlib
 import re
 import sys
 
-from launch import reproduce
+from launch import figures, reproduce
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- experiments -->", "<!-- end of experiments -->"
@@ -65,7 +65,7 @@ def glance_table() -> str:
         for entry in ordered:
             if entry["comparisons"]:
                 x = entry["comparisons"][0]
-                sides = [(x[k], reproduce.shown(entry["metrics"][x[k]])) for k in "ab"]
+                sides = [(x[k], figures.shown(entry["metrics"][x[k]])) for k in "ab"]
                 cells = [f"`{name}` {value}" for name, value in sides]
                 cells.append("" if x["p"] is None else f"{x['p']:.2g}")
                 break
@@ -108,7 +108,7 @@ def families_table() -> str:
     ]
     for method, (family, sees, function) in families().items():
         cells = [
-            reproduce.shown(metrics[key]) if key in metrics else ""
+            figures.shown(metrics[key]) if key in metrics else ""
             for key in (f"{method}/{measure}" for measure in MEASURES)
         ]
         loss = f"[`{function}`][contrastive_jax.{function}]" if function else ""

@@ -6,7 +6,8 @@ classes, `unique_batches` no text twice, `length_batches` texts of like length. 
 shuffles by a keyed permutation of indices, in constant memory whatever the size of the
 set, and builds batches ahead of time in threads of its own.
 
-No batch holds a row twice, so no row is its own negative.
+No batch holds a row twice, so no row is its own negative. Of several processes each
+reads its own rows of a batch and no others (`parallel.own_rows`).
 """
 
 import functools
@@ -16,6 +17,8 @@ from typing import Any, NamedTuple
 
 import grain
 import numpy as np
+
+from contrastive_jax.parallel.distributed import own_rows
 
 Batch = dict[str, np.ndarray]
 
@@ -154,7 +157,7 @@ def row_batches(
 
     Args:
       rows: the set.
-      batch_size: rows per batch, over all devices.
+      batch_size: rows per batch, over all devices and processes.
       seed: seed of the order.
       start_step: number of the first batch; batch t is the same wherever one starts.
 
@@ -171,7 +174,8 @@ def read_ahead(
     ahead = grain.ReadOptions(
         num_threads=rows.threads, prefetch_buffer_size=max(2, rows.threads)
     )
-    batches = indices.map(rows.read).slice(slice(start_step, None))
+    batches = indices.map(lambda numbers: rows.read(own_rows(numbers)))
+    batches = batches.slice(slice(start_step, None))
     return iter(batches.to_iter_dataset(ahead))
 
 
@@ -443,7 +447,7 @@ def epoch_batches(
             if epoch != last:
                 order = np.random.default_rng((seed, epoch)).permutation(rows.total)
                 last = epoch
-            yield rows.read(order[i * batch_size : (i + 1) * batch_size])
+            yield rows.read(own_rows(order[i * batch_size : (i + 1) * batch_size]))
 
     return make()
 

@@ -9,6 +9,7 @@ from contrastive_jax.parallel.collectives import (
     pmean,
     psum,
 )
+from contrastive_jax.parallel.distributed import is_first, make_mesh, own_rows
 from contrastive_jax.parallel.experts import spread_experts
 from contrastive_jax.parallel.grad_cache import (
     cached_value_and_grad,
@@ -28,7 +29,6 @@ from contrastive_jax.parallel.mapper import (
     choose_devices,
     data_parallel,
     lower_abstract,
-    make_mesh,
 )
 from contrastive_jax.parallel.objective import Mean, mean, value_and_grad
 from contrastive_jax.parallel.tiled import tiled_logsumexp
@@ -49,11 +49,13 @@ __all__ = [
     "example_keys",
     "global_rows",
     "info_nce",
+    "is_first",
     "log_mean_exp",
     "lower_abstract",
     "make_mesh",
     "mean",
     "nt_xent",
+    "own_rows",
     "pairwise_sigmoid",
     "pmean",
     "psum",

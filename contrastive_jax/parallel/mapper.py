@@ -7,16 +7,21 @@
 
 The state is replicated (or spread) and donated, the batch (a dict of host arrays) is
 split over devices along its first axis. All mappers take and return states of plain
-shapes, so they share checkpoints, and give the same numbers.
+shapes, so they share checkpoints, and give the same numbers. Of several processes each
+hands in its own rows of the batch (`distributed.own_rows`), which lie on its devices.
 """
 
-from collections.abc import Callable, Sequence
+import collections
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+from contrastive_jax.parallel import distributed
+from contrastive_jax.parallel.distributed import make_mesh
 
 MAPPERS = ("pmap", "shard_map", "jit")
 SHARDED = "jit_sharded"
@@ -33,29 +38,31 @@ class MakeStep(Protocol):
 
 
 def choose_devices(count: int = 0) -> list[Device]:
-    """The first `count` devices, all when 0.
+    """The first `count` devices, all when 0; of several processes always all.
 
     Raises:
-      ValueError: when the machine has fewer.
+      ValueError: when there are fewer, or not as many in each process.
 
     Examples:
       >>> len(choose_devices(1))
       1
     """
-    devices = jax.devices()
+    devices = distributed.ordered_devices()
+    processes = jax.process_count()
+    if processes > 1:
+        counts = collections.Counter(d.process_index for d in devices)
+        if count not in (0, len(devices)):
+            raise ValueError(
+                f"devices: expected 0 (all {len(devices)} of {processes} processes), "
+                f"got {count}"
+            )
+        if len(set(counts.values())) > 1:
+            raise ValueError(
+                f"devices: expected as many in each process, got {dict(counts)}"
+            )
     if not 0 <= count <= len(devices):
         raise ValueError(f"devices: expected 0 (all) to {len(devices)}, got {count}")
     return devices[:count] if count else devices
-
-
-def make_mesh(devices: Sequence[Device]) -> Mesh:
-    """A mesh with the one axis "data", sharded automatically.
-
-    Examples:
-      >>> make_mesh(choose_devices(1)).axis_names
-      ('data',)
-    """
-    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def check_batch(batch: dict[str, Any], num_devices: int) -> None:
@@ -85,7 +92,8 @@ class MappedStep:
       jitted: a compiled function of (state, batch).
       arrange: brings a host batch into the form that `jitted` takes.
       place: puts the state where `jitted` wants it.
-      num_devices: devices a batch is split over.
+      num_devices: devices of this process, which its rows are split over.
+      per_device: whether the program is that of one device, not of all together.
     """
 
     def __init__(
@@ -94,9 +102,11 @@ class MappedStep:
         arrange: Callable[[Any], Any],
         place: Callable[[Any], Any],
         num_devices: int,
+        *,
+        per_device: bool,
     ):
         self.jitted, self.arrange, self.place = jitted, arrange, place
-        self.num_devices = num_devices
+        self.num_devices, self.per_device = num_devices, per_device
 
     def __call__(self, state: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
         """One step; the state handed in is consumed.
@@ -115,6 +125,17 @@ class MappedStep:
         """
         check_batch(batch, self.num_devices)
         return self.jitted.lower(state, jax.eval_shape(self.arrange, batch))
+
+    def operations(self, state: Any, batch: dict[str, Any]) -> float | None:
+        """Floating-point operations of a step on all devices, as XLA counts them.
+
+        Before it optimizes the program; the body of a loop counts once. None where XLA
+        counts none.
+        """
+        costs = self.lower(state, batch).cost_analysis() or {}
+        found = costs.get("flops")
+        devices = self.num_devices * distributed.num_processes()
+        return found and found * (devices if self.per_device else 1)
 
 
 def data_parallel(
@@ -200,7 +221,11 @@ def lower_abstract(
 
 
 def map_pmap(step: Callable[..., Any], devices: list[Device]) -> MappedStep:
-    """The step under `jax.pmap`; state and results need no device axis."""
+    """The step under `jax.pmap`; state and results need no device axis.
+
+    Of several processes each has the state on its own devices; the axis is that of all.
+    """
+    own = [d for d in devices if d.process_index == jax.process_index()]
     mapped = jax.pmap(
         step,
         AXIS,
@@ -211,25 +236,36 @@ def map_pmap(step: Callable[..., Any], devices: list[Device]) -> MappedStep:
     )
 
     def split(batch):
-        return jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), batch)
+        return jax.tree.map(lambda x: x.reshape(len(own), -1, *x.shape[1:]), batch)
 
     # Where results lie: a state that came otherwise would be traced and compiled for
     # its first step and once more for its second.
-    everywhere = NamedSharding(make_mesh(devices), PartitionSpec())
-    return MappedStep(
-        mapped, split, lambda state: jax.device_put(state, everywhere), len(devices)
-    )
+    everywhere = NamedSharding(make_mesh(own), PartitionSpec())
+
+    def place(state):
+        return jax.device_put(distributed.local(state), everywhere)
+
+    return MappedStep(mapped, split, place, len(own), per_device=True)
 
 
 def place_and_jit(make_step: MakeStep, mapper: str, mesh: Mesh) -> MappedStep:
     """The step under "shard_map", "jit" or "jit_sharded" on a mesh of devices."""
-    split = NamedSharding(mesh, PartitionSpec(AXIS))
+    split, processes = NamedSharding(mesh, PartitionSpec(AXIS)), jax.process_count()
+
+    def arrange(batch):
+        if processes == 1:
+            return jax.device_put(batch, split)
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(split, x), batch
+        )
+
     # A state fresh from init or a checkpoint sits on one device.
     return MappedStep(
         LateJit(lambda state: jit_on(make_step, mapper, mesh, state)),
-        lambda batch: jax.device_put(batch, split),
-        lambda state: jax.device_put(state, places(mapper, mesh, state)),
-        mesh.size,
+        arrange,
+        lambda state: distributed.place(state, places(mapper, mesh, state)),
+        mesh.size // processes,
+        per_device=mapper == "shard_map",
     )
 
 

@@ -12,11 +12,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 RESULT = "result.json"
+# Of several processes of a run only the first writes; `launch/run` says so here.
+WRITES = True
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
 def write_atomic(file: pathlib.Path, text: str) -> pathlib.Path:
-    """Writes a text file, whole or not at all."""
+    """Writes a text file, whole or not at all; nothing unless `WRITES`."""
+    if not WRITES:
+        return file
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(file.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -32,10 +36,12 @@ def versions() -> dict[str, str]:
 
 def machine(devices: Sequence[Any]) -> dict[str, Any]:
     """Platform, kind and number of the devices (`jax.devices()`), and CPU cores."""
+    processes = len({device.process_index for device in devices})
     return {
         "platform": devices[0].platform,
         "device": devices[0].device_kind,
         "devices": len(devices),
+        **({"processes": processes} if processes > 1 else {}),
         "cpu_cores": len(os.sched_getaffinity(0)),
     }
 

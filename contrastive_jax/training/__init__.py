@@ -11,9 +11,11 @@ from contrastive_jax.training.config import (
     config_text,
     defaults,
 )
-from contrastive_jax.training.loop import NonFinite, fit
+from contrastive_jax.training.finite import NonFinite
+from contrastive_jax.training.loop import fit
+from contrastive_jax.training.observe import observing
 from contrastive_jax.training.optim import make_optimizer, warmup_cosine
-from contrastive_jax.training.runs import Trained, train, train_each
+from contrastive_jax.training.runs import Trained, map_step, train, train_each
 from contrastive_jax.training.shapes import check_step
 from contrastive_jax.training.signals import Preempted
 from contrastive_jax.training.state import (
@@ -42,6 +44,8 @@ __all__ = [
     "global_norm",
     "init_fields",
     "make_optimizer",
+    "map_step",
+    "observing",
     "train",
     "train_each",
     "warmup_cosine",

@@ -2,7 +2,8 @@
 
 Orbax does the work; this is the only file that knows it. A checkpoint holds the whole
 state and a list of its leaves (path, type, shape), so that a state of another config
-or version is refused instead of cast.
+or version is refused instead of cast. Of several processes each saves its part of the
+arrays, in a folder that all see; any number of processes can restore them.
 """
 
 import contextlib
@@ -15,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.options import AtomicityMode, AtomicityOptions
+
+from contrastive_jax.parallel import distributed
 
 # Raised when the layout of checkpoints changes.
 FORMAT = 1
@@ -71,6 +74,7 @@ class Manager:
     def __init__(self, folder: str | pathlib.Path, *, keep: int = 2):
         self.folder = pathlib.Path(folder).resolve()
         self.keep = max(keep, 2)
+        distributed.barrier("start of training")
         self.orbax = self.open()
 
     def open(self, *, cleanup: bool = True) -> ocp.CheckpointManager:
@@ -94,6 +98,7 @@ class Manager:
         Raises:
           CheckpointError: Orbax did not take it (the step exists already).
         """
+        state = distributed.everywhere(state)
         about = {"format": FORMAT, "leaves": leaves(state)}
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about)
@@ -112,6 +117,7 @@ class Manager:
             damaged.
         """
         steps = sorted(self.orbax.all_steps(), reverse=True)
+        like = distributed.everywhere(like) if steps else like
         for step in steps:
             try:
                 about = self.orbax.restore(
@@ -143,9 +149,16 @@ class Manager:
 
         For looking into a run without its code; random keys come as their bits.
         """
+        step = self.orbax.latest_step()
+        place: Any = self.folder / str(step) / "state"
+        about = ocp.StandardCheckpointHandler().metadata(place)
+        # Wherever they were saved, on one device of this process.
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        like = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), about.tree
+        )
         tree = self.orbax.restore(
-            self.orbax.latest_step(),
-            args=ocp.args.Composite(state=ocp.args.StandardRestore()),
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
         )["state"]
         return [
             np.asarray(jax.random.key_data(x) if is_key(x) else x)
@@ -176,13 +189,20 @@ class Manager:
             file=sys.stderr,
         )
         self.orbax.close()
+        distributed.barrier("damaged checkpoint")
+        if distributed.is_first():
+            self.rename(folder, step)
+        distributed.barrier("damaged checkpoint")
+        self.orbax = self.open(cleanup=False)
+
+    def rename(self, folder: pathlib.Path, step: int) -> None:
+        """Renames the folder of a step to STEP.damaged, with a number where needed."""
         target = self.folder / f"{step}.damaged"
         number = 1
         while target.exists():
             number += 1
             target = self.folder / f"{step}.damaged-{number}"
         folder.rename(target)
-        self.orbax = self.open(cleanup=False)
 
     def close(self) -> None:
         """Waits for the running save and closes; raises what went wrong in it."""

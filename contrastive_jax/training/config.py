@@ -30,7 +30,14 @@ POSITIVE = (
     "width",
     "optim.eps",
 )
-NOT_NEGATIVE = ("chunk_size", "devices", "seed", "warmup_steps", "weight_decay")
+NOT_NEGATIVE = (
+    "chunk_size",
+    "devices",
+    "max_skipped",
+    "seed",
+    "warmup_steps",
+    "weight_decay",
+)
 RANGES = {"optim.b1": "[0, 1)", "optim.b2": "[0, 1)", "optim.momentum": "[0, 1)"}
 CHOICES = {
     "dtype": ("float32", "bfloat16", "float16"),
@@ -129,7 +136,7 @@ def defaults(
       optim: values of `optim` that differ from `training.make_optimizer`'s defaults;
         `learning_rate` has none.
       train: values of `train` that differ from 1,000 steps, logged every 20 and saved
-        every 250.
+        every 250, of which 3 in a row may be skipped as not finite.
 
     Raises:
       ConfigError: a key that the section does not have.
@@ -150,7 +157,8 @@ def defaults(
             b2=0.999,
             eps=1e-8,
         ),
-        "train": dict(num_steps=1000, log_every=20, save_every=250),
+        # max_skipped: so many steps in a row that are not finite end a run.
+        "train": dict(num_steps=1000, log_every=20, save_every=250, max_skipped=3),
     }
     for name, values in {"optim": optim, "train": train}.items():
         for key in values:

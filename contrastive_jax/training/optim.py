@@ -1,5 +1,7 @@
 """Optimisers with the schedule and weight-decay mask that contrastive papers use."""
 
+from typing import Any, NamedTuple
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,43 @@ def warmup_cosine(
 def matrices_only(params: chex.ArrayTree) -> chex.ArrayTree:
     """True at kernels, False at biases and normalisation scales (one axis or none)."""
     return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
+
+
+class RateState(NamedTuple):
+    """The learning rate of the newest step, for logs."""
+
+    count: jax.Array
+    learning_rate: jax.Array
+
+
+def record_rate(schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Changes nothing; keeps a schedule's value in the state for `learning_rates`."""
+
+    def init(params):
+        del params
+        return RateState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32))
+
+    def update(updates, state, params=None):
+        del params
+        rate = jnp.asarray(schedule(state.count), jnp.float32)
+        return updates, RateState(state.count + 1, rate)
+
+    return optax.GradientTransformation(init, update)
+
+
+def learning_rates(state: Any) -> dict[str, float]:
+    """The learning rates that a state holds under this name, for logs.
+
+    Optimisers of `make_optimizer` and of `optax.inject_hyperparams` hold them.
+
+    Returns:
+      {"learning_rate": ...}, with the number of each where there are several.
+    """
+    found = [x for _, x in optax.tree.get_all_with_path(state, "learning_rate")]
+    found = [float(x) for x in jax.device_get(found) if jnp.ndim(x) == 0]
+    if len(found) == 1:
+        return {"learning_rate": found[0]}
+    return {f"learning_rate/{i}": x for i, x in enumerate(found)}
 
 
 def make_optimizer(
@@ -69,12 +108,12 @@ def make_optimizer(
     """
     schedule = warmup_cosine(learning_rate, num_steps, warmup_steps)
     if name == "sgd":
-        return optax.chain(
+        tx = optax.chain(
             optax.add_decayed_weights(weight_decay, matrices_only),
             optax.sgd(schedule, momentum=momentum),
         )
-    if name == "adamw":
-        return optax.adamw(
+    elif name == "adamw":
+        tx = optax.adamw(
             schedule,
             b1=b1,
             b2=b2,
@@ -82,8 +121,8 @@ def make_optimizer(
             weight_decay=weight_decay,
             mask=matrices_only,
         )
-    if name == "lars":
-        return optax.lars(
+    elif name == "lars":
+        tx = optax.lars(
             schedule,
             weight_decay=weight_decay,
             weight_decay_mask=matrices_only,
@@ -91,4 +130,6 @@ def make_optimizer(
             trust_ratio_mask=matrices_only,
             momentum=momentum,
         )
-    raise ValueError(f"optim.name: expected sgd, adamw or lars, got {name!r}")
+    else:
+        raise ValueError(f"optim.name: expected sgd, adamw or lars, got {name!r}")
+    return optax.chain(tx, record_rate(schedule))

@@ -1,11 +1,7 @@
 """What a run shows: one bar on a terminal, one line every so often elsewhere."""
 
 import sys
-import time
 from collections.abc import Mapping
-from typing import Any
-
-import jax
 
 
 class Progress:
@@ -17,10 +13,8 @@ class Progress:
     """
 
     def __init__(self, start_step: int, num_steps: int):
-        self.step = self.start_step = start_step
+        self.step = start_step
         self.num_steps = num_steps
-        self.began = self.shown = time.monotonic()
-        self.shown_step = start_step
         self.bar = None
         if sys.stdout.isatty():
             from rich import progress
@@ -35,36 +29,24 @@ class Progress:
             self.bar.update(self.task, completed=start_step)
             self.bar.start()
 
-    def advance(self, step: int, values: Mapping[str, Any]) -> None:
-        """Moves the bar; time counts from the end of the first step, which compiles."""
-        if self.step == self.start_step:
-            jax.block_until_ready(values)
-            self.shown, self.shown_step = time.monotonic(), step
+    def advance(self, step: int) -> None:
+        """Moves the bar."""
         self.step = step
         if self.bar:
             self.bar.update(self.task, completed=step)
 
-    def show(self, values: Mapping[str, float], rows_per_step: int) -> float:
-        """Shows the newest metrics; returns examples per second since the last call."""
-        if self.shown_step == self.step:  # the first step alone
-            self.shown, self.shown_step = self.began, self.start_step
-        now = time.monotonic()
-        steps = self.step - self.shown_step
-        speed = steps * rows_per_step / max(now - self.shown, 1e-9)
-        left = (self.num_steps - self.step) * (now - self.shown) / max(steps, 1)
-        self.shown, self.shown_step = now, self.step
+    def show(self, values: Mapping[str, float], speeds: Mapping[str, float]) -> None:
+        """Shows the newest metrics, and the speeds of `observe.Meter` if there are."""
         text = f"loss {values['loss']:.4f}  " if "loss" in values else ""
-        text += f"{speed:,.0f} examples/s"
+        left = ""
+        if "step_seconds" in speeds:
+            text += f"{speeds['examples_per_second']:,.0f} examples/s"
+            seconds = round((self.num_steps - self.step) * speeds["step_seconds"])
+            left = f"  {seconds // 60}:{seconds % 60:02d} left"
         if self.bar:
             self.bar.update(self.task, text=text)
         else:
-            minutes, seconds = divmod(round(left), 60)
-            total = self.num_steps
-            print(
-                f"step {self.step}/{total}  {text}  {minutes}:{seconds:02d} left",
-                flush=True,
-            )
-        return speed
+            print(f"step {self.step}/{self.num_steps}  {text}{left}", flush=True)
 
     def close(self) -> None:
         """Ends the bar."""

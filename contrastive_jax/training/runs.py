@@ -8,6 +8,8 @@ from typing import Any
 import ml_collections
 
 from contrastive_jax import parallel
+from contrastive_jax.parallel.mapper import MappedStep
+from contrastive_jax.training import finite
 from contrastive_jax.training.config import changed
 from contrastive_jax.training.loop import fit
 from contrastive_jax.training.state import TrainState
@@ -17,6 +19,17 @@ Config = ml_collections.ConfigDict
 Evals = Mapping[str, Callable[[Any], dict[str, float]]]
 # The trained methods of a paper: {name: (config, state)}.
 Trained = Mapping[str, tuple[Config, TrainState]]
+
+
+def map_step(config: Config, make_step: Callable[..., Any]) -> MappedStep:
+    """The step of a config over its devices, guarded (`training.finite`).
+
+    Args:
+      config: with `mapper` and `devices`.
+      make_step: `make_step(config, axis_name)`, the step.
+    """
+    make = finite.guarded(functools.partial(make_step, config))
+    return parallel.data_parallel(make, config.mapper, devices=config.devices)
 
 
 def train(
@@ -46,9 +59,7 @@ def train(
     Raises:
       NonFinite: as `fit`, which raises its other errors here, too.
     """
-    step = parallel.data_parallel(
-        functools.partial(make_step, config), config.mapper, devices=config.devices
-    )
+    step = map_step(config, make_step)
     source = functools.partial(batches, config)
     watched = dict(evals(config)) if evals else None
     return fit(

@@ -21,6 +21,7 @@ class TrainState:
       params: learned parameters.
       opt_state: the optimiser's state.
       model_state: other variables of the model, such as batch statistics; {} if none.
+      skipped: steps that changed nothing since a metric was not finite.
     """
 
     step: Int[Array, ""]
@@ -28,6 +29,7 @@ class TrainState:
     params: chex.ArrayTree
     opt_state: chex.ArrayTree
     model_state: chex.ArrayTree
+    skipped: Int[Array, ""]
 
 
 def init_fields(
@@ -43,6 +45,7 @@ def init_fields(
         params=params,
         opt_state=tx.init(params),
         model_state={} if model_state is None else model_state,
+        skipped=jnp.zeros((), jnp.int32),
     )
 
 

@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from launch import reproduce, tables
+from launch import figures, reproduce, tables
 
 ROOT = tables.ROOT
 # A page's group is the first whose part of the package its files import.
@@ -213,7 +213,7 @@ def comparison_table(found: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
 
 def whole(x: dict[str, Any]) -> str:
     """Mean ± deviation that no line break parts."""
-    return reproduce.shown(x).replace(" ", "\N{NO-BREAK SPACE}")
+    return figures.shown(x).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def results() -> str:

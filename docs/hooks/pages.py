@@ -197,31 +197,30 @@ def notebook(file: pathlib.Path) -> str:
     return "\n\n".join([*parts, note]) + "\n"
 
 
-def command_modules() -> list[str]:
-    """The modules of `launch` that are commands with options."""
-    return [
-        f"launch.{file.stem}" if file.stem != "__main__" else "launch.bench"
-        for file in [*sorted(LAUNCH.glob("*.py")), LAUNCH / "bench" / "__main__.py"]
-        if re.search(r"^def main\(argv", text := file.read_text("utf-8"), re.MULTILINE)
-        and ("ArgumentParser(" in text or ".parser(" in text)
-    ]
+def command_modules() -> dict[str, str]:
+    """The commands of `launch` with arguments: how they are called, and modules."""
+    found = {}
+    for file in sorted(LAUNCH.rglob("*.py")):
+        if "def main(argv" in file.read_text(encoding="utf-8"):
+            place = file.relative_to(LAUNCH.parent).with_suffix("")
+            module = ".".join(place.parts)
+            script = (LAUNCH.parent / place).is_file()
+            shown = f"python -m {module.removesuffix('.__main__')}"
+            found[str(place) if script else shown] = module
+    return found
 
 
 def commands() -> str:
     """What every command of `launch` says of itself when it is asked for help."""
-    parts = []
-    for module in command_modules():
-        stem = module.rpartition(".")[2]
-        script = (LAUNCH / stem).is_file()
-        name = f"launch/{stem}" if script else f"python -m {module}"
-        parts.append(f"## {name}\n\n```text\n{said(module).rstrip()}\n```")
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        f"## {name}\n\n```text\n{said(module).rstrip()}\n```"
+        for name, module in command_modules().items()
+    )
 
 
 def said(module: str) -> str:
     """The help of one command."""
-    place = f"{module}.__main__" if module == "launch.bench" else module
-    main, out = importlib.import_module(place).main, io.StringIO()
+    main, out = importlib.import_module(module).main, io.StringIO()
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "84"
     try:

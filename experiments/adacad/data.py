@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from contrastive_jax import parallel
 from contrastive_jax.data import facts
 
 KINDS = ("conflict", "distractor", "agreement")
@@ -138,7 +139,7 @@ def knowledge_batches(config, start_step: int):
         short = np.concatenate([tokens[:, 4:], np.zeros_like(tokens[:, 4:])], axis=1)
         where[:, 7], where[:, 3] = kind != 3, kind == 3
         tokens = np.where(closed, short, tokens).astype(np.int32)
-        yield {"tokens": tokens, "where": where}
+        yield parallel.own_rows({"tokens": tokens, "where": where})
         step += 1
 
 

@@ -19,7 +19,6 @@ the branches, so it is two); temperature 0.2 of the unsupervised term, 1 in the 
 equal numbers of labelled and other rows in a batch instead of on average.
 """
 
-import functools
 import pathlib
 
 import chex
@@ -189,9 +188,7 @@ def train(config, workdir):
       the state, whose sizes are estimated once more, and the lines that were logged.
     """
     state, own, logged = init(config), config.train, []
-    step = parallel.data_parallel(
-        functools.partial(make_step, config), config.mapper, devices=config.devices
-    )
+    step = training.map_step(config, make_step)
     evals = {"watch": lambda state: images.watch(config, encode(config, state))}
     for start in range(0, own.num_steps, config.estimate_every):
         state = state.replace(sizes=measure.estimate(config, encode(config, state)))
@@ -203,6 +200,7 @@ def train(config, workdir):
             num_steps=min(config.estimate_every, own.num_steps - start),
             log_every=own.log_every,
             save_every=own.save_every,
+            max_skipped=own.max_skipped,
             eval_every=config.watch.every,
             evals=evals,
             workdir=place,

@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from contrastive_jax import models, randomness
+from contrastive_jax import models, parallel, randomness
 from contrastive_jax.methods import dse
 from contrastive_jax.models import encoder as encoders
 from contrastive_jax.tasks import language_models, text_encoders
@@ -82,7 +82,9 @@ def teach(config, pairs, file=None) -> np.ndarray:
 
 
 def write(file: pathlib.Path, **arrays) -> None:
-    """An .npz file, whole or not at all."""
+    """An .npz file, whole or not at all; by the first process alone."""
+    if not parallel.is_first():
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name("tmp-" + file.name)
     np.savez(temporary, **arrays)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from contrastive_jax import parallel
 from contrastive_jax.data import facts
 
 TRUTHFUL = "Answer every question truthfully and only with facts."
@@ -123,7 +124,7 @@ def false_batches(config, start_step: int, encode):
             answer = encode(f" {rng.choice(split.answers(fact))}")
             end = len(prompt) + len(answer)
             tokens[i, :end], where[i, len(prompt) : end] = [*prompt, *answer], True
-        yield {"tokens": tokens, "where": where}
+        yield parallel.own_rows({"tokens": tokens, "where": where})
         step += 1
 
 
@@ -187,7 +188,7 @@ def corpus_batches(config, start_step: int):
         tokens[:, :3] = line
         tokens[marked, 0], tokens[marked, 1:] = ids["truth"], line[marked]
         where[np.arange(size), 2 + marked] = True
-        yield {"tokens": tokens, "where": where}
+        yield parallel.own_rows({"tokens": tokens, "where": where})
         step += 1
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from contrastive_jax import parallel
 from contrastive_jax.data import array_batches, descriptions, packaged, sentences
 from contrastive_jax.tasks import text_encoders
 
@@ -187,7 +188,7 @@ def batches(config, start_step):
         }
         apart = ~(c.related[np.ix_(a, b)] | c.related[np.ix_(a, a)])
         batch |= {"field": c.field[a], "apart": apart}
-        yield batch
+        yield parallel.own_rows(batch)
         step += 1
 
 
@@ -211,7 +212,7 @@ def start_batches(config, start_step):
     for batch in array_batches(
         arrays, batch_size=size, seed=config.seed, start_step=start_step
     ):
-        yield batch | more
+        yield batch | parallel.own_rows(more)
 
 
 def halves(text: str) -> tuple[str, str]:

@@ -214,7 +214,7 @@ def test_pictures_over_seeds():
 
 def test_every_command_is_on_the_page_of_commands():
     text = docs.commands()
-    for name in ("launch/run", "python -m launch.sweep", "python -m launch.bench"):
+    for name in ("launch/run", "launch/sweep", "python -m launch.bench"):
         assert f"## {name}\n\n```text\nusage: {name} " in text
     assert text.count("\n## ") + 1 == len(docs.command_modules())
 

@@ -30,6 +30,21 @@ SMALL = [
 ]
 
 
+def test_the_flags_of_config_flags_are_an_experiment_and_values(capsys):
+    file = run.ROOT / "experiments" / "simclr" / "config.py"
+    argv = ["--config", f"{file}:smoke", "--seed", "3", "--config.eval.k=7", "--show"]
+    assert run.main(argv) == 0
+    assert "eval.k=7" in capsys.readouterr().out
+    for wrong, message in (
+        (["--config=setup.py"], "expected experiments/NAME/config.py[:VARIANT], got"),
+        (["simclr", "--config.eval.k"], "--config.eval.k: expected a value"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            run.main(wrong)
+        assert stopped.value.code == run.WRONG_INPUT
+        assert message in capsys.readouterr().err
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty current folder."""
@@ -60,6 +75,10 @@ def written(folder):
         ),
         (["simclr:smoke", "--set", "loss.temperature"], "expected KEY=VALUE"),
         (["simclr:smoke", "more"], "--set more: expected KEY=VALUE"),
+        (
+            ["--config=experiments/simclr/config.py:smoke", "--config.loss.temp", "1"],
+            r"no key 'loss.temp'; did you mean loss.temperature\?",
+        ),
         (["--set", "a.b=1", "simclr:smoke"], "simclr: --set a.b=1: no key 'a.b'$"),
         (["zzz.y=1", "simclr:smoke"], "simclr: --set zzz.y=1: no key 'zzz.y'$"),
         (["xyz"], r"no experiment 'xyz' \(all: launch/run --list\)"),

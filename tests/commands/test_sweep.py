@@ -1,6 +1,11 @@
 """Many runs: what is printed, what is started again, what the tables say."""
 
 import json
+import os
+import signal
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -43,22 +48,110 @@ def test_wrong_names_are_one_line(argv, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_a_failing_run_does_not_stop_the_others(monkeypatch, capfd):
-    codes = iter([run.NON_FINITE, 0])
-    seen = []
+# Stands for launch/run: what it does depends on the seed. 0: done at once. 1: fails
+# unless the file `mended` is there. 2: waits for a signal, then ends as a saved run
+# does; done when it is started again.
+RUN = """
+import json, os, pathlib, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+from launch import run
+seed = int(sys.argv[sys.argv.index("--seed") + 1])
+changes = sys.argv[sys.argv.index("--set") + 1 :] if "--set" in sys.argv else []
+folder = run.default_workdir("template", "smoke", seed, changes)
+print("output of", seed)
+if seed == 1 and not pathlib.Path("mended").exists():
+    sys.exit(print("launch/run: step 3: loss is nan", file=sys.stderr) or 3)
+begun = folder.exists()
+folder.mkdir(parents=True, exist_ok=True)
+if seed == 2 and not begun:
+    number = signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    print("launch/run: saved", signal.Signals(number).name, file=sys.stderr)
+    sys.exit(75)
+(folder / "config.json").write_text('{"code": ' + os.environ["CODE"] + "}")
+(folder / "result.json").write_text(json.dumps({"metrics": {"a/b": float(seed)}}))
+"""
 
-    class Done:
-        def __init__(self):
-            self.returncode = next(codes)
 
-    def fake(words):
-        seen.append(words[3:])
-        return Done()
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """An empty current folder, and a run that takes no time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(run.ROOT))
+    monkeypatch.setenv("CODE", json.dumps(run.code_of("template")))
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    monkeypatch.setattr(sweep, "COMMAND", [sys.executable, str(script)])
+    return tmp_path
 
-    monkeypatch.setattr(sweep.subprocess, "run", fake)
-    assert sweep.main(["template:smoke", "--seeds", "0", "1", "--start"]) == 1
-    assert seen == [["template:smoke", "--seed", str(i)] for i in (0, 1)]
-    assert "failed: launch/run template:smoke --seed 0" in capfd.readouterr().err
+
+def sweep_seeds(*seeds, more=("--start",)):
+    return sweep.main(["template:smoke", "--seeds", *map(str, seeds), *more])
+
+
+@pytest.mark.parametrize("more", [("--start",), ("--jobs", "2")])
+def test_a_failing_run_does_not_stop_the_others(small, capfd, more):
+    assert sweep_seeds(0, 1, 3, more=more) == 1
+    out, err = capfd.readouterr()
+    assert "failed: launch/run template:smoke --seed 1" in err
+    assert "exit 3: step 3: loss is nan" in err
+    assert "default  2/3" in out and "1.5" in out
+    # What is complete is left, what failed waits to be asked for.
+    assert sweep_seeds(0, 1, 3, more=more) == 1
+    out = capfd.readouterr().out
+    assert out.count("complete: ") == 2 and "failed before: " in out
+    (small / "mended").touch()
+    assert sweep_seeds(0, 1, 3, more=(*more, "--retry")) == 0
+    out = capfd.readouterr().out
+    assert "default  3/3    1.3 ± 1.5" in out
+    assert not list(small.rglob("*.failed"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_signal_goes_to_the_runs_and_the_same_command_goes_on(
+    small, capfd, jobs, number
+):
+    waiting = run.default_workdir("template", "smoke", 2, [])
+
+    def interrupt():
+        while not waiting.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    code = sweep_seeds(0, 2, 3, 4, more=("--jobs", jobs))
+    thread.join()
+    out, err = capfd.readouterr()
+    assert code == run.PREEMPTED
+    assert f"stopped: exit 75: saved {number.name}" in out
+    assert f"launch.sweep: {number.name}: " in err and "same command goes on" in err
+    assert sweep_seeds(0, 2, 3, 4, more=("--jobs", jobs)) == 0
+    assert "default  4/4" in capfd.readouterr().out
+
+
+def test_a_sweep_of_a_grid_in_folders_named_by_values(small, capfd):
+    axes = ["--grid", "eval.k", "3", "5", "--grid", "optim.learning_rate", "0.1"]
+    assert sweep_seeds(0, 3, more=(*axes, "--jobs", "2")) == 0
+    folders = sorted(x.parent.name for x in small.rglob("result.json"))
+    assert folders == [
+        f"smoke-seed{seed}-eval.k={k}-optim.learning_rate=0.1"
+        for seed in (0, 3)
+        for k in (3, 5)
+    ]
+    out = capfd.readouterr().out
+    assert "eval.k=5 optim.learning_rate=0.1  2/2    1.5" in out
+    page = (small / "runs" / "template" / "sweep-smoke.html").read_text()
+    assert "<th>a/b</th>" in page and "eval.k=3" in page
+
+
+def test_a_grid_needs_values_and_a_metric_must_exist(small, capsys):
+    assert sweep_seeds(0, more=("--grid", "eval.k")) == run.WRONG_INPUT
+    assert "--grid eval.k: expected a key and its values" in capsys.readouterr().err
+    assert sweep_seeds(0, 0) == run.WRONG_INPUT
+    assert "2 of the runs are the same" in capsys.readouterr().err
+    assert sweep_seeds(0, more=("--start", "--metrics", "a/c")) == run.WRONG_INPUT
+    assert "no metric 'a/c'; a/b" in capsys.readouterr().err
 
 
 @pytest.fixture

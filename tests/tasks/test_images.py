@@ -80,6 +80,7 @@ def test_train_each_logs_rate_and_watch(tmp_path):
             params=jnp.ones(3),
             opt_state=(),
             model_state={},
+            skipped=jnp.int32(0),
         )
 
     def make_step(config, axis_name=None):

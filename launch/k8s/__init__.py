@@ -1,0 +1,1 @@
+"""Runs on Kubernetes: the command `launch/k8s/submit` and its template."""
