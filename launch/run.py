@@ -463,6 +463,7 @@ def run(args: argparse.Namespace) -> int:
 
     from contrastive_jax import training
     from contrastive_jax.parallel import distributed
+    from contrastive_jax.report import page
     from contrastive_jax.report import record as records
     from contrastive_jax.training import config as configs
 
@@ -538,6 +539,8 @@ def run(args: argparse.Namespace) -> int:
         devices=jax.devices(),
         code=code,
     )
+    if held:
+        page.add_provenance(workdir)
     show(workdir, metrics)
     if held:
         held.close()
