@@ -53,7 +53,7 @@ def get_config(variant: str = "") -> ConfigDict:
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
         optim=dict(learning_rate=1e-4, warmup_steps=10, weight_decay=0.01),
-        train=dict(num_steps=50, log_every=5, save_every=50),
+        train=dict(num_steps=100, log_every=5, save_every=100),
     )
     config.data = ConfigDict(
         dict(
