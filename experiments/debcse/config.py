@@ -12,6 +12,7 @@ CHECKS = training.Checks(
     metric="loss",
     change=-0.3,
     paper_rows=2,
+    sizes=("data.count=1000", "data.validation=100", "data.test=100"),
     positive=(
         *text_encoders.POSITIVE,
         "clip",
