@@ -99,10 +99,10 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "transformer":
         config.model = text_encoders.packaged(path="reranker", layers=2)
-        config.data.update(count=10_000, validation=1500, test=3000, length=16)
+        config.data.update(count=10_000, validation=1000, test=2000, length=16)
         config.optim.update(learning_rate=3e-4, warmup_steps=5)
-        config.train.update(num_steps=60, log_every=5, save_every=60)
-        config.eval.every = 30
+        config.train.update(num_steps=30, log_every=5, save_every=30)
+        config.eval.every = 15
     elif variant in ("controlled", "smoke"):
         config.data.update(name="controlled", count=3000, validation=300, test=600)
         config.data.update(length=12, batch_size=128)
