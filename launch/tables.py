@@ -12,6 +12,7 @@ import ast
 import pathlib
 import re
 import sys
+from typing import Any
 
 from launch import figures, reproduce
 
@@ -86,8 +87,8 @@ def papers_table() -> str:
     return "\n".join(lines)
 
 
-def families() -> dict[str, tuple[str, str, str]]:
-    """Family, what it sees and function of the primer's methods: its `FAMILIES`."""
+def families() -> dict[str, tuple[str, str, str, dict[str, Any] | None]]:
+    """Family, what it sees, function, changes of the primer's methods: `FAMILIES`."""
     source = (ROOT / "experiments/primer/config.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FAMILIES":
@@ -106,7 +107,7 @@ def families_table() -> str:
         f"| family | sees | loss | {' | '.join(MEASURES.values())} |",
         f"|{' --- |' * (3 + len(MEASURES))}",
     ]
-    for method, (family, sees, function) in families().items():
+    for method, (family, sees, function, _) in families().items():
         cells = [
             figures.shown(metrics[key]) if key in metrics else ""
             for key in (f"{method}/{measure}" for measure in MEASURES)
