@@ -101,19 +101,15 @@ def state(folder):
 
 
 def check_same(here, there):
-    """Both ended with the same state and wrote the same metrics."""
+    """Both ended with the same bits and wrote the same bytes."""
     (ours, step), (theirs, other) = state(here), state(there)
     assert step == other == STEPS
     for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    results = [json.loads((x / "result.json").read_text()) for x in (here, there)]
-    assert results[0]["metrics"] == pytest.approx(results[1]["metrics"], abs=2)
+        np.testing.assert_array_equal(a, b)
     lines = [(x / "simclr" / "metrics.jsonl").read_text() for x in (here, there)]
-    values = [[json.loads(line) for line in text.splitlines()] for text in lines]
-    assert [x["step"] for x in values[0]] == list(range(1, STEPS + 1))
-    for a, b in zip(*values, strict=True):
-        assert a == pytest.approx(b, rel=1e-4)
-    return all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert lines[0] == lines[1] and len(lines[0].splitlines()) == STEPS
+    results = [json.loads((x / "result.json").read_text()) for x in (here, there)]
+    assert results[0]["metrics"] == pytest.approx(results[1]["metrics"], abs=1e-3)
 
 
 def test_commands_are_printed(capsys):
@@ -157,37 +153,57 @@ def test_killed_and_resumed_as_one_process(tmp_path, mapper):
     assert code == 0, printed
     assert re.search(r"\[0\] going on from step (6|12|18)", printed)
     assert not re.search(r"\[1\] (step|going)", printed)  # the first alone prints
-    same = check_same(tmp_path / "two", tmp_path / "one")
-    print(f"{mapper}: bit-equal {same}")
+    check_same(tmp_path / "two", tmp_path / "one")
 
 
 @pytest.mark.slow
-def test_sigterm_to_one_stops_all_at_one_step_and_others_go_on(tmp_path):
-    """75 for all, the same step saved; then by 4 processes, and by 1 with 4 devices."""
-    assert run_one(tmp_path, "one", devices=4)[0] == 0
-    for count, more in ((4, ()), (1, ("--devices-per-process", "4"))):
-        place = f"to{count}"
-        start = ("--devices-per-process", "2")
-        with running(tmp_path, place, 3, *start) as (runner, pids, before):
-            os.kill(pids[1], signal.SIGTERM)
-            printed, _ = runner.communicate(timeout=300)
-        printed = before + printed
-        assert runner.returncode == 75, printed
-        saved = re.findall(
-            r"\[(\d)\] launch/run: SIGTERM in process 1: saved step (\d+) of", printed
-        )
-        assert {i for i, _ in saved} == {"0", "1"} and len({t for _, t in saved}) == 1
-        step = int(saved[0][1])
-        assert state(tmp_path / place)[1] == step < STEPS
-        code, printed = run_many(tmp_path, place, *more, count=count)
-        assert code == 0, printed
-        assert f"going on from step {step} of" in printed
-        check_same(tmp_path / place, tmp_path / "one")
+def test_sigterm_to_one_stops_all_at_one_step_and_one_goes_on(tmp_path):
+    """75 for all, the same step saved; then by one process with as many devices."""
+    assert run_one(tmp_path, "one")[0] == 0
+    with running(tmp_path, "two", 3) as (runner, pids, before):
+        os.kill(pids[1], signal.SIGTERM)
+        printed, _ = runner.communicate(timeout=300)
+    printed = before + printed
+    assert runner.returncode == 75, printed
+    saved = re.findall(
+        r"\[(\d)\] launch/run: SIGTERM in process 1: saved step (\d+) of", printed
+    )
+    assert {i for i, _ in saved} == {"0", "1"} and len({t for _, t in saved}) == 1
+    step = int(saved[0][1])
+    assert state(tmp_path / "two")[1] == step < STEPS
+    code, printed = run_one(tmp_path, "two")
+    assert code == 0, printed
+    assert f"going on from step {step} of" in printed
+    check_same(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_as_four(tmp_path):
+    """Four devices sum in another order in one process: equal to 1e-5 of the state.
+
+    SGD, because Adam hides a wrong factor; few steps, because rounding brings an input
+    of a ReLU to its other side in the end, also on one process with other devices.
+    """
+    own = ("train.num_steps=12", "train.save_every=2", "optim.name=sgd")
+    own += ("optim.learning_rate=0.01",)
+    assert run_one(tmp_path, "one", *own, devices=4)[0] == 0
+    more = ("--devices-per-process", "2")
+    with running(tmp_path, "four", 4, *own, *more) as (runner, pids, _):
+        os.kill(pids[0], signal.SIGKILL)
+        runner.communicate(timeout=300)
+    code, printed = run_many(tmp_path, "four", *own, count=4)
+    assert code == 0, printed
+    assert re.search(r"going on from step (2|4|6|8|10) of 12", printed)
+    (ours, _), (theirs, _) = state(tmp_path / "four"), state(tmp_path / "one")
+    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a.dtype.kind == "f"]
+    apart = np.sqrt(sum(np.sum((a - b).astype(np.float64) ** 2) for a, b in pairs))
+    norm = np.sqrt(sum(np.sum(b.astype(np.float64) ** 2) for _, b in pairs))
+    assert apart <= 1e-5 * norm
 
 
 @pytest.mark.slow
 def test_one_process_goes_on_as_two(tmp_path):
-    assert run_one(tmp_path, "one", "train.num_steps=24")[0] == 0
+    assert run_one(tmp_path, "one")[0] == 0
     run = [sys.executable, "-m", "launch.run", *SMALL, "--workdir", "two"]
     process = begin([*run, "--devices", "2"], tmp_path)
     for line in process.stdout:
