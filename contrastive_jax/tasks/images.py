@@ -129,18 +129,13 @@ def data(
         blur=None,
         solarize=0.0,
     )
-    # data_dir: a TFDS folder; packaged sets and own files (folder:PATH) when empty.
-    # size: images are cut to such squares; 0 for as they are.
-    # features: names of image and label, in sets that have names for them.
-    # max_bad_rows: so many images of own files may be unreadable.
-    # held_out: share of the training rows that no batch holds, for `watch`.
     place = dict(
-        data_dir="",
-        size=0,
-        features=sets.FEATURES,
-        max_bad_rows=0,
+        data_dir="",  # a TFDS folder; a packaged set or own files when empty
+        size=0,  # images are cut to such squares; 0: as they are
+        features=sets.FEATURES,  # names of image and label, in sets that have names
+        max_bad_rows=0,  # so many of a user's images may be unreadable
         test_split="test",
-        held_out=0.0,
+        held_out=0.0,  # share of the training rows that no batch holds, for `watch`
     )
     if name == "fashion":
         # A little milder than on photos.
