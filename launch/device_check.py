@@ -222,7 +222,9 @@ def markdown(rows: list[Row]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Measures, prints and saves; 1 when results disagree."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="launch/device_check", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--rows", type=int, default=65_536, help="of each loss")
     parser.add_argument("--width", type=int, default=1024, help="of an embedding")
     parser.add_argument("--side", type=int, default=8192, help="of the matrix product")

@@ -45,9 +45,9 @@ def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     parser.add_argument(
         "--timeout",
         type=float,
-        default=30,
+        default=25,
         metavar="SECONDS",
-        help="until a process that gives no sign of life is given up (default: 30)",
+        help="until a process that gives no sign of life is given up (default: 25)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="print the commands, and stop"

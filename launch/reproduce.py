@@ -148,6 +148,16 @@ def about(found: dict[str, Any]) -> str:
     )
 
 
+def slug(words: str) -> str:
+    """Words as the name of a file.
+
+    Examples:
+      >>> slug("Loss over time, 2 seeds")
+      'loss_over_time_2_seeds'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+
+
 def save_picture(name: str, workdir: pathlib.Path, words: str) -> pathlib.Path:
     """The first picture of a report whose description holds the words, as a file.
 
@@ -162,8 +172,8 @@ def save_picture(name: str, workdir: pathlib.Path, words: str) -> pathlib.Path:
     pictures = [(html.unescape(alt), data) for alt, data in found]
     for alt, data in pictures:
         if words in alt:
-            slug = re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
-            picture = one.ROOT / "experiments" / name / "images" / f"{slug}.png"
+            folder = one.ROOT / "experiments" / name / "images"
+            picture = folder / f"{slug(words)}.png"
             picture.parent.mkdir(exist_ok=True)
             picture.write_bytes(base64.b64decode(data))
             return picture

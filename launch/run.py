@@ -392,6 +392,7 @@ def preflight(experiment, config, checks) -> None:
     import jax
 
     from contrastive_jax import training
+    from contrastive_jax.parallel import distributed
 
     try:
         for own in parts(experiment, config, checks):
@@ -399,7 +400,7 @@ def preflight(experiment, config, checks) -> None:
             if hasattr(experiment, "init"):
                 state = jax.eval_shape(functools.partial(experiment.init, own))
             if hasattr(experiment, "batches"):
-                batch = next(experiment.batches(own, 0))
+                batch = distributed.whole_shapes(next(experiment.batches(own, 0)))
             if hasattr(experiment, "make_step"):
                 training.check_step(experiment.make_step(own), state, batch)
     except Exception as e:
@@ -462,6 +463,7 @@ def run(args: argparse.Namespace) -> int:
 
     from contrastive_jax import training
     from contrastive_jax.parallel import distributed
+    from contrastive_jax.report import page
     from contrastive_jax.report import record as records
     from contrastive_jax.training import config as configs
 
@@ -537,6 +539,8 @@ def run(args: argparse.Namespace) -> int:
         devices=jax.devices(),
         code=code,
     )
+    if held:
+        page.add_provenance(workdir)
     show(workdir, metrics)
     if held:
         held.close()

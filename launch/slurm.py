@@ -77,6 +77,8 @@ def script(words: Sequence[str]) -> str:
     return f"""#!/usr/bin/env bash
 # Waits for the processes, which get the same signal and save.
 trap : TERM
+# Nodes do not import everything in the same time.
+export CONTRASTIVE_JAX_TIMEOUT=${{CONTRASTIVE_JAX_TIMEOUT:-300}}
 status=0
 srun --kill-on-bad-exit=1 {run} || status=$?
 if [ "$status" = 75 ]; then

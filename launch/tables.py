@@ -3,17 +3,18 @@
     python -m launch.tables
 
 Rows come from the folders: the first line, the references and the functions that the
-docstring of experiment.py names; the paragraphs that begin with **Shows:** and
-**Figures:** in the folder's README.md; of the families of objectives the figures in the
-primer's results.json. Between the markers nothing is written by hand.
+docstring of experiment.py names; the first comparison in results.json, of the default
+variant where that has one; of the families of objectives the figures in the primer's
+results.json. Between the markers nothing is written by hand.
 """
 
 import ast
 import pathlib
 import re
 import sys
+from typing import Any
 
-from launch import reproduce
+from launch import figures, reproduce
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- experiments -->", "<!-- end of experiments -->"
@@ -50,13 +51,27 @@ def functions(doc: str) -> list[str]:
     return [n for n in dict.fromkeys(names) if not n.startswith(sections)]
 
 
-def figures_table() -> str:
-    """What every experiment shows, and its figures."""
-    lines = ["| experiment | what it shows | figures |", "| --- | --- | --- |"]
+def glance_table() -> str:
+    """Of every experiment its idea and its first comparison over seeds."""
+    lines = [
+        "| experiment | idea | method | baseline | p |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for folder in folders():
-        text = (folder / "README.md").read_text(encoding="utf-8")
-        shows, figures = (paragraph(text, f"**{x}:**") for x in ("Shows", "Figures"))
-        lines.append(f"| `{folder.name}` | {shows} | {figures} |")
+        idea = docstring(folder).partition("\n")[0].partition(": ")[2].rstrip(".")
+        ordered = sorted(
+            reproduce.entries(folder.name), key=lambda x: (len(x["set"]), x["variant"])
+        )
+        cells = ["", "", ""]
+        for entry in ordered:
+            if entry["comparisons"]:
+                x = entry["comparisons"][0]
+                sides = [(x[k], figures.shown(entry["metrics"][x[k]])) for k in "ab"]
+                cells = [f"`{name}` {value}" for name, value in sides]
+                cells.append("" if x["p"] is None else f"{x['p']:.2g}")
+                break
+        link = f"[`{folder.name}`](experiments/{folder.name}/README.md)"
+        lines.append(f"| {' | '.join([link, idea, *cells])} |")
     return "\n".join(lines)
 
 
@@ -72,8 +87,8 @@ def papers_table() -> str:
     return "\n".join(lines)
 
 
-def families() -> dict[str, tuple[str, str, str]]:
-    """Family, what it sees and function of the primer's methods: its `FAMILIES`."""
+def families() -> dict[str, tuple[str, str, str, dict[str, Any] | None]]:
+    """Family, what it sees, function, changes of the primer's methods: `FAMILIES`."""
     source = (ROOT / "experiments/primer/config.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FAMILIES":
@@ -92,9 +107,9 @@ def families_table() -> str:
         f"| family | sees | loss | {' | '.join(MEASURES.values())} |",
         f"|{' --- |' * (3 + len(MEASURES))}",
     ]
-    for method, (family, sees, function) in families().items():
+    for method, (family, sees, function, _) in families().items():
         cells = [
-            reproduce.shown(metrics[key]) if key in metrics else ""
+            figures.shown(metrics[key]) if key in metrics else ""
             for key in (f"{method}/{measure}" for measure in MEASURES)
         ]
         loss = f"[`{function}`][contrastive_jax.{function}]" if function else ""
@@ -105,7 +120,7 @@ def families_table() -> str:
 def pages() -> dict[pathlib.Path, str]:
     """The files with a table, and their text with the table as it should be."""
     tables = {
-        "README.md": figures_table(),
+        "README.md": glance_table(),
         "experiments/README.md": papers_table(),
         "docs/which.md": families_table(),
     }

@@ -80,6 +80,12 @@ def open_own(name: str, features: tuple[str, ...], max_bad_rows: int) -> OwnSet:
                 for part, rows in split.items()
             }
         )
+    for part, (_, label) in own.parts.items():
+        if not len(label):
+            raise ValueError(
+                f"{name}: expected images enough to hold some out as a {part} (three "
+                "of a class), or a folder, array or file with them"
+            )
     return OwnSet(own, budget)
 
 
@@ -129,16 +135,16 @@ def load(
       ValueError: no such set, or one without labels.
     """
     if own_format(name):
-        place = dict(features=features, max_bad_rows=max_bad_rows)
+        place: dict[str, Any] = dict(features=features, max_bad_rows=max_bad_rows)
         names = class_names(name, **place)
         if not names:
             raise ValueError(f"{name}: expected images with labels, got none")
-        parts = [
-            pictures.read_all(open_rows(name, split, **place))[key]
+        train, test = (
+            pictures.read_all(open_rows(name, split, **place))
             for split in ("train", "test")
-            for key in FEATURES
-        ]
-        return Images(*parts, names)
+        )
+        parts = (x[key] for x in (train, test) for key in ("image", "label"))
+        return Images(*parts, class_names=names)
     if data_dir:
         return tfds_source.images(
             name, data_dir, features=tuple(features), max_bad_rows=max_bad_rows
@@ -213,6 +219,12 @@ def open_rows(
         raise ValueError("held_out: expected above 0 for the split held_out, got 0")
     if own_format(name):
         return own_rows(name, split, size, tuple(features), max_bad_rows)
+    if size and not data_dir:
+        held = read(name).train_image.shape[1:3]
+        raise ValueError(
+            f"data.size: expected 0 for the packaged set {name!r}, whose images are "
+            f"{held[0]} x {held[1]}, got {size}"
+        )
     if size:
         return tfds_source.image_rows(
             name,

@@ -197,7 +197,10 @@ def open_records(builder: Any, split: str) -> tuple[int, Callable[[int], bytes]]
                 return f.read(length)
 
         return len(places), read
-    from array_record.python import array_record_data_source, array_record_module
+    from array_record.python import (
+        array_record_data_source,
+        array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
+    )
 
     for part in parts:
         try:
@@ -317,7 +320,7 @@ def images(
         except ValueError as e:
             raise ValueError(f"data set {name!r}: {e}") from e
         arrays += [whole["image"], whole["label"]]
-    return packaged.Images(*arrays, names)
+    return packaged.Images(*arrays, class_names=names)
 
 
 def prepare(name: str, data_dir: str) -> pathlib.Path:

@@ -30,7 +30,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 # Seconds that processes wait for each other to connect, and without a sign of life.
-TIMEOUT = 30.0
+TIMEOUT = 25.0
 # Seconds to wait where one process may have to compile or to read more than others.
 LONG = 1800.0
 # What a process sends to itself when another one was asked to stop.
@@ -195,7 +195,7 @@ def meet(cluster: Cluster, timeout: float) -> None:
         except OSError as e:
             raise DistributedError(
                 f"--coordinator {cluster.coordinator}: this process cannot listen on "
-                f"port {port} ({e.strerror}); choose another port"
+                f"port {port} ({os.strerror(e.errno or 0)}); choose another port"
             ) from e
         while missing:
             server.settimeout(max(until - time.monotonic(), 0.01))
@@ -378,6 +378,19 @@ def own_rows(rows: Any) -> Any:
     return rows[process_id() * size :][:size]
 
 
+def whole_shapes(batch: Any) -> Any:
+    """Of this process's rows of a batch the shapes of all processes' together.
+
+    Examples:
+      >>> whole_shapes({"x": np.zeros((4, 2))})["x"].shape  # one process
+      (4, 2)
+    """
+    count = num_processes()
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((len(x) * count, *x.shape[1:]), x.dtype), batch
+    )
+
+
 def checked(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The same batches; of several processes, no two may read the same first one.
 
@@ -482,7 +495,7 @@ def rejoin(tree: Any) -> Any:
 
 def ordered_devices() -> list[Any]:
     """All devices, process by process, in the order in which rows lie on them."""
-    return sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+    return sorted(jax.devices(), key=lambda d: d.process_index)
 
 
 # Stopping
@@ -524,8 +537,9 @@ class Stop:
             with self.lock:
                 steps = exchange("stop", str(self.count), TIMEOUT)
                 self.last = max(map(int, steps)) + 1
+            told, self.asked = self.asked, True
             self.reason = self.reason or reason
-            if not self.asked and callable(signal.getsignal(RELAY)):
+            if not told and callable(signal.getsignal(RELAY)):
                 os.kill(os.getpid(), RELAY)
             return
 

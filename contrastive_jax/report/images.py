@@ -41,7 +41,10 @@ def neighbors(
     for i in range(n):
         draw_image(grid[i][0], queries[i])
         grid[i][0].set_ylabel(
-            literal(class_names[query_labels[i]]), fontsize=7, rotation=0, ha="right"
+            literal(str(class_names[query_labels[i]])),
+            fontsize=7,
+            rotation=0,
+            ha="right",
         )
         for j in range(k):
             axes = grid[i][j + 1]

@@ -1,5 +1,6 @@
 """The record of a run: result.json, with config, versions, machine and metrics."""
 
+import datetime
 import hashlib
 import importlib.metadata
 import json
@@ -100,6 +101,7 @@ def write_result(
         "metrics": dict(metrics),
         "seed": config.get("seed"),
         "wall_seconds": round(wall_seconds, 1),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
         "code": dict(code),
         "versions": versions(),

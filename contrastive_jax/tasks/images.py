@@ -693,6 +693,7 @@ def write_report(
     results: Mapping[str, Any],
     trained: training.Trained,
     encode: Callable[..., Encode],
+    chance: Mapping[str, float] | None = None,
 ) -> pathlib.Path:
     """Draws report.html of a run: accuracies, curves, map, neighbors, views, config.
 
@@ -703,11 +704,13 @@ def write_report(
       results: what `evaluate_encoders` returned.
       trained: {name: (config, state)}; the first is the one whose features are shown.
       encode: `encode(config, state)`, the frozen encoder.
+      chance: loss by chance of methods, see `Report.training`.
     """
     summary = doc.partition("\n")[0]
     page = Report(f"{summary.partition(':')[0]} on {config.data.name}", summary)
     add_accuracies(page, results)
-    add_training(page, {m: metrics.read(pathlib.Path(workdir) / m) for m in trained})
+    runs = {m: metrics.read(pathlib.Path(workdir) / m) for m in trained}
+    add_training(page, runs, chance)
     add_features(page, config.data, encode(*next(iter(trained.values()))))
     page.config(training.config_text(config))
     return page.write(workdir)
@@ -748,12 +751,17 @@ WATCHED = {
 }
 
 
-def add_training(page: Report, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+def add_training(
+    page: Report,
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    chance: Mapping[str, float] | None = None,
+) -> None:
     """Adds the curves of every method, and what `watch` measured, side by side.
 
     Args:
       page: the report.
       runs: logged lines of each method, as `training.metrics.read` gives them.
+      chance: loss by chance of methods, see `Report.training`.
     """
     colors = plots.method_colors(runs)
     watched = {
@@ -780,7 +788,8 @@ def add_training(page: Report, runs: Mapping[str, Sequence[Mapping[str, Any]]]) 
     def own(line):
         return {key: x for key, x in line.items() if not key.startswith("watch/")}
 
-    page.training({name: [own(line) for line in run] for name, run in runs.items()})
+    shown = {name: [own(line) for line in run] for name, run in runs.items()}
+    page.training(shown, chance)
 
 
 def add_features(page: Report, data: Section, encode: Encode) -> None:

@@ -369,8 +369,12 @@ def write_report(
     doc: str | None,
     config: Any,
     results: Mapping[str, float],
+    chance: Mapping[str, float] | None = None,
 ) -> None:
-    """report.html: alignment against uniformity, the test sets, training."""
+    """report.html: alignment against uniformity, the test sets, training.
+
+    `chance` is the loss by chance of methods, see `Report.training`.
+    """
     names = list(dict.fromkeys(key.partition("/")[0] for key in results))
     folders = {name: pathlib.Path(workdir) / name for name in names if name != "start"}
     lines = {name: metrics.read(f) for name, f in folders.items() if f.exists()}
@@ -390,7 +394,7 @@ def write_report(
         page.section("Test sets", "Correlations and reciprocal ranks, in percent.")
         for panel, shown in panels.items():
             page.figure(bars_of_sets(results, shown, colors), f"test sets, {panel}")
-    page.training(lines)
+    page.training(lines, chance)
     page.config(training.config_text(config))
     page.write(workdir)
 

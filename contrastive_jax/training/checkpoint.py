@@ -7,8 +7,11 @@ arrays, in a folder that all see; any number of processes can restore them.
 """
 
 import contextlib
+import errno
+import json
 import pathlib
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -19,11 +22,22 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.options import AtomicityMode, AtomicityOptions
 
 from contrastive_jax.parallel import distributed
+from contrastive_jax.training import digests
 
 # Raised when the layout of checkpoints changes.
 FORMAT = 1
 # The file that Orbax writes last into a checkpoint (AtomicityMode.COMMIT_FILE).
 COMMITTED = "commit_success.txt"
+# Errors that may be gone at the next try.
+PASSING = (
+    errno.EACCES,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EPERM,
+    errno.ESTALE,
+)
 
 S = TypeVar("S")
 
@@ -120,6 +134,9 @@ def read(folder: str | pathlib.Path, like: S) -> tuple[S, int]:
         tried.add(step)
         place = folder / str(step)
         try:
+            if wrong := digests.mismatch(place):
+                reason = f" that can be read ({wrong})"
+                continue
             about = read_item(place, about=ocp.args.JsonRestore())
             check(place, about, shapes)
             with without_late_callbacks():
@@ -152,8 +169,19 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+def is_passing(error: Exception) -> bool:
+    """Whether an error tells of the machine, not of the files: they may be good."""
+    if isinstance(error, OSError) and error.errno in PASSING:
+        return True
+    words = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED")
+    return isinstance(error, MemoryError) or any(x in str(error) for x in words)
+
+
 class Manager:
     """The checkpoints of one run.
+
+    When a checkpoint is whole, digests of its files are written beside it
+    (`training.digests`), by a thread; they are compared when it is restored.
 
     Args:
       folder: where they lie, one folder per step.
@@ -163,8 +191,12 @@ class Manager:
     def __init__(self, folder: str | pathlib.Path, *, keep: int = 2):
         self.folder = pathlib.Path(folder).resolve()
         self.keep = max(keep, 2)
+        if distributed.is_first():
+            self.warn_of_unmarked()
         distributed.barrier("start of training")
         self.orbax = self.open()
+        self.newest: int | None = None  # saved, and without digests so far
+        self.thread: threading.Thread | None = None
 
     def open(self, *, cleanup: bool = True) -> ocp.CheckpointManager:
         """A fresh view of the folder; half-written steps are not seen.
@@ -187,6 +219,7 @@ class Manager:
         Raises:
           CheckpointError: Orbax did not take it (the step exists already).
         """
+        self.seal()
         state = distributed.everywhere(state)
         about = {"format": FORMAT, "leaves": leaves(state)}
         arguments = ocp.args.Composite(
@@ -194,27 +227,45 @@ class Manager:
         )
         if not self.orbax.save(step, args=arguments, force=True):
             raise CheckpointError(f"step {step} could not be saved in {self.folder}")
+        self.newest = step
+
+    def seal(self) -> None:
+        """Waits for the running save; has its digests written in the background."""
+        self.orbax.wait_until_finished()
+        if self.thread:
+            self.thread.join()
+            self.thread = None
+        if self.newest is not None and distributed.is_first():
+            folder = self.folder / str(self.newest)
+            self.thread = threading.Thread(target=digests.write, args=(folder,))
+            self.thread.start()
+        self.newest = None
 
     def restore(self, like: S) -> tuple[S, int]:
         """The newest readable state and its step; (`like`, 0) when there is none.
 
         A damaged checkpoint is set aside (renamed to STEP.damaged) with a warning on
-        stderr, and the one before it is taken.
+        stderr, and the one before it is taken: one whose files are not what was
+        written, or, where a kill came before their digests, one that cannot be read.
 
         Raises:
-          CheckpointError: the newest belongs to another config or version, or all are
-            damaged.
+          CheckpointError: the newest belongs to another config or version; it cannot be
+            read though its files are as written, or for want of memory or permission;
+            all are damaged, now or before.
         """
         steps = sorted(self.orbax.all_steps(), reverse=True)
         like = distributed.everywhere(like) if steps else like
         for step in steps:
+            if wrong := self.mismatch(step):
+                self.set_aside(step, wrong)
+                continue
             try:
                 about = self.orbax.restore(
                     step, args=ocp.args.Composite(about=ocp.args.JsonRestore())
                 )["about"]
                 about = {name: about[name] for name in ("leaves", "format")}
             except Exception as e:
-                self.set_aside(step, e)
+                self.refuse(step, e)
                 continue
             check(self.folder / str(step), about, like)
             try:
@@ -225,13 +276,67 @@ class Manager:
                     )["state"]
                 return restored, step
             except Exception as e:
-                self.set_aside(step, e)
-        if steps:
+                self.refuse(step, e)
+        if any(any(self.folder.glob(x)) for x in ("*.damaged*", "*.sha256")):
             raise CheckpointError(
-                f"all checkpoints in {self.folder} are damaged (set aside as "
-                f"STEP.damaged); start again in another workdir"
+                f"all checkpoints in {self.folder} are damaged; --anew starts over, "
+                "another workdir leaves them"
             )
         return like, 0
+
+    def warn_of_unmarked(self) -> None:
+        """Names what was whole and lost the file that says so: Orbax removes it.
+
+        Older ones than the newest that is whole may be half removed already.
+        """
+        newest = max(steps_of(self.folder), default=-1)
+        for file in self.folder.glob("*.sha256"):
+            folder = file.with_suffix("")
+            if (
+                folder.name.isdecimal()
+                and folder.is_dir()
+                and int(folder.name) > newest
+            ):
+                reason = f"{COMMITTED} is missing"
+                print(
+                    f"warning: checkpoint {folder} is damaged and left out: {reason}",
+                    file=sys.stderr,
+                )
+
+    def mismatch(self, step: int) -> str:
+        """What of a checkpoint is not as it was written, see `digests.mismatch`.
+
+        Raises:
+          CheckpointError: a file cannot be read.
+        """
+        found = error = ""
+        if distributed.is_first():
+            try:
+                found = digests.mismatch(self.folder / str(step))
+            except OSError as e:
+                error = first_line(e)
+        found, error = json.loads(
+            distributed.exchange("digests", json.dumps([found, error]))[0]
+        )
+        if error:
+            raise CheckpointError(
+                f"checkpoint {self.folder / str(step)} cannot be read: {error}"
+            )
+        return found
+
+    def refuse(self, step: int, error: Exception) -> None:
+        """Sets a checkpoint aside that cannot be read, if it is its own fault.
+
+        Raises:
+          CheckpointError: its files are as they were written, or the machine failed.
+        """
+        folder = self.folder / str(step)
+        if digests.file_of(folder).exists() or is_passing(error):
+            raise CheckpointError(
+                f"checkpoint {folder} cannot be read, and is left as it is: "
+                f"{first_line(error)}"
+            ) from error
+        self.set_aside(step, first_line(error))
 
     def restore_raw(self) -> list[np.ndarray]:
         """The arrays of the newest checkpoint, in the order of their paths.
@@ -254,31 +359,35 @@ class Manager:
             for x in jax.tree.leaves(tree)
         ]
 
-    def set_aside(self, step: int, error: Exception) -> None:
+    def set_aside(self, step: int, reason: str) -> None:
         """Renames a damaged checkpoint and says so."""
         folder = self.folder / str(step)
         print(
-            f"warning: checkpoint {folder} is damaged and set aside: "
-            f"{first_line(error)}",
+            f"warning: checkpoint {folder} is damaged and set aside: {reason}",
             file=sys.stderr,
         )
         self.orbax.close()
         distributed.barrier("damaged checkpoint")
         if distributed.is_first():
-            self.rename(folder, step)
+            self.rename(folder)
         distributed.barrier("damaged checkpoint")
         self.orbax = self.open(cleanup=False)
 
-    def rename(self, folder: pathlib.Path, step: int) -> None:
+    def rename(self, folder: pathlib.Path) -> None:
         """Renames the folder of a step to STEP.damaged, with a number where needed."""
-        target = self.folder / f"{step}.damaged"
+        target = folder.with_name(f"{folder.name}.damaged")
         number = 1
         while target.exists():
             number += 1
-            target = self.folder / f"{step}.damaged-{number}"
+            target = folder.with_name(f"{folder.name}.damaged-{number}")
         folder.rename(target)
+        digests.file_of(folder).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Waits for the running save and closes; raises what went wrong in it."""
-        self.orbax.wait_until_finished()
-        self.orbax.close()
+        try:
+            self.seal()
+        finally:
+            if self.thread:
+                self.thread.join()
+            self.orbax.close()

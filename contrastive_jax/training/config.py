@@ -65,6 +65,8 @@ class Checks:
       change: how much it must change at least; negative for what has to fall.
       smoke: the variants that tests run; "paper" for "smoke" gives their recipes.
       steps: further variants of which they take the step alone, and its recipe.
+      sizes: values of sizes of data, "data.count=500", with which they build the
+        variants that they do not run; as they are where that takes seconds.
       stages: values of `config.stage` whose steps differ; none when there is one step.
       paper_rows: rows of the batch with which a test runs one step of the recipe.
       positive: keys of numbers above 0, besides those of all experiments (POSITIVE).
@@ -74,14 +76,15 @@ class Checks:
       free: keys of strings with other values, such as paths and names of sets.
       optional: names of sections that None switches off.
 
-    Of all six a name stands for every key that ends in it; a tuple is checked element
-    by element.
+    Of the last six a name stands for every key that ends in it; a tuple is checked
+    element by element.
     """
 
     metric: str = "loss"
     change: float = -0.1
     smoke: tuple[str, ...] = ("smoke",)
     steps: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     paper_rows: int = 8
     positive: tuple[str, ...] = ()

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -102,7 +101,7 @@ def add_set(
     page.section(
         f"{name}: embeddings of the entities of each type",
         "Principal components of learned embeddings of up to 1,500 entities; the "
-        "colour is the entity of another type most often seen with it in training.",
+        "color is the entity of another type most often seen with it in training.",
     )
     page.figure(
         entity_maps(entity_panels(found, embeddings, seed)),
@@ -140,20 +139,20 @@ def entity_panels(
                 partner[rows],
                 found.entities[other],
                 found.types[other],
+                [found.entities[i][row] for row in rows],
             )
         first += size
     return panels
 
 
 def pair_map(panels: Mapping[str, tuple[Sequence[str], np.ndarray]]) -> Figure:
-    """One number per pair of types, as the upper triangle of a coloured table.
+    """One number per pair of types, as the upper triangle of a colored table.
 
     Args:
       panels: {title: (names of m types, [m (m - 1) / 2] numbers in the order (0, 1),
         (0, 2), ... (1, 2), ...)}.
     """
-    figure = Figure(figsize=(4.8 * len(panels), 4.2), layout="constrained")
-    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    figure, grid = plots.panels_of(len(panels), 3.8, 3.4)
     for axes, (title, (names, values)) in zip(grid, panels.items(), strict=True):
         m = len(names)
         table = np.full((m, m), np.nan)
@@ -161,53 +160,64 @@ def pair_map(panels: Mapping[str, tuple[Sequence[str], np.ndarray]]) -> Figure:
         drawn = axes.imshow(table[:-1, 1:], cmap="viridis", vmin=0)
         for i, j in zip(*np.triu_indices(m, 1), strict=True):
             dark = table[i, j] < 0.6 * np.nanmax(table)
-            colour = "white" if dark else "black"
-            place = dict(ha="center", va="center", fontsize=7, color=colour)
+            color = "white" if dark else "black"
+            place = dict(ha="center", va="center", color=color)
             axes.text(j - 1, i, f"{table[i, j]:.2f}", **place)
         names = [literal(name) for name in names]
-        axes.set_xticks(range(m - 1), names[1:], rotation=40, ha="right", fontsize=8)
-        axes.set_yticks(range(m - 1), names[:-1], fontsize=8)
-        axes.set_title(title, fontsize=10)
+        axes.set_xticks(range(m - 1), names[1:], rotation=40, ha="right")
+        axes.set_yticks(range(m - 1), names[:-1])
+        axes.set_title(literal(title))
         figure.colorbar(drawn, ax=axes, shrink=0.8)
     return figure
 
 
 def entity_maps(
-    panels: Mapping[str, tuple[np.ndarray, np.ndarray, Sequence[str], str]],
-    *,
-    columns: int = 3,
+    panels: Mapping[
+        str, tuple[np.ndarray, np.ndarray, Sequence[str], str, Sequence[str]]
+    ],
 ) -> Figure:
     """The first two principal components of embeddings, one panel per kind of entity.
 
     Args:
       panels: {title: (embeddings [n, d], label of each [n], names of the labels, what
-        the labels are)}. The ten most frequent labels get a colour, others are grey.
-      columns: panels side by side.
+        the labels are, names of the points)}. The ten most frequent labels of a panel
+        have a color and a marker, the same in all panels; others are grey. Up to
+        twenty points have their names beside them.
     """
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.3 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
-    colours = matplotlib.colormaps["tab10"]
-    for axes, (title, (x, labels, names, what)) in zip(
-        grid, panels.items(), strict=False
+    common = {
+        title: np.argsort(-np.bincount(labels, minlength=len(names)))[:10]
+        for title, (_, labels, names, *_) in panels.items()
+    }
+    colors = plots.method_colors(
+        str(panels[title][2][label])
+        for title, numbers in common.items()
+        for label in numbers
+    )
+    marks = plots.marks_of(colors)
+    figure, grid = plots.panels_of(len(panels), 3.8, 3.3)
+    for axes, (title, (x, labels, names, what, own)) in zip(
+        grid, panels.items(), strict=True
     ):
-        centred = x - x.mean(axis=0)
-        _, _, directions = np.linalg.svd(centred, full_matrices=False)
+        centered = x - x.mean(axis=0)
+        _, _, directions = np.linalg.svd(centered, full_matrices=False)
         flat = np.zeros((len(x), 2))
-        flat[:, : min(2, len(directions))] = centred @ directions[:2].T
-        common = np.argsort(-np.bincount(labels, minlength=len(names)))[:10]
-        other = ~np.isin(labels, common)
-        axes.scatter(*flat[other].T, s=8, color="0.75", linewidths=0)
-        for k, label in enumerate(common):
-            mine = flat[labels == label]
-            name = literal(str(names[label])[:18])
+        flat[:, : min(2, len(directions))] = centered @ directions[:2].T
+        other = ~np.isin(labels, common[title])
+        if other.any():
+            axes.scatter(*flat[other].T, s=8, color="0.7", label="other", linewidths=0)
+        size = 9 if len(x) > 100 else 25
+        for label in common[title]:
+            mine, name = flat[labels == label], str(names[label])
+            style = dict(color=colors[name], marker=marks[name][0], linewidths=0)
             if len(mine):
-                axes.scatter(*mine.T, s=10, color=colours(k), label=name, linewidths=0)
-        title = literal(f"{title} ({len(x)}), colour: {what}")
-        axes.set_title(title, fontsize=9)
+                axes.scatter(*mine.T, s=size, label=literal(name[:18]), **style)
+        for place, name in zip(flat, own if len(x) <= 20 else (), strict=False):
+            off = dict(xytext=(4, 3), textcoords="offset points")
+            axes.annotate(literal(str(name)[:12]), place, **off)
+        axes.set_title(literal(f"{title} ({len(x)}), color: {what}"))
+        axes.set_xlabel("component 1")
+        axes.set_ylabel("component 2")
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.legend(fontsize=5.5, loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.legend(markerscale=1.5, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

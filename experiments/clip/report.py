@@ -1,5 +1,6 @@
 """What image-text experiments share: two towers, evaluation across pictures, report."""
 
+import math
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -124,7 +125,8 @@ def write(
     rows = [[n, *(results[f"{n}/{c}"] for c in columns)] for n in concepts]
     page.table(["model", *(c.replace("_", " ") for c in columns)], rows)
     page.figure(recall_curves(concepts), "recall at k in both directions, per model")
-    page.training({m: metrics.read(pathlib.Path(workdir) / m) for m in methods})
+    runs = {m: metrics.read(pathlib.Path(workdir) / m) for m in methods}
+    page.training(runs, {"clip": math.log(config.data.batch_size)})
     rows = np.linspace(0, len(first.caption) - 1, 12).astype(int)
     page.section(
         "From a picture to captions",

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from contrastive_jax import training
-from contrastive_jax.tasks import text_encoders
+from contrastive_jax.tasks import sentence_views, text_encoders
 
 VARIANTS = ("", "transformer", "controlled", "smoke", "paper")
 METHODS = ("simcse", "debiased", "neighbors", "ipw_positives", "debcse")
@@ -12,6 +12,7 @@ CHECKS = training.Checks(
     metric="loss",
     change=-0.3,
     paper_rows=2,
+    sizes=("data.count=1000", "data.validation=100", "data.test=100"),
     positive=(
         *text_encoders.POSITIVE,
         "clip",
@@ -22,11 +23,14 @@ CHECKS = training.Checks(
         "data.validation",
         "eval.every",
         "semantic_temperature",
-        "start.scale",
         "surface_temperature",
     ),
-    not_negative=("depth",),
-    ranges={"dropout": "[0, 1)", "class_prior": "[0, 1)", "semantic_max": "[-1, 1]"},
+    not_negative=("depth", "start.scale"),
+    ranges={
+        **text_encoders.RANGES,
+        "class_prior": "[0, 1)",
+        "semantic_max": "[-1, 1]",
+    },
     choices={
         "data.surface": ("edit", "jaccard", "length"),
         "eval.sets": ("lee", "wordsim353", "simlex999", "glosses", "verses"),
@@ -35,16 +39,17 @@ CHECKS = training.Checks(
         "loss.negatives": (*KINDS, "none"),
         "loss.positives": (*KINDS, "dropout"),
         "methods": (*METHODS, "ipw_weighted"),
+        "model.param_dtype": ("float32", "bfloat16", "float16"),
         "model.pooling": text_encoders.CHOICES["model.pooling"],
     },
-    free=("data.name", "eval.sts", "model.path", "reference.path", "start.path"),
+    free=("data.name", "eval.sts", "model.path", "reference.path"),
 )
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" is WordNet, "controlled" texts of known style.
 
-    "transformer" takes two blocks of one in place of the bag.
+    "transformer" takes two blocks of a packaged MiniLM in place of the bag.
     """
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
@@ -65,11 +70,12 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     # A bag of tokens (depth 0): the mean of their vectors, which are learned.
     config.model = text_encoders.small(vocab_size=4000, max_length=24, depth=0)
-    # A folder to begin from; else random weights, by `vectors` with the vectors of
-    # tokens of the reference, `scale` times as long.
-    config.start = ConfigDict(dict(path="", vectors=True, scale=0.5))
-    # A folder with the reference encoder; else the mean of vectors of tokens.
-    config.reference = ConfigDict(dict(path=""))
+    # A bag begins with the reference's vectors of tokens, so many times as long; 0, or
+    # a reference with a path, is with random ones. A model with a path begins as there.
+    config.start = ConfigDict(dict(scale=0.5))
+    # A folder with the reference encoder; else the mean of vectors of tokens, which
+    # are as wide as those of a bag that begins with them.
+    config.reference = ConfigDict(dict(path="", width=128))
     positives = dict(count=1, semantic_temperature=0.05, surface_temperature=0.05)
     negatives = dict(count=1, semantic_temperature=0.2, surface_temperature=0.1)
     config.sampler = ConfigDict(
@@ -92,14 +98,17 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict(dict(split="test", every=100, sets=("lee",), sts=()))
 
     if variant == "transformer":
-        config.model.update(width=64, depth=2, heads=2, mlp_width=256)
-        config.optim.learning_rate = 2e-3
-        config.train.num_steps = 300
+        config.model = text_encoders.packaged(path="reranker", layers=2)
+        config.data.update(count=10_000, validation=1000, test=2000, length=16)
+        config.optim.update(learning_rate=3e-4, warmup_steps=5)
+        config.train.update(num_steps=30, log_every=5, save_every=30)
+        config.eval.every = 15
     elif variant in ("controlled", "smoke"):
         config.data.update(name="controlled", count=3000, validation=300, test=600)
         config.data.update(length=12, batch_size=128)
         config.model.update(vocab_size=601, width=32)
-        config.start.vectors = False
+        config.reference.width = 32
+        config.start.scale = 0.0
         # As much as a constant rate of 3e-3.
         config.optim.update(learning_rate=6e-3, warmup_steps=0)
         config.train.num_steps = 600
@@ -108,7 +117,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "smoke":
         config.data.update(count=600, validation=60, test=80, candidates=16)
         config.data.batch_size = 64
-        config.model.width = 16
+        config.model.width = config.reference.width = 16
         config.optim.learning_rate = 2e-2
         config.train.update(num_steps=60, log_every=3, save_every=30)
         config.eval.every = 30
@@ -122,11 +131,7 @@ def get_config(variant: str = "") -> ConfigDict:
             candidates=64,  # (r)
             batch_size=64,  # (r) 64 to 128
         )
-        config.model = text_encoders.small(
-            vocab_size=30_522, width=768, depth=12, heads=12, mlp_width=3072
-        )
-        config.model.update(max_length=512, pooling="cls")
-        config.start.path = "~/bert-base-uncased"
+        sentence_views.use_bert(config)
         config.reference.path = "~/unsup-simcse-bert-base-uncased"  # (r)
         config.optim.update(learning_rate=3e-5, warmup_steps=0)  # (r) 2e-5 to 3e-5
         # (r) 1 to 3 epochs of a million sentences.

@@ -70,15 +70,15 @@ class Prepared(NamedTuple):
 
 def prepared(config):
     """`Prepared` of a config, made once per process."""
-    sections = (tuple(config[name].items()) for name in ("data", "reference", "start"))
-    sizes = config.model.vocab_size, config.model.width
-    return prepare(config.seed, sizes, *sections)
+    folder, path = config.model.path, config.reference.path
+    sizes = model.vocab_size(config.model), config.reference.width
+    return prepare(config.seed, sizes, tuple(config.data.items()), path, folder)
 
 
 @functools.lru_cache(maxsize=2)
-def prepare(seed, sizes, data, reference, start):
-    """See `prepared`."""
-    own, path, folder = dict(data), dict(reference)["path"], dict(start)["path"]
+def prepare(seed, sizes, data, path, folder):
+    """See `prepared`; paths are those of the reference and of the model."""
+    own = dict(data)
     rng, tokenizer = np.random.default_rng(seed), None
     if own["name"] == "controlled":
         train, validation, test, table = synthetic(rng, own, sizes)

@@ -40,7 +40,7 @@ METHODS = {
 
 
 def make_model(config, axis_name=None):
-    """A transformer, or of depth 0 a bag of tokens."""
+    """A bag of tokens, or a transformer."""
     return model.make_model(config.model)
 
 
@@ -56,23 +56,23 @@ def init(config, start=None):
         encoder = make_model(config)
         run = jax.jit(lambda rng: encoder.init(rng, tokens, where=tokens == 0))
         start = {"encoder": run(rng)["params"]}
+    start = jax.tree.map(jnp.array, start)  # a copy, for a step consumes its state
     fields = training.init_fields(config.seed, start, make_optimizer(config))
     return training.TrainState(**fields)
 
 
 def start_params(config):
-    """Parameters all methods start from; None for random ones.
-
-    Those of a folder, else random ones with the reference's vectors of tokens.
-    """
-    if config.start.path:
-        own = text_encoders.load_path(config.start.path, "float32", "float32")
-        return {"encoder": own.params["encoder"]}
-    if not config.start.vectors:
-        return None
+    """Parameters all methods start from: those on disk, or the reference's vectors."""
+    if config.model.path:
+        return {"encoder": text_encoders.load(config.model).params["encoder"]}
+    if not config.start.scale or config.reference.path:
+        return None  # random ones
+    table, size = data.prepared(config).table, config.model.width
+    if (got := config.reference.width) != size:
+        raise ValueError(f"reference.width: expected {size} (model.width), got {got}")
     params = jax.device_get(init(config).params)
-    table = config.start.scale * data.prepared(config).table
-    params["encoder"]["token"]["embedding"] = table.astype(np.float32)
+    table = (config.start.scale * table).astype(np.float32)
+    params["encoder"]["token"]["embedding"] = table
     return params
 
 

@@ -48,21 +48,31 @@ class Bag(nn.Module):
         return models.pool_mean(vectors, where)
 
 
+def is_bag(section) -> bool:
+    """Whether a section `model` is a bag of tokens: nothing from disk, of depth 0."""
+    return not section.path and not section.depth
+
+
 def make_model(section):
-    """The module of a section `model`: a transformer, or of depth 0 a bag of tokens."""
-    if section.depth:
-        return text_encoders.make_recipe(section).model
-    return Bag(section.vocab_size, section.width, section.dropout)
+    """The module of a section `model`: a bag of tokens, or a transformer."""
+    if is_bag(section):
+        return Bag(section.vocab_size, section.width, section.dropout)
+    return text_encoders.make_recipe(section).model
+
+
+def vocab_size(section) -> int:
+    """Number of tokens of a section `model`."""
+    return make_model(section).vocab_size
 
 
 def embed(section, params, tokens, where, keys=None):
     """Embeddings of texts [n, d]; `keys` are those of dropout, None for none."""
-    if section.depth:
-        recipe = text_encoders.make_recipe(section)
-        return encoders.embed(recipe, params, tokens, where, keys=keys)
-    variables = {"params": params["encoder"]}
-    out: Any = make_model(section).apply(variables, tokens, where, keys)
-    return out
+    if is_bag(section):
+        variables = {"params": params["encoder"]}
+        out: Any = make_model(section).apply(variables, tokens, where, keys)
+        return out
+    recipe = text_encoders.make_recipe(section)
+    return encoders.embed(recipe, params, tokens, where, keys=keys)
 
 
 def token_vectors(texts, vocab_size, width):

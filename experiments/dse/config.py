@@ -52,8 +52,8 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant; "" is verses in two translations."""
     training.check_variant(variant, VARIANTS)
     config = training.defaults(
-        optim=dict(learning_rate=1e-4, warmup_steps=10, weight_decay=0.01),
-        train=dict(num_steps=50, log_every=5, save_every=50),
+        optim=dict(learning_rate=3e-5, warmup_steps=10, weight_decay=0.01),
+        train=dict(num_steps=100, log_every=5, save_every=100),
     )
     config.data = ConfigDict(
         dict(
@@ -81,7 +81,7 @@ def get_config(variant: str = "") -> ConfigDict:
             combine="concat",  # or "mean", of these
             width=128,
             classes=1,
-            rate=3.0,  # its learning rate over the encoder's
+            rate=10.0,  # its learning rate over the encoder's
             standardize=True,  # coordinates of embeddings, as the start has them
             drop=False,  # whether the encoder's dropout acts, and on pooled vectors
         )

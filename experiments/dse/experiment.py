@@ -68,17 +68,16 @@ def init(config, encoder=None, rows=None):
         for factors of 1, a scale of 1 / sqrt(d) and no offset.
     """
     first, second = jax.random.split(jax.random.key(config.seed))
-    recipe = text_encoders.make_recipe(config.model)
     if encoder is None:
+        recipe = text_encoders.make_recipe(config.model)
         encoder = text_encoders.init_params(recipe, first)["encoder"]
     params = {
         "encoder": jax.tree.map(jnp.array, encoder),
-        "head": model.init_head(config, recipe.model.width, second),
+        "head": model.init_head(config, second),
     }
     if config.head.standardize:
-        size = config.head.layers if config.head.combine == "concat" else 1
-        width = recipe.model.width * size
-        params["affine"] = {"scale": jnp.ones(width), "shift": jnp.zeros(width)}
+        size = model.embedding_size(config)
+        params["affine"] = {"scale": jnp.ones(size), "shift": jnp.zeros(size)}
     if rows is not None:
         params |= model.fitted(config, params, rows)
     fields = training.init_fields(config.seed, params, make_optimizer(config))

@@ -138,10 +138,15 @@ def embed(config, params, tokens, where, keys=None):
     return encoders.drop(pooled, own, recipe.model.dropout, 0)
 
 
-def init_head(config, width, rng):
+def embedding_size(config) -> int:
+    """Width of the embeddings: of all pooled layers, or of their mean."""
+    layers = config.head.layers if config.head.combine == "concat" else 1
+    return layers * text_encoders.make_recipe(config.model).model.width
+
+
+def init_head(config, rng):
     """Layers of the head: two on the concatenation, a scale and an offset on u . v."""
-    h = config.head
-    size = width * (h.layers if h.combine == "concat" else 1)
+    h, size = config.head, embedding_size(config)
     if h.features == "dot":
         kernel = jnp.full((1, h.classes), size**-0.5)
         return [{"kernel": kernel, "bias": jnp.zeros(h.classes)}]

@@ -1,15 +1,24 @@
 """The report of EDLM: quality against steps and time, likelihood, samples."""
 
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from contrastive_jax import training
 from contrastive_jax.data import streams
 from contrastive_jax.report import Report, plots
 from contrastive_jax.training import metrics
 from contrastive_jax.training.runs import Config
+
+QUALITY = (
+    "perplexity against sampling steps",
+    "entropy against sampling steps",
+    "perplexity against sampling time",
+)
+LIKELIHOOD = "likelihood against the steps of the chain"
 
 
 def write(
@@ -33,58 +42,17 @@ def write(
       stages: names of the stages.
     """
     page = Report(f"EDLM on {config.data.name}", doc.partition("\n")[0])
-    methods = list(dict.fromkeys(name for name, _ in samples))
-    steps = sorted({k for _, k in samples})
-    text = results["text/perplexity"]
+    drawn = pictures(results)
     page.section(
         "Generative perplexity",
         "Of samples, under a language model that no method has seen; lower is better, "
-        f"held-out text has {text:.3g}. Entropy of the letters of a sample shows "
-        f"whether a method repeats itself; held-out text has "
+        f"held-out text has {results['text/perplexity']:.3g}. Entropy of the letters "
+        "of a sample shows whether a method repeats itself; held-out text has "
         f"{results['text/entropy']:.3g} nats.",
     )
-    bits = {k.removesuffix("/bits"): x for k, x in results.items() if "/bits" in k}
-    lengths = ["", *(f"_{k}" for k in steps)]
-    names = [name for name in bits if name + lengths[-1] in bits]
-    colors = plots.method_colors([*methods, *names, "held-out text", "ar (exact)"])
-    shown = (
-        ("perplexity", "generative perplexity", "perplexity under the judge", "xy"),
-        ("entropy", "entropy of the letters of a sample", "nats", "x"),
-    )
-    for measure, title, ylabel, log in shown:
-        drawn = {
-            name: (steps, [results[f"{name}_{k}/{measure}"] for k in steps])
-            for name in methods
-        }
-        drawn["held-out text"] = (steps, [results[f"text/{measure}"]] * len(steps))
-        page.figure(
-            plots.lines(
-                {title: drawn},
-                xlabel="sampling steps",
-                ylabel=ylabel,
-                log=log,
-                colors=colors,
-            ),
-            f"{measure} against sampling steps for every method",
-        )
-    if f"{methods[0]}_{steps[0]}/seconds" in results:
-        points = {
-            name: tuple(
-                [results[f"{name}_{k}/{measure}"] for k in steps]
-                for measure in ("seconds", "perplexity")
-            )
-            for name in methods
-        }
-        page.figure(
-            plots.lines(
-                {"quality against time": points},
-                xlabel="seconds for all samples",
-                ylabel="perplexity under the judge",
-                log="xy",
-                colors=colors,
-            ),
-            "perplexity against sampling time for every method",
-        )
+    for title in QUALITY:
+        if title in drawn:
+            page.figure(drawn[title], f"{title} for every method")
     page.section(
         "Likelihood",
         "Bits per letter of held-out text, in continuous time and for chains of few "
@@ -92,28 +60,16 @@ def write(
         "paper's formula, which is no bound in general, with log Z from below or "
         "corrected (_upper).",
     )
+    _, bounds, steps = names_of(results)
     page.table(
         ["model", "continuous", *(f"{k} steps" for k in steps)],
-        [["ar", bits["ar"], *[""] * len(steps)]]
-        + [[name, *(bits[name + of] for of in lengths)] for name in names],
+        [["ar", results["ar/bits"], *[""] * len(steps)]]
+        + [
+            [x, *(results[f"{x}{of}/bits"] for of in ("", *(f"_{k}" for k in steps)))]
+            for x in bounds
+        ],
     )
-    kinds = {"bounds": ("mdlm", "edlm_coar")}
-    kinds["the paper's formula"] = [x for x in names if x not in kinds["bounds"]]
-    exact = {"ar (exact)": (steps, [bits["ar"]] * len(steps))}
-    drawn = {
-        kind: {x: (steps, [bits[x + of] for of in lengths[1:]]) for x in inside}
-        for kind, inside in kinds.items()
-    }
-    page.figure(
-        plots.lines(
-            {kind: inside | exact for kind, inside in drawn.items()},
-            xlabel="steps of the chain",
-            ylabel="bits per letter",
-            log="x",
-            colors=colors,
-        ),
-        "likelihood against the steps of the chain",
-    )
+    page.figure(drawn[LIKELIHOOD], LIKELIHOOD)
     panels = {}
     for name in ("ar", "nce"):
         by_number = {int(k.split()[1]): z for k, z in log_z.items() if name in k}
@@ -143,3 +99,64 @@ def write(
     page.training({s: metrics.read(pathlib.Path(workdir) / s) for s in stages})
     page.config(training.config_text(config))
     return page.write(workdir)
+
+
+def names_of(results: Mapping[str, Any]) -> tuple[list[str], list[str], list[int]]:
+    """The samplers, the models with bounds, and the numbers of steps."""
+    ends: dict[str, dict[tuple[str, int], None]] = {"perplexity": {}, "bits": {}}
+    for key in results:
+        name, _, measure = key.rpartition("/")
+        name, _, steps = name.rpartition("_")
+        if measure in ends and steps.isdigit():
+            ends[measure][name, int(steps)] = None
+    names = [list(dict.fromkeys(name for name, _ in found)) for found in ends.values()]
+    return names[0], names[1], sorted({k for _, k in ends["perplexity"]})
+
+
+def pictures(results: Mapping[str, Any]) -> dict[str, Figure]:
+    """What is drawn from the measures alone, by what it shows.
+
+    Args:
+      results: measures of a run, or (mean, deviation) of those of several seeds.
+    """
+    methods, bounds, steps = names_of(results)
+    constant = {"held-out text": "text", "ar (exact)": "ar"}
+    colors = plots.method_colors([*methods, *bounds, *constant])
+
+    def of(name, measure):
+        keys = [f"{name}_{k}/{measure}" for k in steps]
+        if name in constant:
+            keys = [f"{constant[name]}/{measure}"] * len(steps)
+        return np.transpose([np.atleast_1d(results[key]) for key in keys]).tolist()
+
+    def over_steps(panels, measure, xlabel, ylabel, log):
+        drawn = {
+            title: {name: (steps, *of(name, measure)) for name in names}
+            for title, names in panels.items()
+        }
+        labels = dict(xlabel=xlabel, ylabel=ylabel)
+        return plots.lines(drawn, log=log, colors=colors, **labels)
+
+    judged, xlabel = {"": [*methods, "held-out text"]}, "sampling steps"
+    ylabels = ("perplexity under the judge", "entropy of the letters (nats)")
+    found = {
+        QUALITY[0]: over_steps(judged, "perplexity", xlabel, ylabels[0], "xy"),
+        QUALITY[1]: over_steps(judged, "entropy", xlabel, ylabels[1], "x"),
+    }
+    if f"{methods[0]}_{steps[0]}/seconds" in results:
+        drawn = {x: (of(x, "seconds")[0], *of(x, "perplexity")) for x in methods}
+        labels = dict(xlabel="seconds for all samples", ylabel=ylabels[0])
+        found[QUALITY[2]] = plots.lines({"": drawn}, log="xy", colors=colors, **labels)
+    kinds = {"bounds": [x for x in bounds if x in ("mdlm", "edlm_coar")]}
+    kinds["the paper's formula"] = [x for x in bounds if x not in kinds["bounds"]]
+    panels = {kind: [*names, "ar (exact)"] for kind, names in kinds.items()}
+    labels = ("bits", "steps of the chain", "bits per letter", "x")
+    return found | {LIKELIHOOD: over_steps(panels, *labels)}
+
+
+def of_record(entries: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    """The pictures of all seeds of the default config, from results.json."""
+    (metrics,) = (x["metrics"] for x in entries if not (x["variant"] or x["set"]))
+    drawn = pictures({key: (x["mean"], x["std"]) for key, x in metrics.items()})
+    del drawn[QUALITY[1]]  # the same for all methods: a sentence says it
+    return drawn

@@ -118,19 +118,11 @@ def over_layers(scored, results, config):
         | {"base": (layers, [results[f"base/{measure_name}"]] * len(layers))}
         for title, measure_name in MEASURES.items()
     }
+    panels["JSD"] = {"from the last layer": (layers, scored.jsd.mean(axis=0).tolist())}
     figure = plots.lines(
         panels, xlabel="layer", ylabel="percent", colors=colors_of(config)
     )
-    figure.set_size_inches(13.0, 3.6)
-    figure.set_layout_engine("none")
-    for i, axes in enumerate(figure.axes):
-        axes.set_position((0.06 + 0.325 * i, 0.15, 0.26, 0.74))
-    axes = figure.add_axes((0.71, 0.15, 0.26, 0.74))
-    axes.plot(layers, scored.jsd.mean(axis=0), marker="o", color="0.3")
-    axes.set(title="JSD", xlabel="layer", ylabel="from the last layer (nats)")
-    axes.set_ylim(0, None)
-    plots.measured_ticks(axes, layers)
-    axes.grid(alpha=0.3)
+    figure.axes[len(panels) - 1].set(ylabel="nats", ylim=(0, None))
     return figure
 
 

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from contrastive_jax.report import images as pictures
 from contrastive_jax.report import maps, plots
@@ -13,6 +12,7 @@ from experiments.meco import data, measure, model
 EXTENT = (-data.HALF_WIDTH, data.HALF_WIDTH) * 2
 # Stochastic runs of the 1-D problem: mean of the data, width of the noise.
 PROBLEMS = {"m=2 q=N(0,1)": (2.0, 1.0), "m=4 q=N(0,9)": (4.0, 3.0)}
+LOSSES = {"mle": ("MLE", "-"), "nce": ("NCE", "--"), "ence": ("eNCE", "-.")}
 NARROW = {"m=3 q=N(0,1)": (3.0, 1.0)}  # the noise does not cover the model
 SGD = {
     "meco": ("meco", 0.05),
@@ -80,59 +80,66 @@ def gaussian_part(page, config):
     return results
 
 
+def styles(names):
+    """Color and line of each method, the same in all panels."""
+    colors = plots.method_colors(names)
+    marks = plots.marks_of(colors)
+    return {name: dict(color=x, linestyle=marks[name][1]) for name, x in colors.items()}
+
+
 def slices(means):
     """Exact losses along normalised models."""
-    figure = Figure(figsize=(3.4 * len(means) + 0.4, 3.0), layout="constrained")
-    grid_of = figure.subplots(1, len(means), squeeze=False)[0]
+    figure, grid_of = plots.panels_of(len(means), 3.8, 2.6)
     for axes, m in zip(grid_of, means, strict=True):
         theta = np.linspace(-2, m + 4, 80)
         with jax.enable_x64(True):
-            for name, label in (("mle", "MLE"), ("nce", "NCE"), ("ence", "eNCE")):
+            for name, (label, line) in LOSSES.items():
 
                 def loss(t, name=name, m=m):
                     at = model.normalized(t)
                     return model.population_loss(name, at, data_mean=m)
 
                 values = np.asarray(jax.vmap(loss)(jnp.asarray([*theta, m])))
-                axes.plot(
-                    theta, np.maximum(values[:-1] - values[-1], 1e-16), label=label
-                )
+                values = np.maximum(values[:-1] - values[-1], 1e-16)
+                axes.plot(theta, values, line, label=label)
         axes.axvline(m, color="0.7", linewidth=0.8)
         axes.set_yscale("log")
         axes.set_xlabel("theta")
-        axes.set_title(f"data mean {m:g}", fontsize=9)
-    grid_of[0].set_ylabel("loss less its minimum")
-    grid_of[0].legend(fontsize=8)
+        axes.set_ylabel("loss less its minimum")
+        axes.set_title(f"data mean {m:g}")
+    plots.legend_below(figure)
     return figure
 
 
 def descents(found):
     """Distance to the optimum over steps, one panel per data mean."""
-    means = list(next(iter(found.values())))
-    figure = Figure(figsize=(3.4 * len(means) + 0.4, 3.0), layout="constrained")
-    grid_of = figure.subplots(1, len(means), squeeze=False)[0]
+    means, style = list(next(iter(found.values()))), styles(found)
+    figure, grid_of = plots.panels_of(len(means), 3.8, 2.6)
     for axes, m in zip(grid_of, means, strict=True):
         for method, runs in found.items():
             error = np.abs(runs[m][1][:, 0] - m)
-            axes.plot(np.arange(1, len(error) + 1), error, label=method)
-        axes.axhline(0.05, color="0.7", linewidth=0.8)
+            axes.plot(
+                np.arange(1, len(error) + 1), error, label=method, **style[method]
+            )
+        axes.axhline(0.05, color="0.7", linewidth=0.8, label="there: 0.05")
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel("step + 1")
-        axes.set_title(f"data mean {m:g}", fontsize=9)
-    grid_of[0].set_ylabel("|theta - m|")
-    grid_of[0].legend(fontsize=7)
+        axes.set_ylabel("|theta - m|")
+        axes.set_title(f"data mean {m:g}")
+    plots.legend_below(figure)
     return figure
 
 
 def paths(found, m):
     """Descent paths over contours of the NCE and eNCE losses."""
-    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    figure, grid_of = plots.panels_of(2, 3.8, 3.4)
+    style = styles(found)
     theta, c = np.meshgrid(
         np.linspace(-0.5, m + 1, 60), np.linspace(-1, m**2 / 2 + 3, 60)
     )
     for i, (name, label) in enumerate((("nce", "NCE"), ("ence", "eNCE"))):
-        axes = figure.add_subplot(1, 2, i + 1)
+        axes = grid_of[i]
         with jax.enable_x64(True):
 
             def loss(t, c, name=name):
@@ -149,28 +156,30 @@ def paths(found, m):
         for method, runs in found.items():
             own = method.startswith(label) or method.startswith("MLE")
             if own:
-                axes.plot(*runs[m][1].T, linewidth=1.5, label=method)
-        axes.plot(m, m**2 / 2, "k*", markersize=9)
+                axes.plot(*runs[m][1].T, label=method, **style[method])
+        axes.plot(m, m**2 / 2, "k*", markersize=9, label="optimum")
         axes.set_xlim(theta.min(), theta.max())
         axes.set_ylim(c.min(), c.max())
         axes.set_xlabel("theta")
         axes.set_ylabel("c")
-        axes.legend(fontsize=7, loc="upper left")
+    plots.legend_below(figure)
     return figure
 
 
 def errors_figure(curves):
     """Squared errors over steps, one panel per problem."""
-    figure = Figure(figsize=(3.8 * len(curves), 3.2), layout="constrained")
-    grid_of = figure.subplots(1, len(curves), squeeze=False)[0]
+    figure, grid_of = plots.panels_of(len(curves), 3.8, 2.8)
+    style = styles(label for lines in curves.values() for label in lines)
     for axes, (title, lines) in zip(grid_of, curves.items(), strict=True):
         for label, values in lines.items():
-            axes.plot(np.arange(1, len(values) + 1), values, label=label)
+            axes.plot(
+                np.arange(1, len(values) + 1), values, label=label, **style[label]
+            )
         axes.set_yscale("log")
         axes.set_xlabel("step")
-        axes.set_title(title, fontsize=9)
-    grid_of[0].set_ylabel("squared error of theta")
-    grid_of[0].legend(fontsize=7, loc="upper right")
+        axes.set_ylabel("squared error of theta")
+        axes.set_title(title)
+    plots.legend_below(figure)
     return figure
 
 
@@ -208,10 +217,7 @@ def set_part(page, name, fitted, results, workdir):
         )
         return
     sets = {"test": split.test, **split.outside}
-    page.text(
-        "Score f(x) of test images and of images from elsewhere; what is beyond the "
-        "axis stands at its end."
-    )
+    page.text("Score f(x) of test images and of images from elsewhere.")
     scores = {
         method: {
             key: np.asarray(f(data.to_points(jnp.asarray(x), name, None)))

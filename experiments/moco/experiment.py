@@ -14,6 +14,8 @@ Deviations: batch statistics are shared over all devices instead of shuffling th
 between devices; the queue starts at random directions, as in the code.
 """
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -126,5 +128,8 @@ def run(config, workdir):
     shared = (config, workdir, init, make_step, batches, encode)
     trained = images.train_each(METHODS, *shared)
     results = evaluate(config, trained)
-    images.write_report(workdir, __doc__, config, results, trained, encode)
+    negatives = config.loss.queue_size or config.data.batch_size - 1
+    # Not of v3, whose loss is scaled by the temperature and of both ways.
+    chance = {} if config.model.prediction else {"moco": math.log(1 + negatives)}
+    images.write_report(workdir, __doc__, config, results, trained, encode, chance)
     return results

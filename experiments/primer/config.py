@@ -17,71 +17,113 @@ OBJECTIVES = (
     "triplet",
     "vicreg",
 )
-# Of each method and reference: family, what it sees besides the texts, function. The
-# documentation's table has these rows.
+# Of each method and reference: family, what it sees besides the texts, function, and
+# what differs from the config; None where nothing is trained. The documentation's table
+# has these rows. The shift of binary NCE was chosen for 50 negatives and is log(50 / K)
+# less with fewer.
 FAMILIES = {
-    "cross_entropy": ("classifier", "labels", "losses.info_nce"),
+    "cross_entropy": (
+        "classifier",
+        "labels",
+        "losses.info_nce",
+        {"loss.objective": "cross_entropy", "loss.label_text": False},
+    ),
     "ranking_50": (
         "input-label, ranking NCE, K = 50",
         "label texts",
         "ebm.ranking_nce",
+        {"loss.negatives": 50},
     ),
-    "ranking_10": ("the same, K = 10", "label texts", "ebm.ranking_nce"),
-    "ranking_1": ("the same, K = 1", "label texts", "ebm.ranking_nce"),
-    "ranking_free": ("the same, K = 50, free vectors", "labels", "ebm.ranking_nce"),
-    "binary_50": ("input-label, binary NCE, K = 50", "label texts", "ebm.binary_nce"),
-    "binary_10": ("the same, K = 10", "label texts", "ebm.binary_nce"),
-    "binary_1": ("the same, K = 1", "label texts", "ebm.binary_nce"),
+    "ranking_10": (
+        "the same, K = 10",
+        "label texts",
+        "ebm.ranking_nce",
+        {"loss.negatives": 10},
+    ),
+    "ranking_1": (
+        "the same, K = 1",
+        "label texts",
+        "ebm.ranking_nce",
+        {"loss.negatives": 1},
+    ),
+    "ranking_free": (
+        "the same, K = 50, free vectors",
+        "labels",
+        "ebm.ranking_nce",
+        {"loss.label_text": False},
+    ),
+    "binary_50": (
+        "input-label, binary NCE, K = 50",
+        "label texts",
+        "ebm.binary_nce",
+        {"loss.objective": "binary", "loss.negatives": 50, "loss.shift": 7.0},
+    ),
+    "binary_10": (
+        "the same, K = 10",
+        "label texts",
+        "ebm.binary_nce",
+        {"loss.objective": "binary", "loss.negatives": 10, "loss.shift": 5.4},
+    ),
+    "binary_1": (
+        "the same, K = 1",
+        "label texts",
+        "ebm.binary_nce",
+        {"loss.objective": "binary", "loss.negatives": 1, "loss.shift": 3.1},
+    ),
     "input_label": (
         "input-label, all labels",
         "label texts",
         "ebm.input_label_matching",
+        {"loss.objective": "input_label", "loss.shift": 7.0},
     ),
-    "proxy_anchor": ("input-label, proxies", "label texts", "losses.proxy_anchor"),
+    "proxy_anchor": (
+        "input-label, proxies",
+        "label texts",
+        "losses.proxy_anchor",
+        {"loss.objective": "proxy_anchor", "loss.temperature": 0.03},
+    ),
     "input_input_labels": (
         "input-input, texts of a label",
         "labels",
         "losses.supervised_contrastive",
+        {"loss.objective": "supcon", "loss.temperature": 0.2},
     ),
-    "triplet": ("triplets of texts", "labels", "losses.triplet_batch_hard"),
-    "input_input": ("input-input, two views", "nothing", "losses.nt_xent"),
-    "non_contrastive": ("two views, no negatives", "nothing", "losses.vicreg"),
+    "triplet": (
+        "triplets of texts",
+        "labels",
+        "losses.triplet_batch_hard",
+        {"loss.objective": "triplet", "loss.margin": 0.8},
+    ),
+    "input_input": (
+        "input-input, two views",
+        "nothing",
+        "losses.nt_xent",
+        {"loss.objective": "nt_xent", "loss.temperature": 0.2},
+    ),
+    "non_contrastive": (
+        "two views, no negatives",
+        "nothing",
+        "losses.vicreg",
+        {"loss.objective": "vicreg", "loss.scale": 0.3},
+    ),
     "distillation": (
         "distillation of ranking NCE",
         "teacher's scores",
         "losses.distillation_kl",
+        {"loss.objective": "distillation"},
     ),
-    "untrained": ("encoder before training", "nothing", ""),
-    "words": ("weighted words, no encoder", "nothing", ""),
-    "chance": ("chance", "", ""),
+    "untrained": ("encoder before training", "nothing", "", None),
+    "words": ("weighted words, no encoder", "nothing", "", None),
+    "chance": ("chance", "", "", None),
 }
-# What differs from the config in each method; the last three are of variant nce.
-METHODS = {
-    "cross_entropy": {"loss.objective": "cross_entropy", "loss.label_text": False},
-    **{f"ranking_{k}": {"loss.negatives": k} for k in (1, 10, 50)},
-    # The shift that was chosen for 50 negatives, log(50 / K) less with fewer.
-    **{
-        f"binary_{k}": {
-            "loss.objective": "binary",
-            "loss.negatives": k,
-            "loss.shift": shift,
-        }
-        for k, shift in {1: 3.1, 10: 5.4, 50: 7.0}.items()
-    },
-    "ranking_free": {"loss.label_text": False},
-    "input_label": {"loss.objective": "input_label", "loss.shift": 7.0},
-    "proxy_anchor": {"loss.objective": "proxy_anchor", "loss.temperature": 0.03},
-    "input_input": {"loss.objective": "nt_xent", "loss.temperature": 0.2},
-    "input_input_labels": {"loss.objective": "supcon", "loss.temperature": 0.2},
-    "triplet": {"loss.objective": "triplet", "loss.margin": 0.8},
-    "non_contrastive": {"loss.objective": "vicreg", "loss.scale": 0.3},
-    "distillation": {"loss.objective": "distillation"},
+COMPARED = tuple(name for name, row in FAMILIES.items() if row[3] is not None)
+# Those of variant nce.
+NCE = {
     "nce_ranking": {},
     "nce_binary": {"loss.objective": "binary"},
     "nce_binary_normaliser": {"loss.objective": "binary", "loss.normaliser": True},
 }
-NCE = tuple(name for name in METHODS if name.startswith("nce"))
-COMPARED = tuple(name for name in FAMILIES if name in METHODS)
+METHODS = {name: FAMILIES[name][3] for name in COMPARED} | NCE
 CHECKS = training.Checks(
     metric="loss",
     change=-0.25,
@@ -151,7 +193,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval = ConfigDict(dict(split="test", shots=5, draws=10))
 
     if variant == "nce":
-        config.methods = NCE
+        config.methods = tuple(NCE)
         config.data = ConfigDict(
             dict(name="categorical", batch_size=2048, contexts=8, outcomes=30, rank=4)
         )

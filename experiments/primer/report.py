@@ -70,8 +70,7 @@ def losses_of(lines):
 def families(results, names, colors):
     """A row per method, a panel per measure; chance and words as dotted lines."""
     names = list(names)[::-1]
-    figure = Figure(figsize=(12, 0.3 * len(names) + 1.2), layout="constrained")
-    grid = figure.subplots(1, len(SHOWN), sharey=True)
+    figure, grid = plots.panels_of(len(SHOWN), 3.8, 0.2 * len(names) + 0.8)
     for axes, (key, label) in zip(grid, SHOWN.items(), strict=True):
         values = [results[f"{name}/{key}"] for name in names]
         rows = np.arange(len(names))
@@ -107,17 +106,13 @@ def tail(config, by_label, colors):
         for name, own in by_label.items()
         if name in DRAWN
     }
-    figure = plots.lines(
+    return plots.lines(
         {"": drawn},
         xlabel="training texts per label (mean of the band)",
         ylabel="average precision (%)",
         log="x",
         colors=colors,
     )
-    figure.set_size_inches(7, 4.2)
-    beside = dict(loc="center left", bbox_to_anchor=(1, 0.5))
-    plots.add_legend(figure.axes[0], fontsize=8, **beside)
-    return figure
 
 
 def by_negatives(results, trained):

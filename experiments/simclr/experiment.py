@@ -13,6 +13,8 @@ Deviations: the crop is drawn from the central square of the image where images 
 read from a TFDS folder; the default and `fashion` are small (28 x 28 grey images).
 """
 
+import math
+
 import jax.numpy as jnp
 
 from contrastive_jax import losses, parallel, similarity, training
@@ -120,5 +122,6 @@ def run(config, workdir):
     shared = (config, workdir, init, make_step, batches, encode)
     trained = images.train_each(METHODS, *shared)
     results = evaluate(config, trained)
-    images.write_report(workdir, __doc__, config, results, trained, encode)
+    chance = {"simclr": math.log(2 * config.data.batch_size - 1)}
+    images.write_report(workdir, __doc__, config, results, trained, encode, chance)
     return results

@@ -15,6 +15,7 @@ mined, where the paper has inferences; the layer is for training only with pairs
 """
 
 import functools
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -118,5 +119,7 @@ def run(config, workdir):
             eval_every=config.eval.every,
         )
     results = evaluate(config, trained)
-    sentence_views.write_report(workdir, "SimCSE", __doc__, config, results)
+    alone = ("simcse", "same_dropout")
+    chance = dict.fromkeys(alone, math.log(config.data.batch_size))
+    sentence_views.write_report(workdir, "SimCSE", __doc__, config, results, chance)
     return results

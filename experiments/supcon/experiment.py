@@ -13,6 +13,7 @@ two views each anchor has one); the classifier is a logistic regression to conve
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -126,5 +127,7 @@ def run(config, workdir):
     shared = (config, workdir, init, make_step, batches, encode)
     trained = images.train_each(methods, *shared)
     results = evaluate(config, trained)
-    images.write_report(workdir, __doc__, config, results, trained, encode)
+    chance = dict.fromkeys(names, math.log(2 * config.data.batch_size - 1))
+    chance.pop("cross_entropy", None)
+    images.write_report(workdir, __doc__, config, results, trained, encode, chance)
     return results

@@ -7,6 +7,8 @@ Special about it (three to five lines, naming equations and functions):
 Deviations: list here every difference from the paper or from its code.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,7 +140,9 @@ def run(config, workdir):
     results = evaluate(config, trained)
     page = Report("Template", __doc__.partition("\n")[0])
     page.results(results)
-    page.training({name: metrics.read(f"{workdir}/{name}") for name in trained})
+    runs = {name: metrics.read(f"{workdir}/{name}") for name in trained}
+    chance = dict.fromkeys(runs, math.log(config.data.batch_size))
+    page.training(runs, chance)
     page.config(training.config_text(config))
     page.write(workdir)
     return results

@@ -131,7 +131,9 @@ MEASURE = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one bench; 1 when results disagree."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m launch.bench", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("bench", choices=[*MEASURE, "tables"])
     parser.add_argument("--sizes", type=int, nargs="+", help="rows")
     parser.add_argument("--tasks", nargs="+", help="some of the tasks only")

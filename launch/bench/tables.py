@@ -97,57 +97,40 @@ def markdown(results: list[dict]) -> str:
 
 
 def plot(results: list[dict], file: pathlib.Path) -> None:
-    """Time and memory rise against rows, one column of panels per task."""
-    import matplotlib
+    """Time and memory rise against rows, one row of panels per task."""
+    from matplotlib.ticker import LogLocator
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+    from contrastive_jax.report import page, plots
 
     widths = [r["width"] for r in results]
     width = max(set(widths), key=widths.count)
     results = [r for r in results if r["width"] == width]
     tasks = [task for task in LOSSES if any(r["task"] == task for r in results)]
-    methods = list(dict.fromkeys(m for task in tasks for m in LOSSES[task]))
-    shape = dict(figsize=(3.0 * len(tasks), 6.2), squeeze=False)
-    figure, axes = plt.subplots(2, len(tasks), **shape)
-    lines = {}
-    for (row, key), (column, task) in itertools.product(
-        enumerate(("seconds", "rise")), enumerate(tasks)
-    ):
-        axis = axes[row][column]
-        sizes = sorted({r["rows"] for r in results if r["task"] == task})
-        for i, method in enumerate(methods):
-            points = sorted(
-                (r["rows"], r[key])
-                for r in results
-                if (r["task"], r["method"]) == (task, method)
-            )
-            if points:
-                style = dict(
-                    marker="osv^D"[i % 5], markersize=4, color=plt.cm.tab20(i % 20)
-                )
-                style["linestyle"] = "-" if method.startswith("ours") else "--"
-                lines[method] = axis.loglog(*zip(*points, strict=True), **style)[0]
-        axis.set_title(task if row == 0 else "")
-        axis.set_xlabel("rows")
-        axis.grid(alpha=0.3)
-        axis.set_xticks(sizes, [f"{n:,}" for n in sizes], rotation=45, fontsize=8)
-        axis.set_xlim(sizes[0] / 1.3, sizes[-1] * 1.3)
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.yaxis.set_minor_formatter(NullFormatter())
-        axis.yaxis.set_major_locator(LogLocator(numticks=8))
-        low, high = axis.get_ylim()
-        axis.set_ylim(min(low, high / 100), high * 1.3)
-    axes[0][0].set_ylabel("CPU seconds, loss and gradient")
-    axes[1][0].set_ylabel("rise of resident memory, MiB")
+    colors = plots.method_colors(r["method"] for r in results)
+    marks = plots.marks_of(colors)
+    figure, grid = plots.panels_of(2 * len(tasks), 3.8, 2.3)
+    measures = {"seconds": "CPU seconds", "rise": "memory rise, MiB"}
+    for axes, (task, key) in zip(grid, itertools.product(tasks, measures), strict=True):
+        points: dict[str, list[tuple[float, float]]] = {}
+        for r in results:
+            if r["task"] == task and key in r:
+                points.setdefault(r["method"], []).append((r["rows"], r[key]))
+        for method, found in points.items():
+            ours = method.startswith("ours")
+            style = dict(color=colors[method], marker=marks[method][0], markersize=4)
+            line = "-" if ours else "--"
+            x, y = zip(*sorted(found), strict=True)
+            axes.plot(x, y, label=method, linestyle=line, **style)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        rows = [x for found in points.values() for x, _ in found]
+        plots.measured_ticks(axes, rows, log=True)
+        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+        axes.set(title=task, xlabel="rows", ylabel=measures[key])
+        axes.grid(alpha=0.3)
     figure.suptitle(f"Embeddings of width {width}, float32 (or as named), one thread")
-    figure.legend(
-        lines.values(), lines, loc="lower center", ncols=min(5, len(lines)), fontsize=8
-    )
-    figure.tight_layout(rect=(0, 0.09, 1, 1))
-    figure.savefig(file, dpi=110)
-    plt.close(figure)
+    plots.legend_below(figure)
+    file.write_bytes(page.png(figure))
 
 
 def better(old: dict | None, new: dict) -> dict:

@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import json
 import pathlib
 import pkgutil
 import re
@@ -11,9 +12,12 @@ import pytest
 
 import contrastive_jax
 from contrastive_jax import ebm, losses, methods
-from docs.hooks import formulas
+from docs.hooks import experiments, formulas
 from docs.hooks import pages as docs
+from launch import pictures, reproduce
 
+ROOT = experiments.ROOT
+FOLDERS = experiments.folders()
 PAGES = pathlib.Path(docs.__file__).parent.parent
 ENTRIES = formulas.load()
 SHARED = [entry.path for entry in losses.catalogue.entries(ebm)]
@@ -132,3 +136,110 @@ def test_a_page_that_loads_from_elsewhere_is_an_error():
     assert docs.on_post_page(here, page) == here
     with pytest.raises(ValueError, match=r"index\.md loads"):
         docs.on_post_page('<script src="https://example.org/x.js"></script>', page)
+
+
+def test_the_catalogue_begins_with_what_people_look_for():
+    found = re.findall(r"^## .*$|^\| \[`\w+`\]", docs.catalogue(), re.MULTILINE)
+    assert found[:3] == ["## In-batch", "| [`info_nce`]", "| [`nt_xent`]"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
+def test_page_of_an_experiment(folder):
+    """It shows a picture at least, all of them are there, and the whole record."""
+    page, made = experiments.page(folder), experiments.pictures()
+    shown = re.findall(r"!\[[^\]]+\]\((images/[^)]+)\)", page)
+    assert shown, f"{folder.name}/README.md shows no picture"
+    assert {f"experiments/{folder.name}/{x}" for x in shown} <= set(made)
+    assert page.count("<details") == len(reproduce.entries(folder.name))
+
+
+def test_links_of_readmes_lead_to_pages():
+    folder = ROOT / "experiments" / "simclr"
+    for target, place in {
+        "images/a.png": "images/a.png",
+        "https://example.org/a": "https://example.org/a",
+        "#results": "#results",
+        "../moco/README.md#results": "../moco/index.md#results",
+        "../../docs/scaling.md": "../../scaling.md",
+    }.items():
+        assert experiments.relink(folder, target) == place
+    with pytest.raises(ValueError, match="not on the site"):
+        experiments.relink(folder, "../../launch/run.py")
+
+
+def test_every_experiment_has_one_place_in_the_navigation():
+    found = re.findall(r"experiments/(\w+)/index\.md", str(experiments.navigation()))
+    assert sorted(found) == [folder.name for folder in FOLDERS]
+
+
+def test_results_are_those_of_the_records():
+    """A section for each record, with the figures that it holds."""
+    text = experiments.results()
+    assert "Template" in text
+    for folder in FOLDERS:
+        if not (entries := reproduce.entries(folder.name)):
+            continue
+        _, _, rest = text.partition(f"({experiments.uri(folder)})")
+        part = rest.partition("\n### ")[0]
+        assert rest and "python -m launch.reproduce " + folder.name in part
+        first = next((c for _, c in experiments.compared(entries)), None)
+        wanted = []
+        if first:
+            for side in "ab":
+                x = first["of"]["metrics"][first[side]]
+                assert x["mean"] == pytest.approx(sum(x["values"]) / len(x["values"]))
+                wanted += [f"`{first[side]}`<br>{experiments.whole(x)}"]
+        else:
+            wanted = [reproduce.table(entries[0])]
+        cases = experiments.golden(folder.name)
+        for words in [*wanted, f"{cases} golden cases" if cases else "golden cases"]:
+            assert words in part, (folder.name, words)
+
+
+def test_a_command_without_what_it_compares():
+    command = "python -m launch.reproduce a --seeds 0 1 --compare 'b c/d' e/f --set g=1"
+    short = "python -m launch.reproduce a --seeds 0 1 --set g=1"
+    assert experiments.short(command) == short
+
+
+def test_pictures_over_seeds():
+    """Drawn from the record, with deviations; whoever draws nothing gets bars."""
+    (axes,) = pictures.figures("template")[pictures.BARS].axes
+    (entry,) = reproduce.entries("template")
+    heights = {c.get_label(): c[0].get_height() for c in axes.containers[1::2]}
+    means = {k.partition("/")[0]: x["mean"] for k, x in entry["metrics"].items()}
+    assert heights == pytest.approx({k: means[k] for k in heights}) and heights
+    assert len(pictures.figures("edlm")) == 3
+
+
+def test_every_command_is_on_the_page_of_commands():
+    text = docs.commands()
+    for name in ("launch/run", "launch/sweep", "python -m launch.bench"):
+        assert f"## {name}\n\n```text\nusage: {name} " in text
+    assert text.count("\n## ") + 1 == len(docs.command_modules())
+
+
+@pytest.mark.parametrize("page", ["index", "tutorial"])
+def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    names = {}
+    exec("\n".join(blocks), names)
+    if page == "tutorial":
+        found = names["found"]
+        assert found["focal"] > found["untrained"]
+    else:
+        assert names["loss"] > 0
+
+
+@pytest.mark.parametrize(
+    "file", sorted(PAGES.glob("notebooks/*.ipynb")), ids=lambda p: p.stem
+)
+def test_notebook_runs(file, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert code and all(not cell["outputs"] for cell in code)
+    exec("\n".join("".join(cell["source"]) for cell in code), {})
+    assert docs.notebook(file).count("```python") == len(code)

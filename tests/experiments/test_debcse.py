@@ -1,12 +1,15 @@
 """DebCSE's data and measures, on texts small enough to check by hand."""
 
+import jax
 import numpy as np
 import pytest
 
 from contrastive_jax import training
 from contrastive_jax.data import packaged
+from contrastive_jax.tasks import text_encoders
 from experiments.debcse import config as configs
 from experiments.debcse import data, experiment, measure, model
+from tests.language import bert_by_sizes as stand_in  # noqa: F401
 
 CHAINS = [("a", "b", "c"), ("a", "b", "d"), ("a", "e"), ("a", "b")]
 
@@ -110,6 +113,26 @@ def test_batches_hold_what_is_drawn_and_can_be_gone_on_with(config):
         assert want[name].ndim == 1 + len(shape) and want[name].dtype == dtype
     plain = next(experiment.batches(of_method(config, "simcse"), 0))
     assert {*plain} == {"tokens", "where", "row"}
+
+
+def test_a_bag_begins_with_the_vectors_of_the_reference(config, prepared):
+    own = training.changed(config, {"start.scale": 0.5})
+    got = experiment.start_params(own)["encoder"]["token"]["embedding"]
+    np.testing.assert_allclose(got, 0.5 * prepared.table, rtol=1e-6)
+    assert experiment.start_params(config) is None
+    own = training.changed(own, {"model.width": 8})
+    with pytest.raises(ValueError, match=r"^reference.width: expected 8 .*, got 16"):
+        experiment.start_params(own)
+
+
+@pytest.mark.experiments
+def test_two_blocks_of_a_packaged_encoder_are_the_start():
+    config = configs.get_config("transformer")
+    params = experiment.start_params(config)["encoder"]
+    whole = text_encoders.load_path("reranker", "float32", "float32").params["encoder"]
+    assert {*whole} - {*params} == {f"block_{i}" for i in range(2, 12)}
+    state = experiment.init(config, {"encoder": params})
+    jax.tree.map(np.testing.assert_array_equal, state.params["encoder"], params)
 
 
 def test_own_texts_are_a_file(tmp_path):

@@ -1,4 +1,5 @@
-"""Every experiment: three mappers on 8 devices equal one device; resume is exact.
+"""Every experiment: three mappers on 8 devices equal one device; resume is exact; of
+several processes each reads its part of a batch.
 
 Of variants in `CHECKS.steps` the mappers alone.
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax import parallel
+from contrastive_jax.parallel import distributed
 from contrastive_jax.report import Report
 from contrastive_jax.training import checkpoint, metrics
 from tests.experiments.common import RUNS, STEPS, load
@@ -83,6 +85,26 @@ def test_every_mapper_equals_one_device(case, monkeypatch):
             message = f"{name} of the state under {mapper} and on one device"
             np.testing.assert_allclose(a, b, rtol=0, atol=bound, err_msg=message)
         assert distance(got, want) <= 1e-5 * distance(want, [0 * b for b in want])
+
+
+@pytest.mark.parametrize("case", STEPS, ids=str)
+def test_processes_read_their_parts_of_a_batch(case, monkeypatch):
+    """Of two processes each gets its half of the rows that one process gets."""
+    _, experiment = load(case.experiment)
+    config = case.config(case.variant)
+
+    def batches(count, own):
+        monkeypatch.setattr(distributed, "num_processes", lambda: count)
+        monkeypatch.setattr(distributed, "process_id", lambda: own)
+        source = experiment.batches(config, 0)
+        return [next(source) for _ in range(2)]
+
+    whole, first, second = batches(1, 0), batches(2, 0), batches(2, 1)
+    for want, *halves in zip(whole, first, second, strict=True):
+        for name, x in want.items():
+            assert len(halves[0][name]) == len(x) // 2
+            got = np.concatenate([half[name] for half in halves])
+            np.testing.assert_array_equal(got, x, err_msg=name)
 
 
 class Killed(BaseException):

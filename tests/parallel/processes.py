@@ -99,7 +99,7 @@ def complaint(function, *args):
 
 
 def main(folder, coordinator, count, own):
-    distributed.start(distributed.find(coordinator, int(count), int(own)), 20)
+    distributed.start(distributed.find(coordinator, int(count), int(own)), 120.0)
     out, said = {}, {"exchanged": distributed.exchange("own", f"text {own}")}
     for mapper in MAPPERS:
         out |= {f"{mapper}/{key}": x for key, x in train(mapper).items()}

@@ -48,6 +48,16 @@ ROOT = pathlib.Path(distributed.__file__).parent.parent.parent
             },
             ("gpu07:61441", 2, 1),
         ),
+        # Independent runs beside each other.
+        (
+            (None, 1, None),
+            {
+                "SLURM_NTASKS": "2",
+                "SLURM_PROCID": "1",
+                "SLURM_STEP_NODELIST": "a",
+            },
+            None,
+        ),
         # A batch script that has not called srun, and one task.
         ((), {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, None),
         (
@@ -140,7 +150,7 @@ def two(tmp_path_factory):
         for i in range(2)
     ]
     try:
-        assert [process.wait(120) for process in started] == [0, 0]
+        assert [process.wait(300) for process in started] == [0, 0]
     finally:
         for process in started:
             process.kill()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.patches import StepPatch
 
 from contrastive_jax.report import plots
 
@@ -16,7 +17,9 @@ def legend_colors(figure):
         handles, names = axes.get_legend_handles_labels()
         for handle, name in zip(handles, names, strict=True):
             artist = handle[0] if hasattr(handle, "patches") else handle
-            color = getattr(artist, "get_color", None) or artist.get_facecolor
+            face = "edge" if isinstance(artist, StepPatch) else "face"
+            color = getattr(artist, "get_color", None)
+            color = color or getattr(artist, f"get_{face}color")
             colors.setdefault(name, set()).add(to_hex(color()))
     return colors
 
@@ -46,7 +49,7 @@ def test_a_name_has_one_color_in_every_figure_of_a_report():
     ]
     for figure in figures:
         drawn = legend_colors(figure)
-        drawn.pop("chance", None)
+        drawn = {n: x for n, x in drawn.items() if not n.startswith("chance (")}
         assert drawn == {name: {colors[name]} for name in drawn} and drawn
     # Without colors from outside, one color in all panels of a figure.
     for figure in (
@@ -87,6 +90,61 @@ def test_every_axis_and_every_line_has_a_name():
     legends = []
     for figure in figures:
         assert all(a.get_xlabel() and a.get_ylabel() for a in figure.axes)
-        legend = figure.axes[0].get_legend()
-        legends.append(legend and [text.get_text() for text in legend.get_texts()])
-    assert legends == [None, ["m"], None, ["m", "chance"], ["m"]]
+        found = [x.get_text() for legend in figure.legends for x in legend.get_texts()]
+        legends.append(found)
+    assert legends == [[], ["m"], [], ["m", "chance (0.5)"], ["m"]]
+
+
+def test_names_are_told_without_their_colors():
+    """By marker and line, by hatching: different up to the number there are."""
+    names = [str(i) for i in range(7)]
+    axes = plots.lines({"": dict.fromkeys(names, POINTS)}, xlabel="", ylabel="").axes[0]
+    assert len({x.get_marker() for x in axes.lines}) == len(names)
+    drawn = plots.bars({"a": dict.fromkeys(names, 1.0)}, ylabel="").axes[0].containers
+    assert len({x[0].get_hatch() for x in drawn}) == len(names)
+
+
+def test_deviations_are_error_bars():
+    named = {"m": ([1, 2], [3.0, 4.0], [0.5, 0.25]), "n": ([1, 2], [3.0, 4.0])}
+    (axes,) = plots.lines({"": named}, xlabel="", ylabel="").axes
+    (bars,) = (c for c in axes.collections if len(c.get_segments()) == 2)
+    assert [s[:, 1].tolist() for s in bars.get_segments()] == [[2.5, 3.5], [3.75, 4.25]]
+    figure = plots.bars({"g": {"m": (3.0, 0.5), "n": (1.0, 0.0)}}, ylabel="")
+    errors = [c.errorbar for c in figure.axes[0].containers if hasattr(c, "errorbar")]
+    ends = [x.lines[2][0].get_segments()[0][:, 1].tolist() for x in errors if x]
+    assert ends == [[2.5, 3.5]]
+
+
+def test_chance_is_a_line_with_its_value():
+    lines = [{"step": 1, "loss": 3.0, "norm": 1.0}, {"step": 2, "loss": 2.0, "norm": 1}]
+    figure = plots.curves(lines, ["loss", "norm"], chance={"loss": 2.5})
+    loss, norm = figure.axes
+    assert [x.get_label() for x in loss.lines][1:] == ["chance (2.5)"]
+    assert set(loss.lines[1].get_ydata()) == {2.5} and len(norm.lines) == 1
+    assert [x.get_text() for x in figure.legends[0].get_texts()] == ["chance (2.5)"]
+
+
+def test_panels_stand_in_rows_that_fit_a_page():
+    named = {str(i): {"m": POINTS} for i in range(5)}
+    figure = plots.lines(named, xlabel="x", ylabel="y")
+    assert figure.get_figwidth() <= plots.WIDTH
+    assert len(figure.axes) == 6 and not figure.axes[-1].axison  # three rows of two
+    groups = {str(i): dict.fromkeys("abcdef", 1.0) for i in range(9)}
+    figure = plots.bars(groups, ylabel="%")
+    assert figure.get_figwidth() <= plots.WIDTH
+    ticks = [x.get_text() for a in figure.axes for x in a.get_xticklabels()]
+    assert ticks == list(groups)
+
+
+def test_what_lies_beyond_the_axis_is_told():
+    near = np.linspace(0, 1, 90)
+    (axes,) = plots.histograms({"": {"a": near, "b": near * 40}}, xlabel="f").axes
+    assert "% of all values lie beyond)" in axes.get_xlabel()
+    assert plots.histograms({"": {"a": near}}, xlabel="f").axes[0].get_xlabel() == "f"
+
+
+def test_the_first_detector_lies_over_the_others():
+    curve = np.array([1.0, 0.5]), np.array([0.0, 1.0])
+    panels = {"": {"ours": curve, "theirs": curve}}
+    ours, theirs, _ = plots.precision_recall(panels, chance=0.5).axes[0].lines
+    assert ours.zorder > theirs.zorder and ours.get_linewidth() > theirs.get_linewidth()

@@ -1,6 +1,8 @@
 """The loop: resumes to the same bits, refuses what is wrong, stops before damage."""
 
+import errno
 import json
+import subprocess
 import sys
 import types
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax import training
-from contrastive_jax.training import checkpoint, metrics
+from contrastive_jax.training import checkpoint, digests, metrics
 
 TX = training.make_optimizer("adamw", learning_rate=0.1, num_steps=30)
 SETTINGS = dict(num_steps=30, log_every=4, save_every=7)
@@ -173,12 +175,95 @@ def test_late_callbacks_of_a_failed_read_are_hidden(monkeypatch):
     assert seen == [other]
 
 
-def test_all_damaged_is_an_error(tmp_path):
+def test_all_damaged_is_an_error_again_and_again(tmp_path):
     with pytest.raises(Killed):
         training.fit(killed_at(10), init(), data, **SETTINGS, workdir=tmp_path)
     cut_in_half(tmp_path / "checkpoints" / "7")
-    with pytest.raises(training.CheckpointError, match="all checkpoints in"):
+    for _ in range(2):
+        with pytest.raises(training.CheckpointError, match="all checkpoints in"):
+            training.fit(jitted, init(), data, **SETTINGS, workdir=tmp_path)
+
+
+def flip(file, rng):
+    """Flips one bit of a file."""
+    content = bytearray(file.read_bytes())
+    content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    file.write_bytes(content)
+
+
+def files_of(folder):
+    return sorted(x for x in folder.rglob("*") if x.is_file() and x.stat().st_size)
+
+
+def test_every_flipped_bit_is_seen(tmp_path):
+    training.fit(jitted, init(), data, **SETTINGS, workdir=tmp_path)
+    folder, rng = tmp_path / "checkpoints" / "30", np.random.default_rng(0)
+    files = files_of(folder)
+    assert len(files) > 5 and digests.mismatch(folder) == ""
+    for i in range(200):
+        file = files[i % len(files)]
+        good = file.read_bytes()
+        flip(file, rng)
+        name = file.relative_to(folder.parent).as_posix()
+        assert digests.mismatch(folder) == f"{name} is not what was written"
+        file.write_bytes(good)
+    assert digests.mismatch(folder) == ""
+    command = ["sha256sum", "-c", "--quiet", "30.sha256"]
+    subprocess.run(command, cwd=folder.parent, check=True)
+
+
+def test_a_flipped_bit_in_an_array_falls_back(tmp_path, capsys):
+    with pytest.raises(Killed):
+        training.fit(killed_at(17), init(), data, **SETTINGS, workdir=tmp_path)
+    folder = tmp_path / "checkpoints" / "14"
+    file = max(files_of(folder / "state"), key=lambda x: x.stat().st_size)
+    flip(file, np.random.default_rng(1))
+    assert checkpoint.read(folder.parent, init())[1] == 7  # readers too
+    got = training.fit(jitted, init(), data, **SETTINGS, workdir=tmp_path)
+    assert f"14/{file.relative_to(folder).as_posix()} is not what was written" in (
+        capsys.readouterr().err
+    )
+    whole = training.fit(jitted, init(), data, **SETTINGS, workdir=tmp_path / "whole")
+    assert_same_bits(got, whole)
+
+
+def test_a_missing_commit_file_is_damage(tmp_path, capsys):
+    with pytest.raises(Killed):
+        training.fit(killed_at(17), init(), data, **SETTINGS, workdir=tmp_path)
+    folder = tmp_path / "checkpoints"
+    for step, left in ((14, 7), (7, None)):
+        (folder / str(step) / checkpoint.COMMITTED).unlink()
+        manager = checkpoint.Manager(folder)
+        if left:
+            assert manager.restore(init())[1] == left
+        else:  # never from the beginning over what was there
+            with pytest.raises(training.CheckpointError, match="all checkpoints in"):
+                manager.restore(init())
+        manager.close()
+        err = capsys.readouterr().err
+        said = f"{step} is damaged and left out: {checkpoint.COMMITTED} is missing"
+        assert said in err
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(errno.EACCES, "denied"), MemoryError(), ValueError("x")]
+)
+def test_a_good_checkpoint_that_cannot_be_read_is_left(tmp_path, monkeypatch, error):
+    with pytest.raises(Killed):
+        training.fit(killed_at(17), init(), data, **SETTINGS, workdir=tmp_path)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "restore", fail)
+    with pytest.raises(
+        training.CheckpointError, match="14 cannot be read, and is left"
+    ):
         training.fit(jitted, init(), data, **SETTINGS, workdir=tmp_path)
+    monkeypatch.undo()
+    got = training.fit(jitted, init(), data, **SETTINGS, workdir=tmp_path)
+    whole = training.fit(jitted, init(), data, **SETTINGS, workdir=tmp_path / "whole")
+    assert_same_bits(got, whole)
 
 
 def test_state_of_another_config_or_version_is_refused(tmp_path, monkeypatch):

@@ -59,20 +59,25 @@ def by_class(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     Raises:
       ValueError: none, or some outside of the folders of classes.
     """
-    images = sorted(
-        x.relative_to(folder)
-        for x in folder.rglob("*")
-        if x.suffix.lower() in SUFFIXES and x.name[0] != "."
-    )
-    if not images:
-        raise ValueError(f"{folder}: expected images ({', '.join(SUFFIXES)}), got none")
     found: dict[str, list[pathlib.Path]] = {}
-    for x in images:
-        name = x.parts[0] if len(x.parts) > 1 else ""
-        found.setdefault(name, []).append(folder / x)
+    for place in sorted(folder.iterdir()):
+        name, files = (
+            (place.name, place.rglob("*")) if place.is_dir() else ("", [place])
+        )
+        images = sorted(x for x in files if is_image(x.relative_to(folder)))
+        if images:
+            found.setdefault(name, []).extend(images)
+    if not found:
+        raise ValueError(f"{folder}: expected images ({', '.join(SUFFIXES)}), got none")
     if "" in found and len(found) > 1:
         raise ValueError(
             f"{folder}: expected images in folders of classes or without folders, got "
             f"both ({found[''][0].name} lies outside)"
         )
     return found
+
+
+def is_image(path: pathlib.Path) -> bool:
+    """Whether a path ends like that of an image, and nothing in it is hidden."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not hidden

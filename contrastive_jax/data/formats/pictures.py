@@ -16,12 +16,15 @@ import numpy as np
 from contrastive_jax.data.batches import Batch, Rows
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+# Of the others that Pillow knows, some run programs.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF")
 THREADS = 8
 # Names of a second part beside "train", the first that is there; it is called "test".
 TEST = ("test", "val", "validation")
 ORIENTATION = 0x0112  # tag of EXIF
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class Unreadable(ValueError):
@@ -120,7 +123,7 @@ def open_picture(source: Source) -> Any:
         raise Unreadable(source.name, "expected an image, got an empty file")
     file = io.BytesIO(content) if isinstance(content, bytes) else content
     try:
-        picture = Image.open(file)
+        picture = Image.open(file, formats=FORMATS)
     except Exception as e:  # Pillow raises nearly anything on broken files
         raise Unreadable(source.name, f"expected an image ({first_line(e)})") from e
     pixels, most = picture.width * picture.height, Image.MAX_IMAGE_PIXELS

@@ -93,6 +93,24 @@ def test_folder_without_labels(tmp_path):
         images.load(name)
 
 
+def test_hidden_files_other_files_and_links(tmp_path):
+    image, label = pixels(20), np.arange(20) % 2
+    write_folder(tmp_path / "there", image, label)
+    place = tmp_path / "set"
+    place.mkdir()
+    for i in range(2):  # a class may be a link, its images may lie deeper
+        (place / f"{i}").symlink_to(tmp_path / "there" / f"class {i}")
+    deep = tmp_path / "there" / "class 0" / "deeper"
+    deep.mkdir()
+    (deep / "x.PNG").write_bytes(png(image[0]))
+    for name in ("0/.hidden.png", "0/notes.txt", ".cache/x.png", "empty/notes.txt"):
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_text("none of them")
+    name = f"folder:{place}"
+    assert images.class_names(name) == ("0", "1")
+    assert len(read(name)["label"]) + len(read(name, "test")["label"]) == 21
+
+
 def test_one_class_is_no_label(tmp_path):
     name = write_folder(tmp_path, pixels(5), np.zeros(5, int))
     assert images.class_names(name) == ()
@@ -150,8 +168,8 @@ def test_modes_of_pillow(tmp_path):
     assert decoded(palette) == [7, 8, 9]
     turned, exif = Image.new("L", (3, 2)), Image.Exif()
     exif[0x0112] = 6
-    turned.save(tmp_path / "t.jpg", exif=exif)
-    turned.save(tmp_path / "u.jpg", exif=exif)
+    for name in "tuv":
+        turned.save(tmp_path / f"{name}.jpg", exif=exif)
     name = f"folder:{tmp_path}"
     (tmp_path / "x.png").unlink()
     assert images.image_shape(name) == read(name)["image"].shape[1:] == (3, 2, 1)
@@ -227,6 +245,11 @@ def test_wrong_folders(tmp_path):
     write_folder(tmp_path / "set" / "test", pixels(4), [0, 0, 2, 2])
     with pytest.raises(ValueError, match=r"expected the classes of .*class 2"):
         images.open_rows(f"folder:{tmp_path}/set", "train")
+    few = write_folder(tmp_path / "few", pixels(2))
+    with pytest.raises(ValueError, match="images enough to hold some out as a test"):
+        images.open_rows(few, "train")
+    with pytest.raises(ValueError, match=r"data.size: expected 0 .* 8 x 8, got 4"):
+        images.open_rows("digits", "train", size=4)
     with pytest.raises(ValueError, match="no split 'dev', only train, test"):
         images.open_rows(write_folder(tmp_path / "b", pixels(5)), "dev")
 
