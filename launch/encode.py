@@ -130,36 +130,31 @@ def array(file: pathlib.Path) -> Any:
         raise WrongInput(f"{file}: expected an array of images ({e})") from e
 
 
-def pictures(folder: pathlib.Path, shape: tuple[int, int, int]) -> tuple[Any, Any]:
+def pictures(
+    folder: pathlib.Path, shape: tuple[int, int, int]
+) -> tuple[list[str], Callable[[list[str]], Any]]:
     """Names of the pictures of a folder, and what reads some of them.
 
     Raises:
       WrongInput: no picture.
     """
     import numpy as np
-    from PIL import Image
 
-    from contrastive_jax.data.tfds_source import resize_square
+    from contrastive_jax.data.formats import pictures as files
 
-    known = Image.registered_extensions()
     names = sorted(
         file.relative_to(folder).as_posix()
         for file in folder.rglob("*")
-        if file.suffix.lower() in known and file.is_file()
+        if file.suffix.lower() in files.SUFFIXES and file.is_file()
     )
     if not names:
         raise WrongInput(f"{folder}: expected pictures, got none")
-    side, mode = shape[0], "L" if shape[2] == 1 else "RGB"
 
     def read(name):
-        try:
-            with Image.open(folder / name) as picture:
-                pixels = np.asarray(picture.convert(mode))
-        except (OSError, ValueError, Image.DecompressionBombError) as e:
-            raise WrongInput(f"{folder / name}: expected a picture ({e})") from e
-        return resize_square(pixels.reshape(*pixels.shape[:2], -1), side)
+        source = files.Source(str(folder / name), folder / name)
+        return files.resize_square(files.decode(source, shape[2]), shape[0])
 
-    return names, lambda chosen: np.stack([read(name) for name in chosen])
+    return names, lambda chosen: np.stack(files.parallel_map(read, chosen))
 
 
 def images(run: Any, args: argparse.Namespace) -> Source:
@@ -168,6 +163,7 @@ def images(run: Any, args: argparse.Namespace) -> Source:
     Raises:
       WrongInput: no pictures, or no array of images.
     """
+    from contrastive_jax.data import packaged
 
     def embed(piece):
         return run.encode(piece), 0
@@ -178,7 +174,10 @@ def images(run: Any, args: argparse.Namespace) -> Source:
         )
 
     if args.file.is_dir():
-        names, read = pictures(args.file, run.image_shape())
+        try:
+            names, read = pictures(args.file, run.image_shape())
+        except (ValueError, packaged.DataMissing) as e:
+            raise WrongInput(f"FOLDER: {e}") from e
         parts = split(names)
         return Source(
             parts, lambda piece: embed(read(piece)), "images", names=tuple(names)
@@ -254,7 +253,8 @@ def encode(args: argparse.Namespace) -> str:
             try:
                 rows, cut_here = source.encode(piece)
             except ValueError as e:
-                raise WrongInput(f"{args.file}: {e}") from e
+                named = str(e).startswith(str(args.file))
+                raise WrongInput(str(e) if named else f"{args.file}: {e}") from e
             if vectors is None:
                 vectors = np.lib.format.open_memmap(
                     temporary, "w+", np.float32, (total, rows.shape[1])

@@ -39,7 +39,9 @@ def map_step(config: Config, make_step: Callable[..., Any]) -> MappedStep:
 def write_config(config: Config, workdir: str | pathlib.Path) -> pathlib.Path:
     """Writes the config of a training beside its checkpoints, for `load_run`."""
     file = pathlib.Path(workdir) / CONFIG
-    return record.write_atomic(file, json.dumps(plain(config), indent=2) + "\n")
+    if parallel.is_first():
+        record.write_atomic(file, json.dumps(plain(config), indent=2) + "\n")
+    return file
 
 
 def train(

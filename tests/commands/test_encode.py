@@ -195,7 +195,7 @@ def test_a_damaged_picture_is_named(run, tmp_path, capsys):
     folder.mkdir()
     (folder / "a.png").write_bytes(b"none")
     assert encode.main([str(run), str(folder)]) == encode.WRONG_INPUT
-    assert "a.png: expected a picture" in capsys.readouterr().err
+    assert "a.png: expected an image" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["pictures"]
 
 
