@@ -26,6 +26,7 @@ GROUPS = {
 }
 # Comparisons of an experiment among the results; its page has all.
 COMPARED = 4
+LIST = re.compile(r"^(?![\s|>-])(.+)\n(?=- )", re.MULTILINE)
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 
 
@@ -115,7 +116,9 @@ def page(folder: pathlib.Path) -> str:
     text = (folder / "README.md").read_text(encoding="utf-8")
     text = LINK.sub(lambda m: m[1] + relink(folder, m[2]) + m[3], text)
     doc = tables.docstring(folder).partition("\n")[2].strip()
-    parts = [text.rstrip(), f"## In the code\n\n`experiments/{folder.name}/`. {doc}"]
+    about = f"## In the code\n\n`experiments/{folder.name}/`. {doc}"
+    # Lists begin without a blank line there, which Markdown on the site needs.
+    parts = [LIST.sub(r"\1\n\n", part.rstrip()) for part in (text, about)]
     if found := reproduce.entries(folder.name):
         parts.append("## Record\n\n" + "\n\n".join(map(record, found)))
     return "\n\n".join(parts) + "\n"

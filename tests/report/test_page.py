@@ -9,7 +9,7 @@ from contrastive_jax.report import Report, page, record
 
 
 class Device:
-    platform, device_kind = "cpu", "emulated"
+    platform, device_kind, process_index = "cpu", "emulated", 0
 
 
 def test_letters_have_one_size():
