@@ -184,16 +184,16 @@ def test_two_processes_go_on_as_four(tmp_path):
     SGD, because Adam hides a wrong factor; few steps, because rounding brings an input
     of a ReLU to its other side in the end, also on one process with other devices.
     """
-    own = ("train.num_steps=12", "train.save_every=2", "optim.name=sgd")
+    own = ("train.num_steps=6", "train.save_every=1", "optim.name=sgd")
     own += ("optim.learning_rate=0.01",)
     assert run_one(tmp_path, "one", *own, devices=4)[0] == 0
     more = ("--devices-per-process", "2")
-    with running(tmp_path, "four", 4, *own, *more) as (runner, pids, _):
+    with running(tmp_path, "four", 3, *own, *more) as (runner, pids, _):
         os.kill(pids[0], signal.SIGKILL)
         runner.communicate(timeout=300)
     code, printed = run_many(tmp_path, "four", *own, count=4)
     assert code == 0, printed
-    assert re.search(r"going on from step (2|4|6|8|10) of 12", printed)
+    assert re.search(r"going on from step [1-5] of 6", printed)
     (ours, _), (theirs, _) = state(tmp_path / "four"), state(tmp_path / "one")
     pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a.dtype.kind == "f"]
     apart = np.sqrt(sum(np.sum((a - b).astype(np.float64) ** 2) for a, b in pairs))
