@@ -17,7 +17,7 @@ from contrastive_jax.data.batches import Batch, Rows
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 # Of the others that Pillow knows, some run programs.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 THREADS = 8
 # Names of a second part beside "train", the first that is there; it is called "test".
 TEST = ("test", "val", "validation")
