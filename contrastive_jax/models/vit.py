@@ -4,7 +4,7 @@ The defaults are a CLIP that is trained here; the published ones (CLIP, SigLIP, 
 differ in the options that `models.pretrained.load_vision` sets.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -79,8 +79,12 @@ class Vit(nn.Module):
         x = x + place.astype(x.dtype)
         if self.pre_norm:
             x = nn.LayerNorm(self.epsilon, dtype=self.dtype)(x)
-        shared = dict(dtype=self.dtype, activation=self.activation)
-        shared |= dict(epsilon=self.epsilon, mlp_ratio=self.mlp_ratio)
+        shared: dict[str, Any] = dict(
+            mlp_ratio=self.mlp_ratio,
+            activation=self.activation,
+            epsilon=self.epsilon,
+            dtype=self.dtype,
+        )
         x = Blocks(self.depth, self.heads, **shared)(x, train=train).last
         if self.pool == "class":
             return x[:, 0]

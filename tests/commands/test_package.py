@@ -19,6 +19,7 @@ CORE = {"chex", "jax", "jaxtyping", "numpy"}
 RUNS = {
     "array-record",
     "dm-pix",
+    "flatbuffers",
     "flax",
     "gguf",
     "grain",

@@ -75,16 +75,14 @@ def save_program(
     theirs = "import pathlib\n\nfrom jax import export\n\n"
     theirs += f'data = pathlib.Path("FOLDER/{FILE}").read_bytes()\n'
     theirs += f"out = export.deserialize(data).call({names})"
+
+    def add_program(place):
+        (place / FILE).write_bytes(data)
+
     header = {"library_name": "jax"}
     known = folders.read_record(record)
     card = folders.model_card(folder.name, about, [ours, theirs], known, header)
-    folders.write_folder(
-        folder,
-        {"config.json": config},
-        {},
-        card,
-        lambda place: (place / FILE).write_bytes(data),
-    )
+    folders.write_folder(folder, {"config.json": config}, {}, card, add_program)
     return folder
 
 

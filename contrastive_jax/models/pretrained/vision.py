@@ -148,15 +148,16 @@ def make_model(
         if not image["vision_use_head"]:
             raise ValueError("expected vision_use_head true")
     tower, shape = make_vit(image, dtype, **own)
-    end = text.get("eos_token_id")
-    if kind == "clip" and end == LEGACY_END:
-        end = text["vocab_size"] - 1
+    end: Any = 0  # of no meaning without pool "end"
+    if kind == "clip":
+        end = text["eos_token_id"]
+        end = text["vocab_size"] - 1 if end == LEGACY_END else end
     words = TextTower(
         vocabulary=text["vocab_size"],
         causal=kind == "clip",
         pool="end" if kind == "clip" else "last",
         pad=None,
-        end=end if kind == "clip" else 0,
+        end=end,
         max_length=text["max_position_embeddings"],
         **shared_fields(text, dtype),
     )
@@ -288,10 +289,12 @@ def save_vision(
     if isinstance(model, TwoTowers):
         tree[vision_names.LOSS] = {"log_scale": 0.0, "bias": 0.0, **(loss or {})}
     try:
-        tensors = {n: encoder_names.take(tree, p) for n, p in places.items()}
+        taken = {n: encoder_names.take(tree, p) for n, p in places.items()}
     except (KeyError, TypeError, ValueError) as e:
         raise ValueError(f"variables: expected those of the model ({e})") from e
-    tensors = {n: np.asarray(x, np.float32) for n, x in tensors.items()}
+    tensors: dict[str, np.ndarray] = {
+        n: np.asarray(x, np.float32) for n, x in taken.items()
+    }
     for name in [n for n in tensors if n.endswith(".running_mean")]:
         counter = f"{name.removesuffix('running_mean')}{COUNTER}"
         tensors[counter] = np.zeros((), np.int64)

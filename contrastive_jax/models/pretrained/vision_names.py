@@ -6,6 +6,7 @@ scale and bias that a loss has learned beside the towers.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from contrastive_jax.models.pretrained.encoder_names import Place, Places, dense, norm
 from contrastive_jax.models.resnet import Resnet
@@ -133,8 +134,10 @@ def towers_places(model: TwoTowers, kind: str) -> Places:
       model: the module.
       kind: "clip" or "siglip".
     """
-    places = moved(image_places(model.image), PARAMS, "image")
-    places |= moved(text_places(model.text), PARAMS, "text")
+    image: Any = model.image
+    text: Any = model.text
+    places = moved(image_places(image), PARAMS, "image")
+    places |= moved(text_places(text), PARAMS, "text")
     if kind == "clip":
         for name, of in {"visual": "image", "text": "text"}.items():
             kernel = (PARAMS, f"{of}_map", "kernel")
