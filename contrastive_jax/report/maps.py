@@ -1,6 +1,7 @@
 """Maps in the plane: embeddings by class, functions as heat maps."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -72,7 +73,9 @@ def heat_maps(
     shown = grid[1:] if points is not None else grid
     for axes, (title, values) in zip(shown, panels.items(), strict=True):
         norm = PowerNorm(0.5, vmin=0, vmax=top)
-        options = dict(origin="lower", extent=extent, cmap="magma_r", norm=norm)
+        options: dict[str, Any] = dict(
+            origin="lower", extent=extent, cmap="magma_r", norm=norm
+        )
         drawn = axes.imshow(values, **options)
         axes.set_title(title)
     if points is not None:

@@ -116,7 +116,9 @@ def legend_below(figure: Figure) -> None:
         columns = max(1, min(len(named), int(figure.get_figwidth() / inches)))
         rows = -(-len(named) // columns)
         figure.set_figheight(figure.get_figheight() + 0.2 * rows + 0.1)
-        place = dict(loc="outside lower center", ncols=columns, frameon=False)
+        place: dict[str, Any] = dict(
+            loc="outside lower center", ncols=columns, frameon=False
+        )
         figure.legend(named.values(), named, **place)
 
 
@@ -209,10 +211,14 @@ def lines(
         for name, (x, y, *spread) in named.items():
             color = colors.get(name)
             marker, line, _ = marks.get(name, ("o", "-", ""))
-            style = dict(marker=marker, markersize=4, linestyle=line, color=color)
+            style: dict[str, Any] = dict(
+                marker=marker, markersize=4, linestyle=line, color=color
+            )
             (drawn,) = axes.plot(x, y, label=name, **style)
             for deviation in spread:
-                bars = dict(fmt="none", ecolor=drawn.get_color(), capsize=2)
+                bars: dict[str, Any] = dict(
+                    fmt="none", ecolor=drawn.get_color(), capsize=2
+                )
                 axes.errorbar(x, y, deviation, elinewidth=1, **bars)
         axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
         if "x" in log:
@@ -270,7 +276,9 @@ def bars(
             heights, spread = zip(*(named[name] for _, named in shown), strict=True)
             places = np.arange(len(shown)) + (i - (len(names) - 1) / 2) * width
             hatch = marks.get(name, ("", "", ""))[2]
-            style = dict(color=colors.get(name), hatch=hatch, edgecolor="white")
+            style: dict[str, Any] = dict(
+                color=colors.get(name), hatch=hatch, edgecolor="white"
+            )
             if any(spread):
                 style |= dict(yerr=spread, capsize=2, error_kw=dict(elinewidth=1))
             drawn = axes.bar(places, heights, width * 0.92, label=name, **style)
@@ -307,7 +315,9 @@ def precision_recall(
     for axes, (title, detectors) in zip(grid, panels.items(), strict=True):
         for i, (name, (precision, recall)) in enumerate(detectors.items()):
             color, line = colors.get(name), marks.get(name, ("", "-"))[1]
-            style = dict(color=color, linestyle=line, zorder=3 if i == 0 else 2)
+            style: dict[str, Any] = dict(
+                color=color, linestyle=line, zorder=3 if i == 0 else 2
+            )
             width = 2.4 if i == 0 else 1.3
             axes.plot(recall, precision, linewidth=width, label=name, **style)
         add_chance(axes, chance)
