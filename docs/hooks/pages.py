@@ -58,7 +58,9 @@ def on_page_markdown(markdown: str, **_) -> str:
         "results": experiments.results,
         "commands": commands,
     }
-    return MARKER.sub(lambda m: made[m[1]](*filter(None, m.groups()[1:])), markdown)
+    filled = MARKER.sub(lambda m: made[m[1]](*filter(None, m.groups()[1:])), markdown)
+    # A mean and its deviation stay on one line.
+    return re.sub(r"(?<=\d) ± (?=\d)", "\u00a0±\u00a0", filled)
 
 
 def on_post_page(output: str, page, **_) -> str:
