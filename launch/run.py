@@ -9,8 +9,8 @@ command, and the first alone prints and writes.
 
 import argparse
 import ast
+import contextlib
 import difflib
-import fcntl
 import functools
 import hashlib
 import importlib
@@ -19,7 +19,6 @@ import os
 import pathlib
 import re
 import shlex
-import shutil
 import signal
 import sys
 import time
@@ -28,13 +27,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from launch import output
+from launch import workdir as workdirs
+from launch.workdir import WrongInput
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WRONG_INPUT, NON_FINITE, PREEMPTED = 2, 3, 75
-
-
-class WrongInput(Exception):
-    """Something the user can mend; one line says what and how."""
 
 
 def experiments() -> dict[str, str]:
@@ -57,6 +54,19 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--anew", action="store_true", help="remove what is in the folder, start over"
+    )
+    parser.add_argument(
+        "--evaluate",
+        action="store_true",
+        help="evaluate what is trained once more, and report",
+    )
+    parser.add_argument(
+        "--allow-change",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY",
+        help="values that may differ from those that the run was begun with, or code",
     )
     parser.add_argument("--list", action="store_true", help="all experiments, and stop")
     parser.add_argument(
@@ -224,8 +234,6 @@ def load(name: str):
 
 def use_devices(count: int) -> None:
     """Has jax emulate `count` devices on a CPU, if it has not started yet."""
-    import contextlib
-
     import jax
 
     if count:
@@ -268,107 +276,6 @@ def default_workdir(
     if clear != kept:
         clear += "-" + hashlib.sha256(kept.encode()).hexdigest()[:8]
     return pathlib.Path("runs") / experiment / (f"{name}-{clear}" if clear else name)
-
-
-def check_writable(workdir: pathlib.Path) -> None:
-    """Checks that a folder is, or can be made, a place to write; makes nothing.
-
-    Raises:
-      WrongInput: it cannot.
-    """
-    place = workdir
-    while not place.exists() and place.parent != place:
-        place = place.parent
-    if not place.is_dir():
-        raise WrongInput(f"--workdir {workdir}: {place} is no folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise WrongInput(f"--workdir {workdir}: {place} is not writable")
-
-
-def check_same(workdir: pathlib.Path, record: dict) -> None:
-    """Checks that a workdir that is in use belongs to the same experiment and config.
-
-    Raises:
-      WrongInput: it does not; names the first difference.
-    """
-    from contrastive_jax.training import config as configs
-
-    file = workdir / "config.json"
-    if not file.exists():
-        return
-    try:
-        old = json.loads(file.read_text(encoding="utf-8"))
-        old_experiment, old_config = old["experiment"], old["config"]
-    except (ValueError, KeyError, TypeError) as e:
-        raise WrongInput(
-            f"{file} cannot be read ({e}); choose another --workdir"
-        ) from e
-    if old_experiment != record["experiment"]:
-        found = f"experiment is {old_experiment} there, {record['experiment']} here"
-    else:
-        found = configs.difference(old_config, record["config"])
-    if found:
-        raise WrongInput(
-            f"{workdir} belongs to another config ({found}); choose another --workdir"
-        )
-
-
-def lock(workdir: pathlib.Path):
-    """Holds a workdir against a second run at the same time, until the process ends.
-
-    Raises:
-      WrongInput: another process holds it, or it cannot be made (seen only now where
-        the owner of the process may write anywhere, as on a read-only system).
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / ".lock").open("w")
-    except OSError as e:
-        raise WrongInput(f"--workdir {workdir} is not writable: {e.strerror}") from e
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as e:
-        raise WrongInput(f"{workdir} is in use by another run") from e
-    return file
-
-
-def code_of(experiment: str) -> dict[str, str]:
-    """Digests of the sources that a run depends on: the experiment and the package."""
-    from contrastive_jax.report import record
-
-    folders = (f"experiments/{experiment}", "contrastive_jax")
-    return {folder: record.code_digest(ROOT / folder) for folder in folders}
-
-
-def changed_code(workdir: pathlib.Path, code: dict[str, str]) -> str:
-    """The folders that changed since the run in a workdir; "" when none did."""
-    file = workdir / "config.json"
-    if not file.exists():
-        return ""
-    old = json.loads(file.read_text(encoding="utf-8")).get("code", {})
-    return " and ".join(folder for folder in code if old.get(folder) != code[folder])
-
-
-def check_removable(workdir: pathlib.Path) -> None:
-    """Checks that `--anew` would remove a run and nothing else.
-
-    Raises:
-      WrongInput: the folder holds files, and none of them says that it is a run's.
-    """
-    files = [file for file in workdir.glob("*") if file.name != ".lock"]
-    if files and not (workdir / "config.json").exists():
-        raise WrongInput(
-            f"--anew: {workdir} holds no run (no config.json), so nothing is removed"
-        )
-
-
-def remove_run(workdir: pathlib.Path) -> None:
-    """Empties a workdir but for its lock."""
-    for file in workdir.glob("*"):
-        if file.is_dir() and not file.is_symlink():
-            shutil.rmtree(file)
-        elif file.name != ".lock":
-            file.unlink()
 
 
 def parts(experiment, config, checks) -> list:
@@ -480,10 +387,9 @@ def run(args: argparse.Namespace) -> int:
         print(showing.show(args.experiment, config))
         return 0
     watched = observed(args)
-    workdir = pathlib.Path(
-        args.workdir or default_workdir(name, variant, config.seed, args.set)
-    )
-    check_writable(workdir)
+    workdir = default_workdir(name, variant, config.seed, args.set)
+    workdir = pathlib.Path(args.workdir or workdir).expanduser()
+    workdirs.check_writable(workdir)
     use_devices(0 if several else config.get("devices", 0))
     from contrastive_jax import parallel
 
@@ -493,58 +399,66 @@ def run(args: argparse.Namespace) -> int:
     except (ValueError, configs.ConfigError) as e:
         raise WrongInput(f"{name}: {e}") from e
     compilation_cache(devices)
-    code = code_of(name)
     record = {"experiment": name, "variant": variant, "config": configs.plain(config)}
-    record["code"] = code
-    if args.anew:
-        check_removable(workdir)
-    else:
-        check_same(workdir, record)
-        other, done = changed_code(workdir, code), workdir / records.RESULT
-        if done.exists() and other:
-            raise WrongInput(
-                f"{workdir} holds the figures of other code ({other} changed since); "
-                "--anew starts over, --workdir goes elsewhere"
-            )
-        if done.exists():
-            metrics = json.loads(done.read_text(encoding="utf-8"))["metrics"]
+    record["code"] = workdirs.code_of(name, ROOT)
+    first = distributed.is_first()
+    # Nothing is looked at before the folder is held.
+    with workdirs.held(workdir) if first else contextlib.nullcontext():
+        known = look(args, workdir, record)
+        if known is not None:
             print(f"{args.experiment} is complete in {workdir} (--anew: once more)")
-            show(workdir, metrics)
+            show(workdir, known)
             return 0
-        if other:
-            print(
-                f"warning: {workdir} was begun by other code ({other} changed since) "
-                "and goes on with this one; --anew starts over",
-                file=sys.stderr,
+        preflight(experiment, config, checks)
+        agree(record)
+        if args.anew and first:
+            workdirs.remove_run(workdir)
+        file = workdir / workdirs.CONFIG
+        records.write_atomic(file, json.dumps(record, indent=2) + "\n")
+        agree(record)
+        if not file.exists():
+            raise WrongInput(
+                f"--workdir {workdir} is no folder that all processes share"
             )
-    preflight(experiment, config, checks)
-    agree(record)
-    held = lock(workdir) if distributed.is_first() else None
-    if args.anew and held:
-        remove_run(workdir)
-    records.write_atomic(workdir / "config.json", json.dumps(record, indent=2) + "\n")
-    agree(record)
-    if not (workdir / "config.json").exists():
-        raise WrongInput(f"--workdir {workdir} is no folder that all processes share")
-    print(f"{args.experiment} -> {workdir} ({len(devices)} x {devices[0].device_kind})")
-    with training.observing(**watched):
-        metrics = experiment.run(config, workdir)
-    records.write_result(
-        workdir,
-        experiment=name,
-        variant=variant,
-        config=record["config"],
-        metrics=metrics,
-        wall_seconds=time.monotonic() - began,
-        devices=jax.devices(),
-        code=code,
-    )
-    if held:
-        page.add_provenance(workdir)
-    show(workdir, metrics)
-    if held:
-        held.close()
+        kind = devices[0].device_kind
+        print(f"{args.experiment} -> {workdir} ({len(devices)} x {kind})")
+        with training.observing(**watched):
+            metrics = experiment.run(config, workdir)
+        records.write_result(
+            workdir,
+            experiment=name,
+            variant=variant,
+            config=record["config"],
+            metrics=metrics,
+            wall_seconds=time.monotonic() - began,
+            devices=jax.devices(),
+            code=record["code"],
+        )
+        if first:
+            page.add_provenance(workdir)
+        show(workdir, metrics)
     return 0
+
+
+def look(
+    args: argparse.Namespace, workdir: pathlib.Path, record: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Looks at what a workdir holds: the figures of a complete run, or None.
+
+    Raises:
+      WrongInput: it holds something else than this run.
+    """
+    if args.anew:
+        workdirs.check_removable(workdir)
+        return None
+    old = workdirs.read_record(workdir)
+    if old is None:
+        return None
+    metrics = workdirs.read_metrics(workdir, record["experiment"])
+    metrics = None if args.evaluate else metrics
+    complete = metrics is not None
+    workdirs.check_same(workdir, old, record, args.allow_change, complete)
+    return metrics
 
 
 def show(workdir: pathlib.Path, metrics: dict) -> None:
@@ -596,7 +510,7 @@ def main(argv: list[str] | None = None) -> int:
         tell_others(e)
         for code, kinds in codes.items():
             if isinstance(e, kinds):
-                again = [word for word in words if word != "--anew"]
+                again = [x for x in words if x not in ("--anew", "--evaluate")]
                 more = f"; to go on: launch/run {shlex.join(again)}"
                 shown = more if code == PREEMPTED else ""
                 print(f"launch/run: {e}{shown}", file=sys.stderr)

@@ -36,6 +36,7 @@ from typing import IO, Any, NamedTuple
 
 from launch import output
 from launch import run as one
+from launch import workdir as workdirs
 
 COMMAND = [sys.executable, "-m", "launch.run"]
 
@@ -83,8 +84,13 @@ class Run(NamedTuple):
         """Whether there are figures, made by the code that is here now."""
         if not self.result.exists():
             return False
-        code = one.code_of(self.experiment.partition(":")[0])
-        return not one.changed_code(self.workdir, code)
+        name = self.experiment.partition(":")[0]
+        try:
+            old = workdirs.read_record(self.workdir)
+        except one.WrongInput:
+            return False
+        code = workdirs.code_of(name, one.ROOT)
+        return old is not None and not workdirs.changed_code(old, code)
 
 
 def settings(experiment: str) -> list[list[str]]:

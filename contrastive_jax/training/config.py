@@ -397,14 +397,18 @@ def check(
             )
 
 
-def difference(old: Section, new: Section) -> str:
-    """The first leaf in which two plain configs differ, "" when none does.
+def differences(old: Section, new: Section) -> dict[str, str]:
+    """The leaves in which two plain configs differ, by key, in words.
 
     Keys of EXECUTION do not count.
+
+    Examples:
+      >>> differences(dict(seed=0, mapper="jit"), dict(seed=1, mapper="pmap"))
+      {'seed': 'seed is 0 there, 1 here'}
     """
     a, b = flatten(old), flatten(new)
-    for key in sorted({*a, *b} - set(EXECUTION)):
-        if key not in a or key not in b or a[key] != b[key]:
-            there, here = a.get(key, "absent"), b.get(key, "absent")
-            return f"{key} is {there} there, {here} here"
-    return ""
+    return {
+        key: f"{key} is {a.get(key, 'absent')} there, {b.get(key, 'absent')} here"
+        for key in sorted({*a, *b} - set(EXECUTION))
+        if key not in a or key not in b or a[key] != b[key]
+    }

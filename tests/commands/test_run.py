@@ -17,7 +17,7 @@ import pytest
 
 import experiments.template.experiment
 from contrastive_jax.training import checkpoint
-from launch import run
+from launch import run, workdir
 
 ROOT = pathlib.Path(run.__file__).parent.parent
 STEPS = 400
@@ -193,7 +193,7 @@ def test_workdir_where_nothing_can_be_made(here, capsys, monkeypatch):
 
     monkeypatch.setattr(pathlib.Path, "mkdir", refuse)
     with pytest.raises(run.WrongInput, match="w is not writable: Read-only file"):
-        run.lock(here / "w")
+        workdir.lock(here / "w")
 
 
 def test_debug_shows_the_traceback(here):
@@ -264,7 +264,7 @@ def test_a_run_a_second_call_and_another_config(here, capsys):
     assert result["experiment"] == "template" and result["variant"] == "smoke"
     names = {"learned", "random_init", "pixels"}
     assert set(result["metrics"]) == {f"{name}/knn" for name in names}
-    assert result["code"] == run.code_of("template")
+    assert result["code"] == workdir.code_of("template")
     assert result["seed"] == 0 and result["versions"]["jax"] == jax.__version__
     assert result["config"]["loss"]["temperature"] == 0.1
     assert result["wall_seconds"] > 0
@@ -315,16 +315,77 @@ def test_figures_of_other_code_are_not_shown(edited, quick, capsys):
     assert "is complete in w" in capsys.readouterr().out
 
 
-def test_going_on_under_other_code_is_said(quick, capsys):
+def test_going_on_under_other_code_is_to_be_allowed(quick, capsys):
     assert run.main(ARGV) == 0
     (quick / "w" / "result.json").unlink()  # as if it had been killed
     assert run.main(ARGV) == 0
     assert capsys.readouterr().err == ""
     (quick / "w" / "result.json").unlink()
     (quick / "experiments/template/experiment.py").write_text('"""Other."""\n')
-    assert run.main(ARGV) == 0
+    assert run.main(ARGV) == run.WRONG_INPUT
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "warning: w was begun by other code" in err
+    assert err.count("\n") == 1 and "w was begun by other code" in err
+    assert run.main([*ARGV, "--allow-change", "code"]) == 0
+    assert run.main(ARGV) == 0
+
+
+def test_another_config_is_to_be_allowed_key_by_key(quick, capsys):
+    assert run.main(ARGV) == 0
+    (quick / "w" / "result.json").unlink()
+    # What training does not read may change; what it reads may not.
+    more = ["loss.temperature=0.3", "optim.learning_rate=0.5", "eval.k=7"]
+    assert run.main([*ARGV, *more]) == run.WRONG_INPUT
+    err = capsys.readouterr().err
+    assert "optim.learning_rate is" in err and "loss.temperature is 0.1 there" in err
+    assert "--allow-change loss.temperature optim.learning_rate goes on" in err
+    assert "eval.k" not in err
+    assert run.main([*ARGV, *more, "--allow-change", "loss"]) == run.WRONG_INPUT
+    assert run.main([*ARGV, *more, "--allow-change", "loss", "optim"]) == 0
+    capsys.readouterr()
+    # Figures are those of one evaluation.
+    assert run.main([*ARGV, *more[:2]]) == run.WRONG_INPUT
+    assert "eval.k is 7 there, 5 here" in capsys.readouterr().err
+    assert run.main([*ARGV, *more[:2], "--evaluate"]) == 0
+    assert "is complete" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"metrics": {"a"', '{"experiment": "x"}'])
+def test_a_damaged_result_is_made_once_more(quick, capsys, text):
+    assert run.main(ARGV) == 0
+    file = quick / "w" / "result.json"
+    whole = json.loads(file.read_text())["metrics"]
+    file.write_text(text)
+    assert run.main(ARGV) == 0
+    assert "evaluated once more" in capsys.readouterr().err
+    assert json.loads(file.read_text())["metrics"] == whole
+
+
+def test_a_folder_whose_config_is_gone_is_refused(quick, capsys):
+    assert run.main(ARGV) == 0
+    (quick / "w" / "config.json").unlink()
+    assert run.main(ARGV) == run.WRONG_INPUT
+    assert (
+        "and no config.json: it is not the folder of a run" in capsys.readouterr().err
+    )
+    assert (quick / "w" / "step").exists()
+
+
+def test_the_folder_is_held_before_it_is_looked_at(quick, capsys, monkeypatch):
+    def slow(*_):
+        assert run.main([*ARGV, "loss.temperature=0.5"]) == run.WRONG_INPUT
+        assert "is in use by another run" in capsys.readouterr().err
+
+    monkeypatch.setattr(run, "preflight", slow)
+    assert run.main(ARGV) == 0
+    metrics = json.loads((quick / "w" / "result.json").read_text())["metrics"]
+    assert metrics == {"learned/knn": 0.1}
+
+
+def test_no_folder_of_that_name_is_made(here, capsys, monkeypatch):
+    argv = ["template:smoke", "--workdir", "gs://bucket/run"]
+    assert run.main(argv) == run.WRONG_INPUT
+    assert "expected a local or mounted folder" in capsys.readouterr().err
+    assert written(here) == []
 
 
 def test_anew_starts_over_and_removes_runs_only(quick, capsys):
@@ -396,7 +457,7 @@ def test_a_wrong_step_is_one_line_before_anything_is_written(
 
 
 def test_two_runs_in_one_workdir(here, capsys):
-    held = run.lock(here / "w")
+    held = workdir.lock(here / "w")
     assert run.main(["template:smoke", "--workdir", "w"]) == run.WRONG_INPUT
     assert "is in use by another run" in capsys.readouterr().err
     held.close()

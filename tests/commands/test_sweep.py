@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from contrastive_jax.report import Report, plots
-from launch import reproduce, run, sweep
+from launch import reproduce, run, sweep, workdir
 
 VERSIONS = {"python": "3.11.7", "jax": "0.10.2"}
 
@@ -67,7 +67,9 @@ if seed == 2 and not begun:
     number = signal.sigwait({signal.SIGINT, signal.SIGTERM})
     print("launch/run: saved", signal.Signals(number).name, file=sys.stderr)
     sys.exit(75)
-(folder / "config.json").write_text('{"code": ' + os.environ["CODE"] + "}")
+record = {"experiment": "template", "config": {}}
+record["code"] = json.loads(os.environ["CODE"])
+(folder / "config.json").write_text(json.dumps(record))
 (folder / "result.json").write_text(json.dumps({"metrics": {"a/b": float(seed)}}))
 """
 
@@ -77,7 +79,7 @@ def small(tmp_path, monkeypatch):
     """An empty current folder, and a run that takes no time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(run.ROOT))
-    monkeypatch.setenv("CODE", json.dumps(run.code_of("template")))
+    monkeypatch.setenv("CODE", json.dumps(workdir.code_of("template")))
     script = tmp_path / "run.py"
     script.write_text(RUN)
     monkeypatch.setattr(sweep, "COMMAND", [sys.executable, str(script)])
