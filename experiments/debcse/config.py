@@ -100,7 +100,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "transformer":
         config.model = text_encoders.packaged(path="reranker", layers=2)
         config.data.update(count=10_000, validation=1000, test=2000, length=16)
-        config.optim.update(learning_rate=3e-4, warmup_steps=5)
+        config.optim.update(learning_rate=1e-4, warmup_steps=5)
         config.train.update(num_steps=30, log_every=5, save_every=30)
         config.eval.every = 15
     elif variant in ("controlled", "smoke"):
