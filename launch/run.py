@@ -546,4 +546,5 @@ if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stopped_early)
     output.be_patient()
+    output.break_silence()
     sys.exit(main())

@@ -1,10 +1,14 @@
 """Output that nobody reads."""
 
+import io
 import os
+import signal
 import sys
+import threading
 
 import pytest
 
+from contrastive_jax.training import signals
 from launch import output
 
 
@@ -33,3 +37,23 @@ def test_a_closed_output_is_nowhere(monkeypatch):
     output.be_patient()
     print("x", flush=True)
     assert not sys.stdout.isatty()
+
+
+def test_silence_is_broken_by_what_is_at_work(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(output.time, "monotonic", lambda: clock[0])
+    text = io.StringIO()
+    stream, thread = output.Patient(text), threading.get_ident()
+    seen = []
+
+    class Watched(signals.Catch):
+        def first(self):
+            for clock[0] in (5.0, 75.0, 80.0):
+                seen.append(output.tell_in_silence(stream, thread, 0.0))
+
+    Watched().handle(signal.SIGTERM, None)
+    assert seen == [False, True, False]
+    line = "... 1:15 at contrastive_jax.training.signals.Catch.handle\n"
+    assert text.getvalue() == line
+    clock[0] = 200.0
+    assert not output.tell_in_silence(stream, thread, 0.0)  # nothing of ours
