@@ -9,7 +9,6 @@ from typing import Any
 import ml_collections
 
 from contrastive_jax import parallel
-from contrastive_jax.parallel.mapper import MappedStep
 from contrastive_jax.report import record
 from contrastive_jax.training import finite
 from contrastive_jax.training.config import changed, plain
@@ -25,7 +24,7 @@ Evals = Mapping[str, Callable[[Any], dict[str, float]]]
 Trained = Mapping[str, tuple[Config, TrainState]]
 
 
-def map_step(config: Config, make_step: Callable[..., Any]) -> MappedStep:
+def map_step(config: Config, make_step: Callable[..., Any]) -> Callable[..., Any]:
     """The step of a config over its devices, guarded (`training.finite`).
 
     Args:
