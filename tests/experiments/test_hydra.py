@@ -12,9 +12,11 @@ from experiments.hydra.model import ClassPairGate
 def stand_in(monkeypatch):
     """The names of the classes of CIFAR-10; those of the other sets stay."""
     names, real = tuple(map(str, range(10))), images.class_names
-    monkeypatch.setattr(
-        images, "class_names", lambda *a: names if a[0] == "cifar10" else real(*a)
-    )
+
+    def class_names(name, **place):
+        return names if name == "cifar10" else real(name, **place)
+
+    monkeypatch.setattr(images, "class_names", class_names)
 
 
 def test_a_gate_does_not_know_which_class_comes_first():
