@@ -5,8 +5,9 @@ are stored without checksums of their own: a flipped bit would be restored as a 
 """
 
 import hashlib
-import os
 import pathlib
+
+from contrastive_jax.report import record
 
 
 def file_of(folder: pathlib.Path) -> pathlib.Path:
@@ -25,9 +26,7 @@ def write(folder: pathlib.Path) -> None:
     parent, target = folder.parent, file_of(folder)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     lines = [f"{digest(x)}  {x.relative_to(parent).as_posix()}\n" for x in files]
-    temporary = target.with_name(f"{target.name}.tmp")
-    temporary.write_text("".join(lines), encoding="utf-8")
-    os.replace(temporary, target)
+    record.write_atomic(target, "".join(lines))
     for other in parent.glob("*.sha256"):
         if not other.with_suffix("").exists():
             other.unlink(missing_ok=True)

@@ -229,18 +229,24 @@ def test_hung_process_ends_the_others(tmp_path, hung):
     assert f"killed after 8 s: process {hung}" in printed
 
 
+def refused(commands, folder):
+    """What processes print that all end with the code of wrong input."""
+    environ = local_processes.environment(1, 30)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        started = [begin([*c, "--workdir", "two"], folder) for c in commands]
+    printed = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [2, 2], printed
+    return printed
+
+
 @pytest.mark.slow
 def test_other_config_in_one_process_refuses_in_all(tmp_path):
     port = local_processes.free_port()
     commands = local_processes.commands(2, SMALL, port)
     commands[1].insert(4, "loss.temperature=0.3")
-    environ = local_processes.environment(1, 30)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environ.items():
-            patch.setenv(name, value)
-        started = [begin([*c, "--workdir", "two"], tmp_path) for c in commands]
-    printed = [process.communicate(timeout=300)[0] for process in started]
-    assert [process.returncode for process in started] == [2, 2], printed
+    printed = refused(commands, tmp_path)
     for text in printed:
         assert "process 1 has another config: loss.temperature is 0.3 there" in text
     assert not (tmp_path / "two" / "config.json").exists()
@@ -250,12 +256,6 @@ def test_other_config_in_one_process_refuses_in_all(tmp_path):
 def test_refusal_of_one_process_is_heard_by_all(tmp_path):
     commands = local_processes.commands(2, SMALL, local_processes.free_port())
     commands[1].insert(4, "loss.temprature=0.3")
-    environ = local_processes.environment(1, 30)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environ.items():
-            patch.setenv(name, value)
-        started = [begin([*c, "--workdir", "two"], tmp_path) for c in commands]
-    printed = [process.communicate(timeout=300)[0] for process in started]
-    assert [process.returncode for process in started] == [2, 2], printed
+    printed = refused(commands, tmp_path)
     assert "launch/run: process 1: simclr: " in printed[0]
     assert "no key 'loss.temprature'" in printed[0]
