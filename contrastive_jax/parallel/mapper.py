@@ -130,12 +130,13 @@ class MappedStep:
         """Floating-point operations of a step on all devices, as XLA counts them.
 
         Before it optimizes the program; the body of a loop counts once. None where XLA
-        counts none.
+        counts none, and of several processes, whose steps jax lowers by calls alone.
         """
+        if distributed.num_processes() > 1:
+            return None
         costs = self.lower(state, batch).cost_analysis() or {}
         found = costs.get("flops")
-        devices = self.num_devices * distributed.num_processes()
-        return found and found * (devices if self.per_device else 1)
+        return found and found * (self.num_devices if self.per_device else 1)
 
 
 def data_parallel(
